@@ -1,0 +1,1 @@
+//! Counters of what the process did.

@@ -1,0 +1,36 @@
+//! Names of XML namespaces, each beside the document that registers it.
+
+/// RFC 6120 §4.8.1.
+pub const STREAM: &str = "http://etherx.jabber.org/streams";
+/// RFC 6120 §4.8.2: the content namespace of client streams.
+pub const CLIENT: &str = "jabber:client";
+/// RFC 6120 §4.8.2: the content namespace of server streams.
+pub const SERVER: &str = "jabber:server";
+/// RFC 6120 §4.9.2.
+pub const STREAM_ERROR: &str = "urn:ietf:params:xml:ns:xmpp-streams";
+/// RFC 6120 §8.3.2.
+pub const STANZA_ERROR: &str = "urn:ietf:params:xml:ns:xmpp-stanzas";
+/// RFC 6120 §5.
+pub const TLS: &str = "urn:ietf:params:xml:ns:xmpp-tls";
+/// RFC 6120 §6.
+pub const SASL: &str = "urn:ietf:params:xml:ns:xmpp-sasl";
+/// RFC 6120 §7.
+pub const BIND: &str = "urn:ietf:params:xml:ns:xmpp-bind";
+/// RFC 3921 §3, kept as an empty step for old clients.
+pub const SESSION: &str = "urn:ietf:params:xml:ns:xmpp-session";
+/// XEP-0440.
+pub const CHANNEL_BINDING: &str = "urn:xmpp:sasl-cb:0";
+/// XEP-0478.
+pub const STREAM_LIMITS: &str = "urn:xmpp:stream-limits:0";
+/// XEP-0030 §3.
+pub const DISCO_INFO: &str = "http://jabber.org/protocol/disco#info";
+/// XEP-0030 §4.
+pub const DISCO_ITEMS: &str = "http://jabber.org/protocol/disco#items";
+/// XEP-0199.
+pub const PING: &str = "urn:xmpp:ping";
+/// XEP-0092.
+pub const VERSION: &str = "jabber:iq:version";
+/// Namespaces in XML 1.0 §3.
+pub const XML: &str = "http://www.w3.org/XML/1998/namespace";
+/// Namespaces in XML 1.0 §3.
+pub const XMLNS: &str = "http://www.w3.org/2000/xmlns/";
