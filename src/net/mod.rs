@@ -1,1 +1,3 @@
+//! Sockets and what guards them: TLS, certificates, and limits per address.
 
+pub mod transport;
