@@ -1,1 +1,309 @@
+//! The configuration as typed values with their defaults, read whole and never changed afterwards.
+//!
+//! `options` holds the one table of options; `load` turns a file into [`Settings`] or a list of
+//! everything that is wrong with it; `reload` decides what a running server may take over. A
+//! [`Settings`] is one generation: a reload makes another and leaves this one as it is (DESIGN §7).
 
+mod stand_in;
+
+use std::collections::BTreeMap;
+use std::net::{Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+pub use crate::log::{LogFormat, LogOptions, LogTo};
+pub use stand_in::{Domain, Hash, Mechanism, Storage};
+
+/// Where the file is looked for when the command line names none.
+pub const DEFAULT_PATH: &str = "/etc/stanzad/stanzad.toml";
+
+/// One generation of the whole configuration.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Settings {
+    /// 1 after start, one more at each reload; 0 for a value that no server runs with yet.
+    pub generation: u64,
+    /// `[server]`
+    pub server: Server,
+    /// `[listen]`
+    pub listen: Listen,
+    /// `[tls]`
+    pub tls: Tls,
+    /// `[store]`
+    pub store: StoreOptions,
+    /// `[limits]`
+    pub limits: Limits,
+    /// `[log]`
+    pub log: LogOptions,
+    /// Each `[domain."name"]`, with what it takes over from `[c2s]` and `[auth]` filled in.
+    pub domains: BTreeMap<Domain, Arc<DomainSettings>>,
+}
+
+/// The process as a whole. Fixed at start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Server {
+    /// The data directory, mode 0700.
+    pub data: PathBuf,
+    /// Reactor threads, 1 to 256; 0 is one for each core.
+    pub shards: usize,
+    /// The control socket.
+    pub control: PathBuf,
+}
+
+/// Addresses to accept clients on. Fixed at start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listen {
+    /// For streams that start in the clear (RFC 6120 §3.2).
+    pub c2s: Vec<SocketAddr>,
+    /// For direct TLS (XEP-0368).
+    pub c2s_tls: Vec<SocketAddr>,
+}
+
+/// TLS of the whole server. What a domain can set of its own is in [`DomainSettings`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// The directory in which certificates and keys are found by domain name.
+    pub certificates: PathBuf,
+    /// The oldest version that is negotiated.
+    pub min_version: TlsVersion,
+    /// Cipher suites of TLS 1.2, in OpenSSL's notation.
+    pub ciphers: String,
+    /// Cipher suites of TLS 1.3, in OpenSSL's notation.
+    pub ciphersuites: String,
+    /// Key exchange groups in order of preference; `None` is the built-in order, of which a group
+    /// that this OpenSSL lacks is left out.
+    pub groups: Option<Vec<String>>,
+    /// Parameters for DHE in TLS 1.2; `None` is no DHE.
+    pub dhparam: Option<DhParam>,
+    /// Whether the order of this server's suites wins over the client's.
+    pub prefer_server_ciphers: bool,
+}
+
+/// A version of TLS. Older ones must not be negotiated (RFC 9325 §3.1.1) and have no name here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TlsVersion {
+    /// TLS 1.2 (RFC 5246).
+    V1_2,
+    /// TLS 1.3 (RFC 8446).
+    V1_3,
+}
+
+/// Where Diffie-Hellman parameters come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DhParam {
+    /// A PEM file.
+    File(PathBuf),
+    /// A group of RFC 7919, one of [`DH_GROUPS`].
+    Named(&'static str),
+}
+
+/// The groups of RFC 7919 that `dhparam` takes by name.
+pub const DH_GROUPS: [&str; 5] = [
+    "ffdhe2048",
+    "ffdhe3072",
+    "ffdhe4096",
+    "ffdhe6144",
+    "ffdhe8192",
+];
+
+/// How the database is written. Fixed at start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StoreOptions {
+    /// What a commit survives.
+    pub durability: Durability,
+}
+
+/// What a commit survives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// A crash of the machine: each commit is synced (`synchronous=FULL`).
+    #[default]
+    Full,
+    /// A crash of the process only (`synchronous=NORMAL`).
+    Normal,
+}
+
+/// Bounds that an operator may need to move; all others are constants in `crate::limits`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections at one time from one address (IPv6: from one /64).
+    pub connections_per_address_max: u32,
+    /// Seconds from accept until a stream must be authenticated.
+    pub unauthenticated_seconds_max: u64,
+    /// Bound resources of one account (RFC 6120 §7.6.2.1).
+    pub resources_per_account_max: u32,
+    /// Failed logins on one stream, the last of which closes it (RFC 6120 §6.4.5).
+    pub login_failures_per_stream_max: u32,
+    /// Failed logins from one address within a minute.
+    pub login_failures_per_address_max: u32,
+    /// Failed logins for one account within a minute.
+    pub login_failures_per_account_max: u32,
+}
+
+/// One local domain, complete: what it does not set itself is taken from the whole server.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DomainSettings {
+    /// The prepared name.
+    pub name: Domain,
+    /// Its certificate chain; `None`: found in [`Tls::certificates`].
+    pub certificate: Option<PathBuf>,
+    /// Its private key; set exactly when `certificate` is.
+    pub key: Option<PathBuf>,
+    /// Its own DHE parameters; `None`: those of [`Tls::dhparam`].
+    pub dhparam: Option<DhParam>,
+    /// `[c2s]` as it holds for this domain.
+    pub c2s: C2s,
+    /// `[auth]` as it holds for this domain.
+    pub auth: Auth,
+}
+
+/// Streams of clients.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct C2s {
+    /// Whether TLS comes before SASL (RFC 6120 §5.3.1).
+    pub require_encryption: bool,
+    /// Whether PLAIN is offered on a stream without TLS.
+    pub allow_unencrypted_plain: bool,
+    /// Bytes of one stanza as received (RFC 6120 §13.12, item 4).
+    pub stanza_bytes_max: usize,
+    /// Seconds without a byte from the client, after which it is pinged; 0: never.
+    pub idle_seconds: u64,
+    /// Seconds in which a ping must be answered by anything at all.
+    pub ping_timeout_seconds: u64,
+    /// What a bind to a taken resource does (RFC 6120 §7.7.2.2).
+    pub resource_conflict: ResourceConflict,
+}
+
+/// What a bind to a resource that the account has bound already does (RFC 6120 §7.7.2.2).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ResourceConflict {
+    /// The older session ends with `<conflict/>`.
+    #[default]
+    Replace,
+    /// The bind gets `<conflict/>`.
+    Refuse,
+}
+
+/// Authentication of a domain's accounts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Auth {
+    /// What may be offered, in order of preference. Complete and free of contradictions after a
+    /// load: no SCRAM with bcrypt storage or without its hash, EXTERNAL only with `client_ca`,
+    /// ANONYMOUS only with `anonymous`.
+    pub mechanisms: Vec<Mechanism>,
+    /// In what form new credentials are stored.
+    pub storage: Storage,
+    /// For which hashes a SCRAM verifier is stored.
+    pub hashes: Vec<Hash>,
+    /// PBKDF2 iterations of new SCRAM verifiers.
+    pub iterations: u32,
+    /// Cost of new bcrypt hashes: the work is 2 to this power.
+    pub bcrypt_cost: u32,
+    /// Whether anybody may log in without an account (XEP-0175).
+    pub anonymous: bool,
+    /// Certificate authorities whose client certificates log in by EXTERNAL (XEP-0178).
+    pub client_ca: Option<PathBuf>,
+}
+
+impl Default for Server {
+    fn default() -> Server {
+        Server {
+            data: PathBuf::from("/var/lib/stanzad"),
+            shards: 0,
+            control: PathBuf::from("/run/stanzad/control.sock"),
+        }
+    }
+}
+
+impl Default for Listen {
+    /// A `[::]` socket takes IPv4 too.
+    fn default() -> Listen {
+        let any = |port| vec![SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))];
+        Listen {
+            c2s: any(5222),
+            c2s_tls: any(5223),
+        }
+    }
+}
+
+impl Default for Tls {
+    fn default() -> Tls {
+        Tls {
+            certificates: PathBuf::from("/etc/stanzad/certs"),
+            min_version: TlsVersion::V1_2,
+            // Forward secrecy and AEAD only (RFC 9325 §4.2). DHE is last since it costs 13 times
+            // what ECDHE does (FACTS §4), and dormant until there are parameters.
+            ciphers: "ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM:!aNULL".to_owned(),
+            ciphersuites:
+                "TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256:TLS_AES_128_GCM_SHA256"
+                    .to_owned(),
+            groups: None,
+            dhparam: None,
+            prefer_server_ciphers: true,
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            // An office behind one IPv4 address fits; a single host cannot take all descriptors.
+            connections_per_address_max: 1000,
+            unauthenticated_seconds_max: 30,
+            resources_per_account_max: 10,
+            // Four retries, within the two to five of RFC 6120 §6.4.5.
+            login_failures_per_stream_max: 5,
+            login_failures_per_address_max: 20,
+            login_failures_per_account_max: 10,
+        }
+    }
+}
+
+impl Default for C2s {
+    fn default() -> C2s {
+        C2s {
+            require_encryption: true,
+            allow_unencrypted_plain: false,
+            stanza_bytes_max: 262_144,
+            // "Not more than once every 5 minutes" (RFC 6120 §4.6.4): it wakes phones.
+            idle_seconds: 300,
+            ping_timeout_seconds: 30,
+            resource_conflict: ResourceConflict::Replace,
+        }
+    }
+}
+
+impl Default for Auth {
+    fn default() -> Auth {
+        Auth {
+            mechanisms: default_mechanisms(),
+            storage: Storage::Scram,
+            hashes: vec![Hash::Sha256, Hash::Sha512, Hash::Sha1],
+            iterations: 10_000,
+            bcrypt_cost: 12,
+            anonymous: false,
+            client_ca: None,
+        }
+    }
+}
+
+impl DomainSettings {
+    /// A domain with nothing set.
+    pub fn new(name: Domain) -> DomainSettings {
+        DomainSettings {
+            name,
+            certificate: None,
+            key: None,
+            dhparam: None,
+            c2s: C2s::default(),
+            auth: Auth::default(),
+        }
+    }
+}
+
+/// All mechanisms but those that need a switch of their own: EXTERNAL needs `client_ca`,
+/// ANONYMOUS needs `anonymous`.
+fn default_mechanisms() -> Vec<Mechanism> {
+    let switched = |m: &Mechanism| matches!(m, Mechanism::External | Mechanism::Anonymous);
+    let all = Mechanism::ALL.iter().copied();
+    all.filter(|m| !switched(m)).collect()
+}
