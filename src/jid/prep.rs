@@ -162,7 +162,7 @@ pub(super) fn to_a_labels(domain: &str) -> Option<String> {
             domain.as_bytes(),
             AsciiDenyList::STD3,
             Hyphens::CheckFirstLast,
-            DnsLength::Verify,
+            DnsLength::Ignore,
         )
         .ok()
         .map(Cow::into_owned)
@@ -235,10 +235,7 @@ fn stable<'a>(
             None => return Ok(current),
         }
     }
-    match rules(part, &current)? {
-        Some(_) => Err(JidError::Unstable(part)),
-        None => Ok(current),
-    }
+    Err(JidError::Unstable(part))
 }
 
 /// RFC 8265 §3.3.2 and §3.3.3. `None`: nothing changed.
@@ -280,7 +277,7 @@ fn internationalized_domain(part: Part, s: &str) -> Result<Option<String>, JidEr
 }
 
 /// Whether every code point belongs to the string class (RFC 8264 §4).
-fn allows(class: &impl StringClass, part: Part, s: &str) -> Result<(), JidError> {
+pub(super) fn allows(class: &impl StringClass, part: Part, s: &str) -> Result<(), JidError> {
     let mut seen = Seen::default();
     for (index, c) in s.char_indices() {
         let value = match class.get_value_from_char(c) {

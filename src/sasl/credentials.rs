@@ -59,7 +59,7 @@ impl fmt::Debug for Verifier {
 
 impl Verifier {
     /// Derives the keys (RFC 5802 §3). Costly.
-    fn derive(
+    pub(super) fn derive(
         password: &str,
         hash: Hash,
         salt: Vec<u8>,
@@ -384,3 +384,6 @@ pub fn fake_verifier(secret: &[u8; 32], bare_jid: &str, hash: Hash, iterations: 
         server_key: cut(keyed("server key"), hash.size()),
     }
 }
+
+#[cfg(test)]
+mod tests;

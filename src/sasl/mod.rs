@@ -8,6 +8,7 @@
 //! (RFC 5929 §3), which TLS 1.3 does not have and RFC 9266 replaces.
 
 pub mod credentials;
+pub mod identity;
 pub mod scram;
 pub mod simple;
 

@@ -6,13 +6,14 @@
 //! the same messages, the same work, the failure of a wrong password. The log's reason for a
 //! refusal comes with the `_explained` variants.
 
+use std::fmt;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use openssl::error::ErrorStack;
 use openssl::memcmp;
 use openssl::pkey::PKey;
 use openssl::sign::Signer;
-use std::fmt;
 use zeroize::Zeroizing;
 
 use super::{Hash, Mechanism, Refusal, SaslFailure, Verifier};
@@ -105,9 +106,8 @@ pub fn downgrade_string(mechanisms: &[Mechanism], bindings: &[Binding]) -> Strin
 }
 
 /// A client-first-message that passed (RFC 5802 §7).
-#[derive(Debug)]
 pub struct ClientFirst {
-    /// Whose password it is, unescaped and not prepared: the localpart (RFC 6120 §6.3.8).
+    /// Whose password it is, unescaped and not prepared: the localpart (RFC 6120 §6.3.7).
     pub username: String,
     /// Whom the client wants to act as, unescaped and not prepared. The caller refuses others.
     pub authzid: Option<String>,
@@ -117,6 +117,16 @@ pub struct ClientFirst {
     /// client-first-message-bare, as received.
     bare: String,
     nonce: String,
+}
+
+impl fmt::Debug for ClientFirst {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientFirst")
+            .field("username", &self.username)
+            .field("authzid", &self.authzid)
+            .field("hash", &self.hash)
+            .finish_non_exhaustive()
+    }
 }
 
 impl ClientFirst {
@@ -427,5 +437,7 @@ fn equal(a: &[u8], b: &[u8]) -> bool {
     a.len() == b.len() && memcmp::eq(a, b)
 }
 
+#[cfg(test)]
+mod hostile_tests;
 #[cfg(test)]
 mod tests;

@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use super::SaslFailure;
 
-/// Characters of trace information that ANONYMOUS allows (RFC 4505 §3).
+/// Characters of trace information that ANONYMOUS allows (RFC 4505 §2).
 const TRACE_CHARS_MAX: usize = 255;
 
 /// What an `<auth/>` or `<response/>` carries. `None`: there is none. `Some` of nothing: the client
@@ -42,7 +42,7 @@ pub fn encode(data: &[u8]) -> String {
 pub struct Plain {
     /// Whom the client wants to act as; `None`: itself.
     pub authzid: Option<String>,
-    /// Whose password it is: the localpart (RFC 6120 §6.3.8).
+    /// Whose password it is: the localpart (RFC 6120 §6.3.7).
     pub username: String,
     /// The password, wiped when dropped.
     pub password: Zeroizing<String>,
@@ -99,7 +99,7 @@ pub fn parse_external(data: &[u8]) -> Result<Option<String>, SaslFailure> {
 ///
 /// # Errors
 /// `MalformedRequest` if it is not UTF-8, has a control character, or more than 255 characters
-/// (RFC 4505 §3, RFC 6120 §6.5.8).
+/// (RFC 4505 §2, §3, RFC 6120 §6.5.8).
 pub fn check_anonymous(data: &[u8]) -> Result<(), SaslFailure> {
     let text = std::str::from_utf8(data).map_err(|_| SaslFailure::MalformedRequest)?;
     if text.chars().any(char::is_control) || text.chars().count() > TRACE_CHARS_MAX {
