@@ -4,15 +4,24 @@
 //! everything that is wrong with it; `reload` decides what a running server may take over. A
 //! [`Settings`] is one generation: a reload makes another and leaves this one as it is (DESIGN §7).
 
-mod stand_in;
+mod load;
+pub mod options;
+mod problem;
+mod reload;
+mod suggest;
+mod value;
 
 use std::collections::BTreeMap;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::jid::Domain;
 pub use crate::log::{LogFormat, LogOptions, LogTo};
-pub use stand_in::{Domain, Hash, Mechanism, Storage};
+use crate::sasl::{Hash, Mechanism, Storage};
+pub use load::{load, parse};
+pub use problem::{Problem, Problems};
+pub use reload::{Reloaded, reload};
 
 /// Where the file is looked for when the command line names none.
 pub const DEFAULT_PATH: &str = "/etc/stanzad/stanzad.toml";
@@ -36,6 +45,8 @@ pub struct Settings {
     pub log: LogOptions,
     /// Each `[domain."name"]`, with what it takes over from `[c2s]` and `[auth]` filled in.
     pub domains: BTreeMap<Domain, Arc<DomainSettings>>,
+    /// What was read without an error, yet has a risk or no effect.
+    pub warnings: Vec<Problem>,
 }
 
 /// The process as a whole. Fixed at start.

@@ -1,0 +1,456 @@
+//! From a file to [`Settings`], or to everything that is wrong with it at once.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::options::{self, DOMAIN_SECTIONS, Draft, SECTIONS, Spec};
+use super::problem::{Findings, Problem, Problems, position};
+use super::value::Given;
+use super::{Auth, DomainSettings, Settings, suggest};
+use crate::jid::Domain;
+use crate::sasl::{Mechanism, Storage};
+
+/// Reads and checks a configuration file.
+///
+/// # Errors
+/// Everything that is wrong with the file; nothing of it may be used then.
+pub fn load(path: &Path) -> Result<Settings, Problems> {
+    let bytes = std::fs::read(path).map_err(|error| {
+        let text = format!(
+            "cannot be read ({error}); the one line [domain.\"example.org\"] makes a complete file"
+        );
+        Problems::whole(path, text)
+    })?;
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let valid = error.utf8_error().valid_up_to();
+        let before = String::from_utf8_lossy(&error.as_bytes()[..valid]).into_owned();
+        let (line, column) = position(&before, valid);
+        let text = "this byte is not UTF-8; save the file as UTF-8".to_owned();
+        Problems {
+            file: path.to_owned(),
+            list: vec![Problem { line, column, text }],
+        }
+    })?;
+    parse(&text, path)
+}
+
+/// Checks the text of a configuration file. `path` names it in messages, and relative paths in it
+/// count from its directory.
+///
+/// # Errors
+/// As [`load`].
+pub fn parse(text: &str, path: &Path) -> Result<Settings, Problems> {
+    let dir = path.parent().unwrap_or(Path::new(""));
+    let (table, syntax) = DeTable::parse_recoverable(text);
+    let mut reader = Reader {
+        dir,
+        found: Findings::new(text),
+        warned: Findings::new(text),
+    };
+    let mut settings = reader.file(table.get_ref(), syntax.is_empty());
+    let mut problems = reader.found.finish();
+    // What the parser made up to go on behind an error is not the operator's mistake.
+    let syntax = syntax_problems(text, &syntax);
+    problems.retain(|problem| syntax.iter().all(|s| s.line != problem.line));
+    problems.extend(syntax);
+    problems.sort();
+    problems.dedup();
+    if problems.is_empty() {
+        settings.warnings = reader.warned.finish();
+        return Ok(settings);
+    }
+    Err(Problems {
+        file: path.to_owned(),
+        list: problems,
+    })
+}
+
+/// One problem a line: behind its first error the rest of a line is guesswork.
+fn syntax_problems(text: &str, errors: &[toml::de::Error]) -> Vec<Problem> {
+    let mut by_line = BTreeMap::new();
+    for error in errors {
+        let span = error.span().unwrap_or_default();
+        let (line, column) = position(text, span.start);
+        let mut message = error.message().replace('\n', ", ");
+        if let Some(key) = text.get(span).filter(|_| message == "duplicate key") {
+            message = format!("{key} is set twice; leave one of the two");
+        } else {
+            message = format!("not TOML: {message}; write lines like key = value or [section]");
+        }
+        by_line.entry(line).or_insert(Problem {
+            line,
+            column,
+            text: message,
+        });
+    }
+    by_line.into_values().collect()
+}
+
+/// What stands in the file for the whole server and, in a copy, for one domain.
+#[derive(Clone, Default)]
+struct Written {
+    /// Where the value of an option is, by section and key.
+    at: HashMap<(&'static str, &'static str), Range<usize>>,
+    /// A value or a name was wrong: what looks like a contradiction may be none.
+    broken: bool,
+}
+
+impl Written {
+    fn has(&self, section: &'static str, key: &'static str) -> bool {
+        self.at.contains_key(&(section, key))
+    }
+
+    fn span(&self, section: &'static str, key: &'static str) -> Range<usize> {
+        self.at.get(&(section, key)).cloned().unwrap_or_default()
+    }
+}
+
+struct Reader<'a> {
+    dir: &'a Path,
+    found: Findings<'a>,
+    warned: Findings<'a>,
+}
+
+type Key<'a> = Spanned<std::borrow::Cow<'a, str>>;
+
+impl<'a> Reader<'a> {
+    /// `whole`: the syntax is right, so that what is missing was not lost in an error.
+    fn file(&mut self, table: &'a DeTable<'a>, whole: bool) -> Settings {
+        let nameless = Domain::parse("localhost").expect("localhost is a domain name");
+        let mut draft = Draft {
+            whole: Settings::default(),
+            domain: DomainSettings::new(nameless),
+        };
+        let mut written = Written::default();
+        let mut domains = None;
+        for (key, value) in table {
+            let name = key.get_ref().as_ref();
+            if name == "domain" {
+                domains = Some((key, value));
+            } else if SECTIONS.contains(&name) {
+                self.section(key, value, &mut draft, &mut written);
+            } else {
+                self.found.add(&key.span(), suggest::at_top(name));
+            }
+        }
+        if !written.broken {
+            self.check_addresses(&draft.whole, &written);
+        }
+        let mut settings = draft.whole.clone();
+        let mut missing = domains.is_none();
+        if let Some((key, value)) = domains {
+            if let Some(table) = value.get_ref().as_table() {
+                missing = table.is_empty();
+                self.domains(table, &draft, &written, &mut settings);
+            } else {
+                let text = "domain is not one value; write [domain.\"example.org\"]";
+                self.found.add(&key.span(), text.to_owned());
+            }
+        }
+        if missing && whole {
+            let text = "there is no domain to serve; add a line [domain.\"example.org\"] with the \
+                        name of yours";
+            self.found.add(&(0..0), text.to_owned());
+        }
+        settings
+    }
+
+    /// `[name]` at top level, or `[domain."x".name]`.
+    fn section(
+        &mut self,
+        key: &Key<'_>,
+        value: &'a Spanned<DeValue<'a>>,
+        draft: &mut Draft,
+        written: &mut Written,
+    ) {
+        let name = key.get_ref().as_ref();
+        let Some(table) = value.get_ref().as_table() else {
+            let text = format!(
+                "{name} is a section; write [{name}] once, with its options on lines below"
+            );
+            self.found.add(&key.span(), text);
+            written.broken = true;
+            return;
+        };
+        for (key, value) in table {
+            if let Some(spec) = options::find(name, key.get_ref()) {
+                self.option(spec, value, draft, written);
+            } else {
+                self.found
+                    .add(&key.span(), suggest::in_section(name, key.get_ref()));
+                written.broken = true;
+            }
+        }
+    }
+
+    fn option(
+        &mut self,
+        spec: &'static Spec,
+        value: &'a Spanned<DeValue<'a>>,
+        draft: &mut Draft,
+        written: &mut Written,
+    ) {
+        let given = Given {
+            name: match spec.section {
+                "domain" => spec.key.to_owned(),
+                _ => spec.name(),
+            },
+            default: spec.default,
+            dir: self.dir,
+            value,
+        };
+        written.at.insert((spec.section, spec.key), value.span());
+        if let Err(wrong) = spec.set(draft, &given) {
+            written.broken = true;
+            for (span, text) in wrong {
+                self.found.add(&span, text);
+            }
+        }
+    }
+
+    fn domains(
+        &mut self,
+        table: &'a DeTable<'a>,
+        inherited: &Draft,
+        written: &Written,
+        settings: &mut Settings,
+    ) {
+        let mut in_order: Vec<_> = table.iter().collect();
+        in_order.sort_by_key(|(key, _)| key.span().start);
+        let mut names = BTreeMap::new();
+        for (key, value) in in_order {
+            let mut draft = inherited.clone();
+            self.domain(key, value, &mut draft, written.clone());
+            let name = key.get_ref().as_ref();
+            let prepared = match Domain::parse(name) {
+                Ok(prepared) => prepared,
+                Err(error) => {
+                    // Some of these errors bring an example of their own.
+                    let error = error.to_string();
+                    let what = error.split(';').next().unwrap_or_default();
+                    let text =
+                        format!("domain {name:?}: {what}; write a name like \"example.org\"");
+                    self.found.add(&key.span(), text);
+                    continue;
+                }
+            };
+            if let Some(other) = names.insert(prepared.clone(), name) {
+                let text =
+                    format!("domain {name:?} is the same as {other:?} above; leave one of the two");
+                self.found.add(&key.span(), text);
+            }
+            draft.domain.name = prepared.clone();
+            settings.domains.insert(prepared, Arc::new(draft.domain));
+        }
+    }
+
+    fn domain(
+        &mut self,
+        key: &Key<'_>,
+        value: &'a Spanned<DeValue<'a>>,
+        draft: &mut Draft,
+        mut written: Written,
+    ) {
+        let name = key.get_ref().as_ref();
+        let Some(table) = value.get_ref().as_table() else {
+            let text = format!(
+                "domain {name:?} is a section; write [domain.{name:?}] once, with its options on \
+                 lines below"
+            );
+            self.found.add(&key.span(), text);
+            return;
+        };
+        for (key, value) in table {
+            let option = key.get_ref().as_ref();
+            if let Some(spec) = options::find("domain", option) {
+                self.option(spec, value, draft, &mut written);
+            } else if DOMAIN_SECTIONS.contains(&option) {
+                self.section(key, value, draft, &mut written);
+            } else if let ("tls", Some(tls)) = (option, value.get_ref().as_table()) {
+                for key in tls.keys() {
+                    let text = suggest::tls_in_domain(name, key.get_ref());
+                    self.found.add(&key.span(), text);
+                    written.broken = true;
+                }
+            } else {
+                let text = suggest::in_domain(name, option, value.get_ref());
+                self.found.add(&key.span(), text);
+                written.broken = true;
+            }
+        }
+        if !written.broken {
+            self.check_certificate(&draft.domain, &written);
+            self.settle_mechanisms(&mut draft.domain.auth, &written);
+            self.warn_of_plain(&draft.domain, &written);
+        }
+    }
+
+    /// Two listening sockets cannot share an address.
+    fn check_addresses(&mut self, settings: &Settings, written: &Written) {
+        let lists = [
+            ("c2s", &settings.listen.c2s),
+            ("c2s_tls", &settings.listen.c2s_tls),
+        ];
+        let mut seen: Vec<(&'static str, SocketAddr)> = Vec::new();
+        for (key, list) in lists {
+            for address in list {
+                if let Some((other_key, other)) = seen.iter().find(|(_, s)| overlap(*s, *address)) {
+                    let at = if written.has("listen", key) {
+                        key
+                    } else {
+                        other_key
+                    };
+                    let covers = if other == address {
+                        "is"
+                    } else {
+                        "overlaps with"
+                    };
+                    let text = format!(
+                        "listen.{key} has \"{address}\", which {covers} \"{other}\" of \
+                         listen.{other_key}; give each its own port"
+                    );
+                    self.found.add(&written.span("listen", at), text);
+                }
+                seen.push((key, *address));
+            }
+        }
+    }
+
+    fn check_certificate(&mut self, domain: &DomainSettings, written: &Written) {
+        let (set, missing) = match (&domain.certificate, &domain.key) {
+            (Some(_), None) => ("certificate", "key"),
+            (None, Some(_)) => ("key", "certificate"),
+            _ => return,
+        };
+        let text = format!(
+            "{set} is set without {missing}; add {missing} = \"...\" below (both may be in one file)"
+        );
+        self.found.add(&written.span("domain", set), text);
+    }
+
+    /// Makes the list of mechanisms what may really be offered: a list that was written is the law
+    /// and must fit the other options; one that was not follows them.
+    fn settle_mechanisms(&mut self, auth: &mut Auth, written: &Written) {
+        if !written.has("auth", "mechanisms") {
+            auth.mechanisms = Mechanism::ALL
+                .into_iter()
+                .filter(|m| fits(*m, auth))
+                .collect();
+            return;
+        }
+        let listed = |mechanism| auth.mechanisms.contains(&mechanism);
+        let any_scram = auth.mechanisms.iter().any(|m| m.scram().is_some());
+        // Told where the later of the two options stands: what a domain sets against what it
+        // inherits is told in the domain.
+        let mut contradict = |key, text: &str| {
+            let (list, other) = (
+                written.span("auth", "mechanisms"),
+                written.span("auth", key),
+            );
+            let later = if list.start > other.start {
+                list
+            } else {
+                other
+            };
+            self.found.add(&later, text.to_owned());
+        };
+        if listed(Mechanism::External) && auth.client_ca.is_none() {
+            contradict(
+                "client_ca",
+                "EXTERNAL needs auth.client_ca; write client_ca = \"/etc/stanzad/client-ca.pem\", \
+                 or take EXTERNAL out",
+            );
+        }
+        if !listed(Mechanism::External) && auth.client_ca.is_some() {
+            contradict(
+                "client_ca",
+                "client_ca has no effect while auth.mechanisms leaves EXTERNAL out; add \
+                 \"EXTERNAL\" there, or write client_ca = \"\"",
+            );
+        }
+        if listed(Mechanism::Anonymous) && !auth.anonymous {
+            contradict(
+                "anonymous",
+                "ANONYMOUS lets in anybody, and needs anonymous = true; write that, or take \
+                 ANONYMOUS out",
+            );
+        }
+        if !listed(Mechanism::Anonymous) && auth.anonymous {
+            contradict(
+                "anonymous",
+                "anonymous = true has no effect while auth.mechanisms leaves ANONYMOUS out; add \
+                 \"ANONYMOUS\" there, or write anonymous = false",
+            );
+        }
+        if auth.storage == Storage::Bcrypt && any_scram && !listed(Mechanism::Plain) {
+            contradict(
+                "storage",
+                "storage = \"bcrypt\" can be checked through PLAIN only, which auth.mechanisms \
+                 leaves out; add \"PLAIN\" there, or write storage = \"scram\"",
+            );
+        }
+        if auth.storage == Storage::Scram {
+            let scram = auth
+                .mechanisms
+                .iter()
+                .filter_map(|m| Some((m, m.scram()?.0)));
+            for (mechanism, hash) in scram.filter(|(_, hash)| !auth.hashes.contains(hash)) {
+                contradict(
+                    "hashes",
+                    &format!(
+                        "{} needs {:?} among auth.hashes; add it there, or take the mechanism out",
+                        mechanism.name(),
+                        hash.name()
+                    ),
+                );
+            }
+        }
+        let auth_now = auth.clone();
+        auth.mechanisms.retain(|m| fits(*m, &auth_now));
+    }
+
+    fn warn_of_plain(&mut self, domain: &DomainSettings, written: &Written) {
+        let c2s = &domain.c2s;
+        if !c2s.allow_unencrypted_plain {
+            return;
+        }
+        let text = if c2s.require_encryption {
+            "allow_unencrypted_plain has no effect while c2s.require_encryption is true"
+        } else if domain.auth.mechanisms.contains(&Mechanism::Plain) {
+            "passwords may cross the network in the clear; anybody on the way can read them"
+        } else {
+            "allow_unencrypted_plain has no effect while auth.mechanisms leaves PLAIN out"
+        };
+        let span = written.span("c2s", "allow_unencrypted_plain");
+        self.warned.add(&span, text.to_owned());
+    }
+}
+
+/// Whether the other options leave a mechanism a chance to succeed.
+fn fits(mechanism: Mechanism, auth: &Auth) -> bool {
+    match mechanism {
+        Mechanism::Plain => true,
+        Mechanism::External => auth.client_ca.is_some(),
+        Mechanism::Anonymous => auth.anonymous,
+        scram => scram
+            .scram()
+            .is_some_and(|(hash, _)| auth.storage == Storage::Scram && auth.hashes.contains(&hash)),
+    }
+}
+
+/// Whether one of two listening sockets takes what the other is bound to. `[::]` takes all, also
+/// IPv4; port 0 is a free port each time.
+fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
+    let covers = |a: IpAddr, b: IpAddr| match a {
+        IpAddr::V6(a) => a.is_unspecified(),
+        IpAddr::V4(a) => a.is_unspecified() && b.is_ipv4(),
+    };
+    let (x, y) = (a.ip(), b.ip());
+    a.port() == b.port() && a.port() != 0 && (x == y || covers(x, y) || covers(y, x))
+}

@@ -1,0 +1,514 @@
+//! The one table of options. The parser, its suggestions, and the test that keeps sample and manual
+//! in step all walk it; an option exists exactly when it is here.
+
+use std::path::PathBuf;
+
+use ::log::LevelFilter;
+
+use super::value::{Given, Wrong};
+use super::{DomainSettings, Durability, LogFormat, LogTo, ResourceConflict, Settings, TlsVersion};
+use crate::sasl::{Hash, Mechanism, Storage};
+
+/// The sections in the order of the sample. `domain` stands for `[domain."name"]`.
+pub const SECTIONS: [&str; 9] = [
+    "server", "listen", "tls", "c2s", "auth", "store", "limits", "log", "domain",
+];
+
+/// The sections that may also stand in a domain, where they win over those at top level.
+pub const DOMAIN_SECTIONS: [&str; 2] = ["c2s", "auth"];
+
+/// One option of the file.
+pub struct Spec {
+    /// One of [`SECTIONS`].
+    pub section: &'static str,
+    /// Its name in the section.
+    pub key: &'static str,
+    /// Its default as it is written in TOML; `""` and `[]` say that nothing is set.
+    pub default: &'static str,
+    /// What a reload does with a change.
+    pub reload: Reload,
+    pub(super) form: Form,
+}
+
+/// What a reload does with a changed option.
+#[derive(Clone, Copy)]
+pub enum Reload {
+    /// It holds at once.
+    Now,
+    /// It holds for connections accepted from then on.
+    NewConnections,
+    /// It holds from the next start; the function tells whether two settings agree on it.
+    Restart(fn(&Settings, &Settings) -> bool),
+}
+
+/// What the file sets, while it is read: `domain` is at first what all domains inherit, then each
+/// domain in turn.
+#[derive(Clone)]
+pub(super) struct Draft {
+    pub(super) whole: Settings,
+    pub(super) domain: DomainSettings,
+}
+
+/// The type of an option's value, and where it is kept.
+pub(super) enum Form {
+    Flag(fn(&mut Draft) -> &mut bool),
+    Number(u64, u64, fn(&mut Draft, u64)),
+    Text(fn(&mut Draft) -> &mut String),
+    Path(fn(&mut Draft) -> &mut PathBuf),
+    OptionalPath(fn(&mut Draft) -> &mut Option<PathBuf>),
+    Choice(&'static [(&'static str, fn(&mut Draft))]),
+    Other(fn(&mut Draft, &Given<'_>) -> Result<(), Vec<Wrong>>),
+}
+
+impl Spec {
+    /// The option as people write about it, `auth.iterations`.
+    pub fn name(&self) -> String {
+        format!("{}.{}", self.section, self.key)
+    }
+
+    /// The smallest and the largest value of a number.
+    pub fn bounds(&self) -> Option<(u64, u64)> {
+        match self.form {
+            Form::Number(min, max, _) => Some((min, max)),
+            _ => None,
+        }
+    }
+
+    /// The strings that are allowed, where they are few and fixed.
+    pub fn choices(&self) -> Vec<&'static str> {
+        match self.form {
+            Form::Choice(choices) => choices.iter().map(|(name, _)| *name).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Reads a value into the draft.
+    pub(super) fn set(&self, draft: &mut Draft, given: &Given<'_>) -> Result<(), Vec<Wrong>> {
+        let one = |wrong| vec![wrong];
+        match &self.form {
+            Form::Flag(of) => *of(draft) = given.flag().map_err(one)?,
+            Form::Number(min, max, set) => set(draft, given.number(*min, *max).map_err(one)?),
+            Form::Text(of) => *of(draft) = given.text().map_err(one)?.to_owned(),
+            Form::Path(of) => *of(draft) = given.path().map_err(one)?,
+            Form::OptionalPath(of) => *of(draft) = given.optional_path().map_err(one)?,
+            Form::Choice(choices) => {
+                let chosen = given.choice(&self.choices()).map_err(one)?;
+                (choices[chosen].1)(draft);
+            }
+            Form::Other(set) => set(draft, given)?,
+        }
+        Ok(())
+    }
+}
+
+/// The option of that name.
+pub(super) fn find(section: &str, key: &str) -> Option<&'static Spec> {
+    OPTIONS
+        .iter()
+        .find(|spec| spec.section == section && spec.key == key)
+}
+
+/// The keys of a section.
+pub(super) fn keys(section: &str) -> impl Iterator<Item = &'static str> {
+    let of_section = OPTIONS.iter().filter(move |spec| spec.section == section);
+    of_section.map(|spec| spec.key)
+}
+
+const fn spec(
+    section: &'static str,
+    key: &'static str,
+    default: &'static str,
+    reload: Reload,
+    form: Form,
+) -> Spec {
+    Spec {
+        section,
+        key,
+        default,
+        reload,
+        form,
+    }
+}
+
+use Form::{Choice, Flag, Number, OptionalPath, Other, Path, Text};
+use Reload::{NewConnections, Now, Restart};
+
+/// Every option, in the order of the sample. Casts to narrower numbers are within the bounds.
+pub static OPTIONS: &[Spec] = &[
+    // [server]
+    spec(
+        "server",
+        "data",
+        r#""/var/lib/stanzad""#,
+        Restart(|a, b| a.server.data == b.server.data),
+        Path(|d| &mut d.whole.server.data),
+    ),
+    spec(
+        "server",
+        "shards",
+        "0",
+        Restart(|a, b| a.server.shards == b.server.shards),
+        Number(0, 256, |d, n| d.whole.server.shards = n as usize),
+    ),
+    spec(
+        "server",
+        "control",
+        r#""/run/stanzad/control.sock""#,
+        Restart(|a, b| a.server.control == b.server.control),
+        Other(set_control),
+    ),
+    // [listen]
+    spec(
+        "listen",
+        "c2s",
+        r#"["[::]:5222"]"#,
+        Restart(|a, b| a.listen.c2s == b.listen.c2s),
+        Other(|d, given| {
+            let addresses = given.addresses()?;
+            d.whole.listen.c2s = addresses.into_iter().map(|(_, a)| a).collect();
+            Ok(())
+        }),
+    ),
+    spec(
+        "listen",
+        "c2s_tls",
+        r#"["[::]:5223"]"#,
+        Restart(|a, b| a.listen.c2s_tls == b.listen.c2s_tls),
+        Other(|d, given| {
+            let addresses = given.addresses()?;
+            d.whole.listen.c2s_tls = addresses.into_iter().map(|(_, a)| a).collect();
+            Ok(())
+        }),
+    ),
+    // [tls]
+    spec(
+        "tls",
+        "certificates",
+        r#""/etc/stanzad/certs""#,
+        NewConnections,
+        Path(|d| &mut d.whole.tls.certificates),
+    ),
+    spec(
+        "tls",
+        "min_version",
+        r#""1.2""#,
+        NewConnections,
+        Choice(&[
+            ("1.2", |d| d.whole.tls.min_version = TlsVersion::V1_2),
+            ("1.3", |d| d.whole.tls.min_version = TlsVersion::V1_3),
+        ]),
+    ),
+    spec(
+        "tls",
+        "ciphers",
+        r#""ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM:!aNULL""#,
+        NewConnections,
+        Text(|d| &mut d.whole.tls.ciphers),
+    ),
+    spec(
+        "tls",
+        "ciphersuites",
+        r#""TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256:TLS_AES_128_GCM_SHA256""#,
+        NewConnections,
+        Text(|d| &mut d.whole.tls.ciphersuites),
+    ),
+    spec(
+        "tls",
+        "groups",
+        "[]",
+        NewConnections,
+        Other(|d, given| {
+            let groups: Vec<String> = given
+                .strings()?
+                .into_iter()
+                .map(|s| s.1.to_owned())
+                .collect();
+            d.whole.tls.groups = (!groups.is_empty()).then_some(groups);
+            Ok(())
+        }),
+    ),
+    spec(
+        "tls",
+        "dhparam",
+        r#""""#,
+        NewConnections,
+        Other(|d, given| {
+            d.whole.tls.dhparam = given.dhparam().map_err(|wrong| vec![wrong])?;
+            Ok(())
+        }),
+    ),
+    spec(
+        "tls",
+        "prefer_server_ciphers",
+        "true",
+        NewConnections,
+        Flag(|d| &mut d.whole.tls.prefer_server_ciphers),
+    ),
+    // [c2s]
+    spec(
+        "c2s",
+        "require_encryption",
+        "true",
+        NewConnections,
+        Flag(|d| &mut d.domain.c2s.require_encryption),
+    ),
+    spec(
+        "c2s",
+        "allow_unencrypted_plain",
+        "false",
+        NewConnections,
+        Flag(|d| &mut d.domain.c2s.allow_unencrypted_plain),
+    ),
+    spec(
+        "c2s",
+        "stanza_bytes_max",
+        "262144",
+        NewConnections,
+        // RFC 6120 §13.12: not smaller than 10000 bytes.
+        Number(10_000, 16 * 1024 * 1024, |d, n| {
+            d.domain.c2s.stanza_bytes_max = n as usize;
+        }),
+    ),
+    spec(
+        "c2s",
+        "idle_seconds",
+        "300",
+        NewConnections,
+        Number(0, 86_400, |d, n| d.domain.c2s.idle_seconds = n),
+    ),
+    spec(
+        "c2s",
+        "ping_timeout_seconds",
+        "30",
+        NewConnections,
+        Number(1, 3_600, |d, n| d.domain.c2s.ping_timeout_seconds = n),
+    ),
+    spec(
+        "c2s",
+        "resource_conflict",
+        r#""replace""#,
+        NewConnections,
+        Choice(&[
+            ("replace", |d| {
+                d.domain.c2s.resource_conflict = ResourceConflict::Replace;
+            }),
+            ("refuse", |d| {
+                d.domain.c2s.resource_conflict = ResourceConflict::Refuse;
+            }),
+        ]),
+    ),
+    // [auth]
+    spec(
+        "auth",
+        "mechanisms",
+        r#"["SCRAM-SHA-512-PLUS", "SCRAM-SHA-512", "SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "SCRAM-SHA-1-PLUS", "SCRAM-SHA-1", "PLAIN"]"#,
+        NewConnections,
+        Other(|d, given| {
+            let all: Vec<_> = Mechanism::ALL.iter().map(|m| (m.name(), *m)).collect();
+            d.domain.auth.mechanisms = given.choices(&all)?;
+            Ok(())
+        }),
+    ),
+    spec(
+        "auth",
+        "storage",
+        r#""scram""#,
+        NewConnections,
+        Choice(&[
+            ("scram", |d| d.domain.auth.storage = Storage::Scram),
+            ("bcrypt", |d| d.domain.auth.storage = Storage::Bcrypt),
+        ]),
+    ),
+    spec(
+        "auth",
+        "hashes",
+        r#"["SHA-256", "SHA-512", "SHA-1"]"#,
+        NewConnections,
+        Other(|d, given| {
+            let all = [Hash::Sha256, Hash::Sha512, Hash::Sha1].map(|h| (h.name(), h));
+            d.domain.auth.hashes = given.choices(&all)?;
+            Ok(())
+        }),
+    ),
+    spec(
+        "auth",
+        "iterations",
+        "10000",
+        NewConnections,
+        // RFC 7677 §4: at least 4096. Above a million a login takes a client seconds.
+        Number(4_096, 1_000_000, |d, n| d.domain.auth.iterations = n as u32),
+    ),
+    spec(
+        "auth",
+        "bcrypt_cost",
+        "12",
+        NewConnections,
+        // 10 takes 48 ms and 16 takes three seconds of one core (FACTS §7).
+        Number(10, 16, |d, n| d.domain.auth.bcrypt_cost = n as u32),
+    ),
+    spec(
+        "auth",
+        "anonymous",
+        "false",
+        NewConnections,
+        Flag(|d| &mut d.domain.auth.anonymous),
+    ),
+    spec(
+        "auth",
+        "client_ca",
+        r#""""#,
+        NewConnections,
+        OptionalPath(|d| &mut d.domain.auth.client_ca),
+    ),
+    // [store]
+    spec(
+        "store",
+        "durability",
+        r#""full""#,
+        Restart(|a, b| a.store.durability == b.store.durability),
+        Choice(&[
+            ("full", |d| d.whole.store.durability = Durability::Full),
+            ("normal", |d| d.whole.store.durability = Durability::Normal),
+        ]),
+    ),
+    // [limits]
+    spec(
+        "limits",
+        "connections_per_address_max",
+        "1000",
+        Now,
+        Number(1, 1_000_000, |d, n| {
+            d.whole.limits.connections_per_address_max = n as u32;
+        }),
+    ),
+    spec(
+        "limits",
+        "unauthenticated_seconds_max",
+        "30",
+        NewConnections,
+        Number(1, 600, |d, n| {
+            d.whole.limits.unauthenticated_seconds_max = n;
+        }),
+    ),
+    spec(
+        "limits",
+        "resources_per_account_max",
+        "10",
+        Now,
+        Number(1, 1_000, |d, n| {
+            d.whole.limits.resources_per_account_max = n as u32;
+        }),
+    ),
+    spec(
+        "limits",
+        "login_failures_per_stream_max",
+        "5",
+        NewConnections,
+        // RFC 6120 §6.4.5: two to five retries, so three to six attempts.
+        Number(3, 6, |d, n| {
+            d.whole.limits.login_failures_per_stream_max = n as u32;
+        }),
+    ),
+    spec(
+        "limits",
+        "login_failures_per_address_max",
+        "20",
+        Now,
+        Number(1, 1_000_000, |d, n| {
+            d.whole.limits.login_failures_per_address_max = n as u32;
+        }),
+    ),
+    spec(
+        "limits",
+        "login_failures_per_account_max",
+        "10",
+        Now,
+        Number(1, 1_000_000, |d, n| {
+            d.whole.limits.login_failures_per_account_max = n as u32;
+        }),
+    ),
+    // [log]
+    spec(
+        "log",
+        "level",
+        r#""info""#,
+        Now,
+        Choice(&[
+            ("off", |d| d.whole.log.level = LevelFilter::Off),
+            ("error", |d| d.whole.log.level = LevelFilter::Error),
+            ("warn", |d| d.whole.log.level = LevelFilter::Warn),
+            ("info", |d| d.whole.log.level = LevelFilter::Info),
+            ("debug", |d| d.whole.log.level = LevelFilter::Debug),
+            ("trace", |d| d.whole.log.level = LevelFilter::Trace),
+        ]),
+    ),
+    spec("log", "to", r#""stderr""#, Now, Other(set_log_to)),
+    spec(
+        "log",
+        "format",
+        r#""text""#,
+        Now,
+        Choice(&[
+            ("text", |d| d.whole.log.format = LogFormat::Text),
+            ("json", |d| d.whole.log.format = LogFormat::Json),
+        ]),
+    ),
+    // [domain."name"]
+    spec(
+        "domain",
+        "certificate",
+        r#""""#,
+        NewConnections,
+        OptionalPath(|d| &mut d.domain.certificate),
+    ),
+    spec(
+        "domain",
+        "key",
+        r#""""#,
+        NewConnections,
+        OptionalPath(|d| &mut d.domain.key),
+    ),
+    spec(
+        "domain",
+        "dhparam",
+        r#""""#,
+        NewConnections,
+        Other(|d, given| {
+            d.domain.dhparam = given.dhparam().map_err(|wrong| vec![wrong])?;
+            Ok(())
+        }),
+    ),
+];
+
+/// The path of a Unix socket has room for 107 bytes (unix(7)).
+const SOCKET_PATH_BYTES_MAX: usize = 107;
+
+fn set_control(draft: &mut Draft, given: &Given<'_>) -> Result<(), Vec<Wrong>> {
+    let path = given.path().map_err(|wrong| vec![wrong])?;
+    let length = path.as_os_str().len();
+    if length > SOCKET_PATH_BYTES_MAX {
+        return Err(vec![given.wrong(format!(
+            "server.control has {length} bytes, and the path of a socket at most \
+             {SOCKET_PATH_BYTES_MAX}; write a shorter one"
+        ))]);
+    }
+    draft.whole.server.control = path;
+    Ok(())
+}
+
+/// A path is told from a name by its slash.
+fn set_log_to(draft: &mut Draft, given: &Given<'_>) -> Result<(), Vec<Wrong>> {
+    let one = |wrong| vec![wrong];
+    draft.whole.log.to = if given.text().map_err(one)?.contains('/') {
+        LogTo::File(given.path().map_err(one)?)
+    } else {
+        const NAMES: [&str; 3] = ["stderr", "journald", "syslog"];
+        match given.choice(&NAMES) {
+            Ok(0) => LogTo::Stderr,
+            Ok(1) => LogTo::Journald,
+            Ok(_) => LogTo::Syslog,
+            Err((span, text)) => return Err(vec![(span, text + " (or the path of a file)")]),
+        }
+    };
+    Ok(())
+}

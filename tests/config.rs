@@ -1,0 +1,232 @@
+//! Wrong configuration files beside the message that each must give, and right ones beside what
+//! they mean. `STANZAD_BLESS=1 cargo test --test config` writes the messages anew; read them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use stanzad::config::options::OPTIONS;
+use stanzad::config::{DhParam, LogTo, Settings, parse};
+use stanzad::sasl::{Mechanism, Storage};
+
+fn read(text: &str) -> Settings {
+    parse(text, Path::new("/etc/stanzad/stanzad.toml")).unwrap_or_else(|p| panic!("{p}"))
+}
+
+fn mechanisms(text: &str) -> Vec<&'static str> {
+    let settings = read(text);
+    let domain = settings
+        .domains
+        .get("example.org")
+        .expect("it is in each text");
+    domain.auth.mechanisms.iter().map(|m| m.name()).collect()
+}
+
+#[test]
+fn every_wrong_file_gives_all_its_messages_at_once() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config");
+    let mut files: Vec<PathBuf> = fs::read_dir(&dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|e| e == "toml"))
+        .collect();
+    files.sort();
+    assert!(
+        files.len() > 10,
+        "the examples are missing from {}",
+        dir.display()
+    );
+    for file in files {
+        let name = Path::new(file.file_name().unwrap());
+        let text = fs::read_to_string(&file).unwrap();
+        let problems = parse(&text, name).expect_err(&format!("{name:?} is no wrong file"));
+        let found = format!("{problems}\n");
+        let expected = file.with_extension("expected");
+        if std::env::var_os("STANZAD_BLESS").is_some() {
+            fs::write(&expected, &found).unwrap();
+        }
+        let wanted = fs::read_to_string(&expected).unwrap();
+        assert_eq!(found, wanted, "{name:?} against {expected:?}");
+    }
+}
+
+#[test]
+fn one_line_is_a_complete_configuration_with_the_defaults() {
+    let settings = read("[domain.\"example.org\"]");
+    assert_eq!(settings.domains.len(), 1);
+    let without = Settings {
+        domains: Default::default(),
+        ..settings
+    };
+    assert_eq!(without, Settings::default());
+}
+
+#[test]
+fn the_table_of_options_has_the_defaults_of_the_types() {
+    let mut text = String::new();
+    for spec in OPTIONS {
+        let section = match spec.section {
+            "domain" => "domain.\"example.org\"",
+            section => section,
+        };
+        text += &format!("{section}.{} = {}\n", spec.key, spec.default);
+    }
+    assert_eq!(read(&text), read("[domain.\"example.org\"]"));
+}
+
+#[test]
+fn every_option_changes_the_settings() {
+    let other = [
+        ("server.data", "'/srv/stanzad'"),
+        ("server.shards", "256"),
+        ("server.control", "'/run/other.sock'"),
+        ("listen.c2s", "['127.0.0.1:5222']"),
+        ("listen.c2s_tls", "[]"),
+        ("tls.certificates", "'/srv/certs'"),
+        ("tls.min_version", "'1.3'"),
+        ("tls.ciphers", "'ECDHE+AESGCM'"),
+        ("tls.ciphersuites", "'TLS_AES_128_GCM_SHA256'"),
+        ("tls.groups", "['P-256']"),
+        ("tls.dhparam", "'ffdhe3072'"),
+        ("tls.prefer_server_ciphers", "false"),
+        ("c2s.require_encryption", "false"),
+        ("c2s.allow_unencrypted_plain", "true"),
+        ("c2s.stanza_bytes_max", "10000"),
+        ("c2s.idle_seconds", "0"),
+        ("c2s.ping_timeout_seconds", "3600"),
+        ("c2s.resource_conflict", "'refuse'"),
+        ("auth.mechanisms", "['PLAIN']"),
+        ("auth.storage", "'bcrypt'"),
+        ("auth.hashes", "['SHA-256']"),
+        ("auth.iterations", "4096"),
+        ("auth.bcrypt_cost", "16"),
+        ("auth.anonymous", "true"),
+        ("auth.client_ca", "'/etc/stanzad/ca.pem'"),
+        ("store.durability", "'normal'"),
+        ("limits.connections_per_address_max", "1"),
+        ("limits.unauthenticated_seconds_max", "600"),
+        ("limits.resources_per_account_max", "1"),
+        ("limits.login_failures_per_stream_max", "3"),
+        ("limits.login_failures_per_address_max", "1"),
+        ("limits.login_failures_per_account_max", "1"),
+        ("log.level", "'debug'"),
+        ("log.to", "'/var/log/stanzad.log'"),
+        ("log.format", "'json'"),
+        ("domain.certificate", "'c.pem'\nkey = 'c.pem'"),
+        ("domain.key", "'d.pem'\ncertificate = 'd.pem'"),
+        ("domain.dhparam", "'ffdhe4096'"),
+    ];
+    let names: Vec<String> = OPTIONS.iter().map(|spec| spec.name()).collect();
+    assert_eq!(names, other.map(|(name, _)| name.to_owned()));
+    let default = read("[domain.\"example.org\"]");
+    for (name, value) in other {
+        let text = match name.strip_prefix("domain.") {
+            Some(key) => format!("[domain.\"example.org\"]\n{key} = {value}"),
+            None => format!("{name} = {value}\n[domain.\"example.org\"]"),
+        };
+        assert_ne!(read(&text), default, "{name}");
+    }
+}
+
+#[test]
+fn a_domain_wins_over_the_server_and_inherits_the_rest() {
+    let settings = read(
+        "[c2s]\nidle_seconds = 60\nping_timeout_seconds = 5\n\
+         [domain.\"example.org\"]\nc2s.idle_seconds = 0\n\
+         [domain.\"example.net\"]",
+    );
+    let org = &settings.domains.get("example.org").unwrap().c2s;
+    assert_eq!((org.idle_seconds, org.ping_timeout_seconds), (0, 5));
+    let net = &settings.domains.get("example.net").unwrap().c2s;
+    assert_eq!((net.idle_seconds, net.ping_timeout_seconds), (60, 5));
+}
+
+#[test]
+fn a_relative_path_counts_from_the_directory_of_the_file() {
+    let settings = read(
+        "[tls]\ncertificates = \"certs\"\ndhparam = \"dh.pem\"\n[log]\nto = \"./log\"\n\
+         [domain.\"example.org\"]",
+    );
+    assert_eq!(settings.tls.certificates, Path::new("/etc/stanzad/certs"));
+    let dhparam = DhParam::File(PathBuf::from("/etc/stanzad/dh.pem"));
+    assert_eq!(settings.tls.dhparam, Some(dhparam));
+    assert_eq!(
+        settings.log.to,
+        LogTo::File(PathBuf::from("/etc/stanzad/./log"))
+    );
+}
+
+/// RFC 7622 §3.2: domainparts are compared after preparation.
+#[test]
+fn a_domain_is_kept_under_its_prepared_name() {
+    let settings = read("[domain.\"EXAMPLE.org\"]");
+    assert!(settings.domains.contains_key("example.org"));
+}
+
+#[test]
+fn mechanisms_left_alone_follow_the_other_options() {
+    let scram = ["SCRAM-SHA-256-PLUS", "SCRAM-SHA-256"];
+    let of = |auth: &str| mechanisms(&format!("[domain.\"example.org\".auth]\n{auth}"));
+    assert_eq!(of("storage = 'bcrypt'"), ["PLAIN"]);
+    assert_eq!(of("hashes = ['SHA-256']"), [scram[0], scram[1], "PLAIN"]);
+    assert!(of("client_ca = '/ca.pem'").contains(&"EXTERNAL"));
+    assert!(of("anonymous = true").contains(&"ANONYMOUS"));
+    let plain = of("");
+    assert!(!plain.contains(&"EXTERNAL") && !plain.contains(&"ANONYMOUS"));
+}
+
+#[test]
+fn bcrypt_storage_offers_no_scram_even_where_the_list_names_it() {
+    let text = "[domain.\"example.org\".auth]\nstorage = 'bcrypt'\n\
+                mechanisms = ['SCRAM-SHA-256', 'PLAIN']";
+    assert_eq!(mechanisms(text), ["PLAIN"]);
+    let storage = read(text).domains.get("example.org").unwrap().auth.storage;
+    assert_eq!(storage, Storage::Bcrypt);
+}
+
+#[test]
+fn a_list_of_mechanisms_keeps_its_order() {
+    let text = "auth.mechanisms = ['PLAIN', 'SCRAM-SHA-1']\n[domain.\"example.org\"]";
+    assert_eq!(mechanisms(text), [Mechanism::Plain.name(), "SCRAM-SHA-1"]);
+}
+
+#[test]
+fn plain_in_the_clear_is_warned_of() {
+    let warned = |c2s: &str| {
+        let settings = read(&format!("[c2s]\n{c2s}\n[domain.\"example.org\"]"));
+        settings
+            .warnings
+            .iter()
+            .map(|w| (w.line, w.text.clone()))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(warned("require_encryption = false"), []);
+    let both = warned("require_encryption = false\nallow_unencrypted_plain = true");
+    assert!(
+        both.len() == 1 && both[0].0 == 3 && both[0].1.contains("in the clear"),
+        "{both:?}"
+    );
+    let idle = warned("allow_unencrypted_plain = true");
+    assert!(
+        idle.len() == 1 && idle[0].1.contains("no effect"),
+        "{idle:?}"
+    );
+}
+
+#[test]
+fn a_file_that_is_missing_or_not_text_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let missing = stanzad::config::load(&dir.path().join("none.toml")).unwrap_err();
+    assert!(
+        missing.to_string().contains("none.toml: cannot be read"),
+        "{missing}"
+    );
+    let latin = dir.path().join("latin.toml");
+    fs::write(&latin, b"# caf\n# \xe9\n").unwrap();
+    let latin = stanzad::config::load(&latin).unwrap_err();
+    assert!(
+        latin
+            .to_string()
+            .contains("latin.toml:2:3: this byte is not UTF-8"),
+        "{latin}"
+    );
+}
