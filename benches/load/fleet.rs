@@ -1,0 +1,264 @@
+//! All clients of one run, on one thread and one poll.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use mio::{Events, Interest, Poll, Token, Waker};
+use slab::Slab;
+
+use crate::connection::{Connection, Progress, SCRATCH_BYTES};
+use crate::scanner::Event;
+use crate::session::{Failure, Logins, Session, Step};
+
+/// Logins that go on at once while a fleet is built. More would only queue up in the server.
+const ARRIVALS_MAX: usize = 32;
+/// Without any session coming online for so long, building a fleet fails.
+const ARRIVAL_PATIENCE: Duration = Duration::from_secs(30);
+
+const WAKE: Token = Token(usize::MAX);
+
+/// What a run does with its sessions. Each call may send and close through the fleet.
+pub trait Workload {
+    /// A session has come online.
+    fn arrived(&mut self, fleet: &mut Fleet, id: usize);
+
+    /// A session has received a stanza. `now` is when its bytes were read.
+    fn stanza(&mut self, fleet: &mut Fleet, id: usize, stanza: &[u8], now: Instant);
+
+    /// A session of `account` that had been asked to close is gone.
+    fn closed(&mut self, fleet: &mut Fleet, account: usize);
+
+    /// A session is gone though nobody asked it to.
+    fn failed(&mut self, fleet: &mut Fleet, id: usize, failure: Failure);
+}
+
+/// The sessions, by ids that are used again after a session is gone.
+pub struct Fleet {
+    pub logins: Logins,
+    pub sessions: Slab<Session>,
+    address: SocketAddr,
+    poll: Poll,
+    events: Events,
+    scratch: Box<[u8]>,
+    /// Sessions with bytes to be written at the end of the turn; may name one twice.
+    dirty: Vec<usize>,
+}
+
+impl Fleet {
+    /// A fleet without sessions.
+    pub fn new(address: SocketAddr, logins: Logins) -> io::Result<Fleet> {
+        Ok(Fleet {
+            logins,
+            sessions: Slab::new(),
+            address,
+            poll: Poll::new()?,
+            events: Events::with_capacity(1024),
+            scratch: vec![0; SCRATCH_BYTES].into(),
+            dirty: Vec::new(),
+        })
+    }
+
+    /// Ends the sleep of a turn from another thread.
+    pub fn waker(&self) -> io::Result<Waker> {
+        Waker::new(self.poll.registry(), WAKE)
+    }
+
+    /// Opens a session for an account; yields its id.
+    pub fn open(&mut self, account: usize, resource: &str) -> io::Result<usize> {
+        let connection = Connection::open(self.address)?;
+        let entry = self.sessions.vacant_entry();
+        let id = entry.key();
+        let session = entry.insert(Session::new(connection, account, resource, &self.logins));
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        self.poll
+            .registry()
+            .register(&mut session.connection.socket, Token(id), interest)?;
+        Ok(id)
+    }
+
+    /// Queues bytes of a session; they are written at the end of the turn.
+    pub fn send(&mut self, id: usize, bytes: &[u8]) {
+        self.sessions[id].connection.queue(bytes);
+        self.dirty.push(id);
+    }
+
+    /// Ends the stream of a session; the workload hears of it when the server has answered.
+    pub fn close(&mut self, id: usize) {
+        self.sessions[id].close_stream();
+        self.dirty.push(id);
+    }
+
+    /// One turn: sleep until something is ready, handle it, write.
+    pub fn turn(&mut self, work: &mut impl Workload, timeout: Option<Duration>) -> io::Result<()> {
+        let mut events = std::mem::replace(&mut self.events, Events::with_capacity(0));
+        // What was queued between turns goes out before the sleep.
+        self.write(work);
+        match self.poll.poll(&mut events, timeout) {
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            other => other?,
+        }
+        for event in &events {
+            let Token(id) = event.token();
+            if event.token() == WAKE || !self.sessions.contains(id) {
+                continue;
+            }
+            let ended = event.is_read_closed() || event.is_error();
+            if let Err(what) = self.ready(work, id, event.is_writable(), ended) {
+                self.fail(work, id, what);
+            }
+        }
+        self.events = events;
+        self.write(work);
+        Ok(())
+    }
+
+    fn ready(
+        &mut self,
+        work: &mut impl Workload,
+        id: usize,
+        writable: bool,
+        ended: bool,
+    ) -> Result<(), String> {
+        let session = &mut self.sessions[id];
+        if writable {
+            session.writable(&self.logins)?;
+            self.dirty.push(id);
+        }
+        let progress = session.read(&self.logins, &mut self.scratch, ended)?;
+        if progress == Progress::Established {
+            self.dirty.push(id);
+        }
+        let over = self.handle(work, id)?;
+        if over || progress == Progress::End {
+            if !self.sessions[id].is_closing() {
+                return Err("the server closed the connection".into());
+            }
+            if let Some(session) = self.remove(id) {
+                work.closed(self, session.account);
+            }
+        }
+        Ok(())
+    }
+
+    /// Handles what a session has received; true if its stream is over.
+    fn handle(&mut self, work: &mut impl Workload, id: usize) -> Result<bool, String> {
+        let now = Instant::now();
+        let mut scanner = std::mem::take(&mut self.sessions[id].scanner);
+        while let Some(event) = scanner.next() {
+            let step = self.sessions[id].on(&event, &mut scanner, &mut self.logins)?;
+            match (step, event) {
+                (Step::Stanza, Event::Element(range)) => {
+                    work.stanza(self, id, scanner.bytes(range), now);
+                }
+                (Step::Arrived, _) => {
+                    self.dirty.push(id);
+                    work.arrived(self, id);
+                }
+                (_, Event::Close) => return Ok(true),
+                _ => self.dirty.push(id),
+            }
+        }
+        scanner.compact();
+        self.sessions[id].scanner = scanner;
+        Ok(false)
+    }
+
+    fn write(&mut self, work: &mut impl Workload) {
+        let mut dirty = std::mem::take(&mut self.dirty);
+        for id in dirty.drain(..) {
+            let Some(session) = self.sessions.get_mut(id) else {
+                continue;
+            };
+            if let Err(error) = session.connection.flush() {
+                self.fail(work, id, error.to_string());
+            }
+        }
+        // Failures may have queued more; that goes out next turn.
+        dirty.append(&mut self.dirty);
+        self.dirty = dirty;
+    }
+
+    fn fail(&mut self, work: &mut impl Workload, id: usize, what: String) {
+        if let Some(session) = self.remove(id) {
+            let failure = Failure {
+                what: format!("{what} (while {})", session.stage()),
+                jid: session.jid,
+            };
+            work.failed(self, id, failure);
+        }
+    }
+
+    fn remove(&mut self, id: usize) -> Option<Session> {
+        let mut session = self.sessions.try_remove(id)?;
+        // The socket is closed in any case; a goodbye that finds it broken changes nothing.
+        let _ = session.connection.close();
+        Some(session)
+    }
+
+    /// Opens `count` sessions, session i for account i modulo the accounts, and waits until all are
+    /// online; yields their ids in that order.
+    ///
+    /// # Errors
+    /// If one fails, or none arrives for 30 seconds.
+    pub fn muster(&mut self, count: usize) -> Result<Vec<usize>, String> {
+        let accounts = self.logins.accounts.len();
+        let mut arrivals = Arrivals {
+            pending: 0,
+            last: Instant::now(),
+            failure: None,
+        };
+        let mut ids = Vec::with_capacity(count);
+        while ids.len() < count || arrivals.pending > 0 {
+            while ids.len() < count && arrivals.pending < ARRIVALS_MAX {
+                let resource = format!("load{}", ids.len() / accounts);
+                let id = self.open(ids.len() % accounts, &resource);
+                ids.push(id.map_err(|e| format!("session {}: {e}", ids.len()))?);
+                arrivals.pending += 1;
+            }
+            self.turn(&mut arrivals, Some(Duration::from_secs(1)))
+                .map_err(|e| e.to_string())?;
+            if let Some(failure) = arrivals.failure {
+                return Err(failure.to_string());
+            }
+            if arrivals.last.elapsed() > ARRIVAL_PATIENCE {
+                let stages = self.sessions.iter().filter(|(_, s)| !s.is_online());
+                let stage = stages.map(|(_, s)| s.stage()).next().unwrap_or_default();
+                return Err(format!(
+                    "no login for 30 s; {} wait, one {stage}",
+                    arrivals.pending
+                ));
+            }
+        }
+        Ok(ids)
+    }
+
+    /// TLS version, cipher suite and group of some session.
+    pub fn tls_facts(&self) -> Option<[String; 3]> {
+        self.sessions
+            .iter()
+            .find_map(|(_, session)| session.connection.tls_facts())
+    }
+}
+
+/// The workload of [`Fleet::muster`].
+struct Arrivals {
+    pending: usize,
+    last: Instant,
+    failure: Option<Failure>,
+}
+
+impl Workload for Arrivals {
+    fn arrived(&mut self, _: &mut Fleet, _: usize) {
+        self.pending -= 1;
+        self.last = Instant::now();
+    }
+
+    fn stanza(&mut self, _: &mut Fleet, _: usize, _: &[u8], _: Instant) {}
+
+    fn closed(&mut self, _: &mut Fleet, _: usize) {}
+
+    fn failed(&mut self, _: &mut Fleet, _: usize, failure: Failure) {
+        self.failure.get_or_insert(failure);
+    }
+}

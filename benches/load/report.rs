@@ -1,0 +1,178 @@
+//! What a run found: a table for people, JSON for `load ratios`, and the table of several servers.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+
+use crate::Used;
+use crate::histogram::Histogram;
+
+/// The facts and figures of one run, in the order they are shown.
+#[derive(Debug)]
+pub struct Report {
+    label: String,
+    row: String,
+    facts: Vec<(String, String)>,
+    figures: Vec<(String, f64, &'static str)>,
+}
+
+impl Report {
+    /// `label` names the server, `row` the run.
+    pub fn new(label: String, row: String) -> Report {
+        Report {
+            label,
+            row,
+            facts: Vec::new(),
+            figures: Vec::new(),
+        }
+    }
+
+    /// Adds what was true of the run.
+    pub fn fact(&mut self, name: &str, value: String) {
+        self.facts.push((name.into(), value));
+    }
+
+    /// Adds what was measured.
+    pub fn figure(&mut self, name: &str, value: f64, unit: &'static str) {
+        self.figures.push((name.into(), value, unit));
+    }
+
+    /// Adds what TLS agreed on.
+    pub fn tls(&mut self, facts: Option<[String; 3]>) {
+        if let Some([version, cipher, group]) = facts {
+            self.fact("TLS", format!("{version}, {cipher}, {group}"));
+        }
+    }
+
+    /// Adds the CPU times of server and generator for each of `count` things in `took`.
+    pub fn cpu(&mut self, what: &str, count: u64, took: Duration, used: Used) {
+        let per = |time: Duration| time.as_secs_f64() * 1e6 / count.max(1) as f64;
+        if let Some(server) = used.server {
+            self.figure(&format!("server CPU per {what}"), per(server.cpu()), "us");
+            self.figure("  user", per(server.user), "us");
+            self.figure("  system", per(server.system), "us");
+            let share = server.cpu().as_secs_f64() / took.as_secs_f64();
+            self.figure("server CPU", share * 100.0, "% of a core");
+        }
+        self.figure(
+            &format!("generator CPU per {what}"),
+            per(used.own.cpu()),
+            "us",
+        );
+    }
+
+    /// Adds percentiles of durations.
+    pub fn percentiles(&mut self, what: &str, histogram: &Histogram) {
+        for (name, share) in [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999)] {
+            let micros = histogram.percentile(share).as_secs_f64() * 1e6;
+            self.figure(&format!("{what} {name}"), micros, "us");
+        }
+    }
+
+    /// The table for people.
+    pub fn table(&self) -> String {
+        let mut table = format!("{}: {}\n", self.label, self.row);
+        for (name, value) in &self.facts {
+            table += &format!("  {name:<32}  {value}\n");
+        }
+        for (name, value, unit) in &self.figures {
+            table += &format!("  {name:<32} {value:>12.1} {unit}\n");
+        }
+        table
+    }
+
+    /// The same for programs, as one object.
+    pub fn json(&self) -> Value {
+        let facts: Map<_, _> = self
+            .facts
+            .iter()
+            .map(|(n, v)| (n.clone(), json!(v)))
+            .collect();
+        let figures = self.figures.iter().map(|(n, v, unit)| {
+            (
+                n.trim_start().to_owned(),
+                json!({ "value": v, "unit": unit }),
+            )
+        });
+        let figures: Map<_, _> = figures.collect();
+        json!({ "label": self.label, "row": self.row, "facts": facts, "figures": figures })
+    }
+}
+
+/// Figures that `load ratios` shows, where less is better, but for the first.
+const COMPARED: [&str; 9] = [
+    "messages a second",
+    "server CPU per message",
+    "server CPU per login",
+    "server memory per session",
+    "latency p50",
+    "latency p99",
+    "generator CPU per message",
+    "generator CPU per login",
+    "logins a second",
+];
+
+/// Reads the files that runs with `--json` wrote, and shows for each row every server's figures, and
+/// theirs divided by those of server `base`.
+///
+/// # Errors
+/// If a file cannot be read or is no report.
+pub fn ratios(base: &str, files: &[PathBuf]) -> Result<String, String> {
+    let mut rows: BTreeMap<String, BTreeMap<String, Value>> = BTreeMap::new();
+    let mut order: Vec<String> = Vec::new();
+    for file in files {
+        let text = fs::read_to_string(file).map_err(|e| format!("{}: {e}", file.display()))?;
+        let report: Value =
+            serde_json::from_str(&text).map_err(|e| format!("{}: {e}", file.display()))?;
+        let (Some(label), Some(row)) = (report["label"].as_str(), report["row"].as_str()) else {
+            return Err(format!("{}: no label or no row", file.display()));
+        };
+        if !order.iter().any(|known| known == label) {
+            order.push(label.to_owned());
+        }
+        rows.entry(row.to_owned())
+            .or_default()
+            .insert(label.to_owned(), report.clone());
+    }
+    order.sort_by_key(|label| label != base);
+    let mut table = String::new();
+    for (row, reports) in &rows {
+        table += &format!("{row}\n");
+        for name in COMPARED {
+            table += &compared_line(name, base, &order, reports);
+        }
+        for label in order.iter().filter(|label| reports.contains_key(*label)) {
+            let tls = reports[label]["facts"]["TLS"].as_str().unwrap_or("?");
+            table += &format!("  {label}: {tls}\n");
+        }
+    }
+    Ok(table)
+}
+
+/// One figure of all servers; empty if none has it.
+fn compared_line(
+    name: &str,
+    base: &str,
+    order: &[String],
+    reports: &BTreeMap<String, Value>,
+) -> String {
+    let figure = |label: &str| reports.get(label)?["figures"][name]["value"].as_f64();
+    let unit = reports
+        .values()
+        .find_map(|report| report["figures"][name]["unit"].as_str());
+    let Some(unit) = unit else {
+        return String::new();
+    };
+    let mut line = format!("  {:<34}", format!("{name} ({unit})"));
+    for label in order {
+        let Some(value) = figure(label) else { continue };
+        line += &match figure(base).filter(|based| *based > 0.0 && label != base) {
+            Some(based) => format!("  {label} {value:.1} (x{:.2})", value / based),
+            None => format!("  {label} {value:.1}"),
+        };
+    }
+    line + "\n"
+}
