@@ -15,3 +15,21 @@ pub const XML_BINDING_BYTES_MAX: usize = 4096;
 pub const XML_NAME_BYTES_MAX: usize = 1024;
 /// Bytes of the value of an XML attribute; the longest seen carry certificates or data: URIs.
 pub const XML_ATTRIBUTE_BYTES_MAX: usize = 64 * 1024;
+
+/// Bytes that may wait for one receiver (shard, store writer, store readers, workers) before its
+/// gate shuts: 16 MiB, a fraction of a second of work (DESIGN §4).
+pub const WAITING_BYTES_MAX: usize = 16 << 20;
+/// Posts that may wait for one receiver before its gate shuts (DESIGN §4).
+pub const WAITING_POSTS_MAX: usize = 50_000;
+/// Steps of SQLite's virtual machine in a quick read (a load, credentials). A load of an account
+/// takes some thousands; the bound is there so that no query can hold a reader for seconds.
+pub const QUICK_READ_STEPS_MAX: u32 = 10_000_000;
+/// Steps of SQLite's virtual machine in a bulk read (archive, search, export): some tenths of a
+/// second. A page of an archive takes less than a thousand; more than this is a search that has
+/// to be narrowed.
+pub const BULK_READ_STEPS_MAX: u32 = 5_000_000;
+/// Jobs that may wait for the workers, for each of their threads. At some 5 ms a job (PBKDF2 with
+/// 10,000 rounds) the last one waits a second, at 50 ms (bcrypt of cost 10) 13 seconds: still within
+/// the time that a login is given. More are refused, which holds up those that log in by password
+/// alone; the gate would hold up everybody.
+pub const WORKER_JOBS_MAX: usize = 256;

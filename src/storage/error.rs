@@ -1,0 +1,336 @@
+//! What can go wrong in the store, sorted by who has to act.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rusqlite::ErrorCode;
+use rusqlite::ffi;
+
+/// Why a change, a row or a read failed. Cheap to clone, since one failed commit is the answer to
+/// each of its jobs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreError {
+    /// What was to be created is there already.
+    Exists,
+    /// What was to be read or changed is not there.
+    NotFound,
+    /// The job itself declined; what it had written is undone.
+    Refused(&'static str),
+    /// A read ran longer than its lane allows.
+    StepsExceeded,
+    /// The disk, or the quota of the service user, is full.
+    Full,
+    /// Another process holds the database, longer than a writer waits for it.
+    Busy,
+    /// The store is stopping, or has stopped.
+    Stopped,
+    /// A stored value is none that this version writes: which one.
+    Malformed(Arc<str>),
+    /// Disk and memory are no longer known to agree (a failed sync), or the file is damaged.
+    /// The process has to end: see [`super::Options::fatal`].
+    Broken(Arc<str>),
+    /// Any other error, with SQLite's extended result code.
+    Sqlite {
+        /// `SQLITE_…`, extended; 0 if the error did not come from SQLite itself.
+        code: i32,
+        /// SQLite's words.
+        message: Arc<str>,
+    },
+}
+
+impl StoreError {
+    /// Whether the transaction around a job cannot be trusted or continued after this error.
+    /// SQLite may roll a whole transaction back on these (sqlite.org/lang_transaction.html,
+    /// "Response To Errors Within A Transaction"), so the batch fails with the job.
+    pub(super) fn spoils_transaction(&self) -> bool {
+        match self {
+            StoreError::Full | StoreError::Busy | StoreError::Broken(_) => true,
+            StoreError::Sqlite { code, .. } => {
+                matches!(
+                    code & 0xff,
+                    ffi::SQLITE_IOERR | ffi::SQLITE_NOMEM | ffi::SQLITE_READONLY
+                )
+            }
+            StoreError::Exists
+            | StoreError::NotFound
+            | StoreError::Refused(_)
+            | StoreError::StepsExceeded
+            | StoreError::Stopped
+            | StoreError::Malformed(_) => false,
+        }
+    }
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StoreError::Exists => f.write_str("it exists already"),
+            StoreError::NotFound => f.write_str("it does not exist"),
+            StoreError::Refused(why) => f.write_str(why),
+            StoreError::StepsExceeded => f.write_str("the query took too many steps"),
+            StoreError::Full => f.write_str("the disk is full"),
+            StoreError::Busy => f.write_str("another process holds the database"),
+            StoreError::Stopped => f.write_str("the store is stopping"),
+            StoreError::Malformed(what) => write!(
+                f,
+                "the database holds a value unknown to this version: {what}"
+            ),
+            StoreError::Broken(message) => {
+                write!(f, "the database cannot be trusted any more: {message}")
+            }
+            StoreError::Sqlite { code, message } => write!(f, "SQLite: {message} (code {code})"),
+        }
+    }
+}
+
+impl std::error::Error for StoreError {}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> StoreError {
+        if matches!(error, rusqlite::Error::QueryReturnedNoRows) {
+            return StoreError::NotFound;
+        }
+        let Some(cause) = sqlite_cause(&error) else {
+            return StoreError::Sqlite {
+                code: 0,
+                message: error.to_string().into(),
+            };
+        };
+        match cause.code {
+            ErrorCode::DiskFull => StoreError::Full,
+            ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => StoreError::Busy,
+            // Nothing but the readers' step limit interrupts.
+            ErrorCode::OperationInterrupted => StoreError::StepsExceeded,
+            ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => {
+                StoreError::Broken(error.to_string().into())
+            }
+            _ if is_untrustworthy(cause.extended_code) => {
+                StoreError::Broken(format!("{error} (code {})", cause.extended_code).into())
+            }
+            _ => StoreError::Sqlite {
+                code: cause.extended_code,
+                message: error.to_string().into(),
+            },
+        }
+    }
+}
+
+/// I/O errors after which nobody knows what is on the disk. A failed fsync may have dropped dirty
+/// pages, and a second one would report success (the kernel reports such an error once). A failed
+/// plain write is not among them: its transaction is rolled back and the write-ahead log
+/// overwritten from the same place.
+fn is_untrustworthy(extended_code: i32) -> bool {
+    matches!(
+        extended_code,
+        ffi::SQLITE_IOERR_FSYNC
+            | ffi::SQLITE_IOERR_DIR_FSYNC
+            | ffi::SQLITE_IOERR_CORRUPTFS
+            | ffi::SQLITE_IOERR_DATA
+            | ffi::SQLITE_READONLY_DBMOVED
+    )
+}
+
+fn sqlite_cause(error: &rusqlite::Error) -> Option<&ffi::Error> {
+    match error {
+        rusqlite::Error::SqliteFailure(cause, _) => Some(cause),
+        rusqlite::Error::SqlInputError { error, .. } => Some(error),
+        _ => None,
+    }
+}
+
+/// Why the store cannot be opened. The text is for the operator: what, where, what to do.
+#[derive(Debug)]
+pub enum OpenError {
+    /// Another process uses the data directory.
+    AlreadyRunning {
+        /// The lock file.
+        lock: PathBuf,
+        /// The process that holds it, if it has written its number.
+        pid: Option<u32>,
+    },
+    /// Files that others can read, or that belong to somebody else; all of them.
+    Unsafe(Vec<Exposure>),
+    /// A system call failed.
+    Io {
+        /// What was tried, as in "cannot create the data directory".
+        what: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// What the system said.
+        error: std::io::Error,
+    },
+    /// The data directory's path names something else.
+    NotADirectory(PathBuf),
+    /// The file is no database of stanzad.
+    NotOurs(PathBuf),
+    /// A later version of stanzad has written the file.
+    TooNew {
+        /// The database.
+        path: PathBuf,
+        /// The number of its schema.
+        found: u32,
+        /// The newest number that this version knows.
+        known: u32,
+    },
+    /// A step to a newer schema failed; the file is as it was.
+    Migration {
+        /// The database.
+        path: PathBuf,
+        /// The number of the schema that was to be reached.
+        number: u32,
+        /// What the step does.
+        title: &'static str,
+        /// Why it failed.
+        error: StoreError,
+    },
+    /// SQLite refused.
+    Database {
+        /// What was tried.
+        what: &'static str,
+        /// The database.
+        path: PathBuf,
+        /// What SQLite said.
+        error: StoreError,
+    },
+}
+
+/// One file that is open to others, and the command that mends it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exposure {
+    /// The file or directory.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    pub problem: String,
+    /// A shell command.
+    pub remedy: String,
+}
+
+impl OpenError {
+    pub(super) fn io(what: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> OpenError {
+        let path = path.to_owned();
+        move |error| OpenError::Io { what, path, error }
+    }
+
+    pub(super) fn database<E: Into<StoreError>>(
+        what: &'static str,
+        path: &Path,
+    ) -> impl FnOnce(E) -> OpenError {
+        let path = path.to_owned();
+        move |error| OpenError::Database {
+            what,
+            path,
+            error: error.into(),
+        }
+    }
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            OpenError::AlreadyRunning { lock, pid } => {
+                let lock = lock.display();
+                match pid {
+                    Some(pid) => write!(f, "{lock}: process {pid} uses this data directory")?,
+                    None => write!(f, "{lock}: another process uses this data directory")?,
+                }
+                f.write_str("; stop it first, or choose another directory with `server.data`")
+            }
+            OpenError::Unsafe(exposures) => {
+                f.write_str("stanzad does not start on data that others can read:")?;
+                for exposure in exposures {
+                    let path = exposure.path.display();
+                    write!(
+                        f,
+                        "\n  {path} {}; to mend it: {}",
+                        exposure.problem, exposure.remedy
+                    )?;
+                }
+                Ok(())
+            }
+            OpenError::Io { what, path, error } => write!(f, "{}: {what}: {error}", path.display()),
+            OpenError::NotADirectory(path) => write!(
+                f,
+                "{}: this is not a directory; `server.data` names the directory for the database",
+                path.display()
+            ),
+            OpenError::NotOurs(path) => write!(
+                f,
+                "{}: this is no database of stanzad; move it away, or choose another directory with `server.data`",
+                path.display()
+            ),
+            OpenError::TooNew { path, found, known } => write!(
+                f,
+                "{}: a newer stanzad has written this (schema {found}, this version knows up to {known}); \
+                 install that version again, or restore the copy that it made before it changed the schema",
+                path.display()
+            ),
+            OpenError::Migration {
+                path,
+                number,
+                title,
+                error,
+            } => write!(
+                f,
+                "{}: the step to schema {number} ({title}) failed and was undone: {error}",
+                path.display()
+            ),
+            OpenError::Database { what, path, error } => {
+                write!(f, "{}: {what}: {error}", path.display())
+            }
+        }
+    }
+}
+
+impl std::error::Error for OpenError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            OpenError::Io { error, .. } => Some(error),
+            OpenError::Migration { error, .. } | OpenError::Database { error, .. } => Some(error),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn from_code(code: i32) -> StoreError {
+        rusqlite::Error::SqliteFailure(ffi::Error::new(code), None).into()
+    }
+
+    #[test]
+    fn failed_syncs_and_damage_break_the_store() {
+        for code in [
+            ffi::SQLITE_IOERR_FSYNC,
+            ffi::SQLITE_IOERR_DIR_FSYNC,
+            ffi::SQLITE_IOERR_CORRUPTFS,
+            ffi::SQLITE_CORRUPT,
+            ffi::SQLITE_CORRUPT_INDEX,
+            ffi::SQLITE_NOTADB,
+        ] {
+            let error = from_code(code);
+            assert!(matches!(error, StoreError::Broken(_)), "{code}: {error:?}");
+            assert!(error.spoils_transaction());
+        }
+    }
+
+    #[test]
+    fn a_failed_write_spoils_its_transaction_only() {
+        let error = from_code(ffi::SQLITE_IOERR_WRITE);
+        assert!(!matches!(error, StoreError::Broken(_)));
+        assert!(error.spoils_transaction());
+    }
+
+    #[test]
+    fn a_broken_constraint_spoils_nothing_but_its_job() {
+        assert!(!from_code(ffi::SQLITE_CONSTRAINT_UNIQUE).spoils_transaction());
+        assert!(!StoreError::NotFound.spoils_transaction());
+    }
+
+    #[test]
+    fn a_full_disk_has_its_own_name() {
+        assert_eq!(from_code(ffi::SQLITE_FULL), StoreError::Full);
+    }
+}

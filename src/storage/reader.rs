@@ -1,0 +1,285 @@
+//! The threads that read, and the two lanes in which reads wait for them.
+//!
+//! The queue is a mutex and not a channel because a reader takes the next read by lane and owner,
+//! not by age. The lock is held to put a read in or take one out, never while one runs.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use super::error::{OpenError, StoreError};
+use super::{Answer, Answers, CLOSURE_BYTES, Db, Fatal, Lane, ReadFn, Value, schema};
+use crate::limits;
+use crate::post::Load;
+
+/// A read that waits.
+pub(super) struct Job {
+    shard: usize,
+    id: u64,
+    lane: Lane,
+    read: ReadFn,
+}
+
+impl Job {
+    pub(super) fn new(shard: usize, id: u64, lane: Lane, read: ReadFn) -> Job {
+        Job {
+            shard,
+            id,
+            lane,
+            read,
+        }
+    }
+
+    pub(super) fn shard(&self) -> usize {
+        self.shard
+    }
+
+    /// Its answer, when it is not to run.
+    pub(super) fn refused(self) -> Answer {
+        Answer::Read {
+            id: self.id,
+            result: Err(StoreError::Stopped),
+        }
+    }
+
+    fn weight(&self) -> usize {
+        CLOSURE_BYTES + size_of_val(&*self.read)
+    }
+}
+
+/// The order of reads. Knows nothing of threads.
+struct Lanes<T> {
+    quick: VecDeque<T>,
+    /// The bulk reads of each owner that has some waiting.
+    bulk: HashMap<u64, VecDeque<T>>,
+    /// The owners in `bulk` of whom none is running, in the order of their turns.
+    turns: VecDeque<u64>,
+    running: HashSet<u64>,
+    running_max: usize,
+}
+
+impl<T> Lanes<T> {
+    fn new(running_max: usize) -> Lanes<T> {
+        Lanes {
+            quick: VecDeque::new(),
+            bulk: HashMap::new(),
+            turns: VecDeque::new(),
+            running: HashSet::new(),
+            running_max,
+        }
+    }
+
+    fn push(&mut self, lane: Lane, job: T) {
+        match lane {
+            Lane::Quick => self.quick.push_back(job),
+            Lane::Bulk { owner } => {
+                let waiting = self.bulk.entry(owner).or_default();
+                waiting.push_back(job);
+                if waiting.len() == 1 && !self.running.contains(&owner) {
+                    self.turns.push_back(owner);
+                }
+            }
+        }
+    }
+
+    /// The read that is to run now. A bulk read runs until [`Lanes::finished`].
+    fn pop(&mut self) -> Option<T> {
+        if let Some(job) = self.quick.pop_front() {
+            return Some(job);
+        }
+        if self.running.len() >= self.running_max {
+            return None;
+        }
+        let owner = self.turns.pop_front()?;
+        let waiting = self.bulk.get_mut(&owner)?;
+        let job = waiting.pop_front()?;
+        if waiting.is_empty() {
+            self.bulk.remove(&owner);
+        }
+        self.running.insert(owner);
+        Some(job)
+    }
+
+    fn finished(&mut self, lane: Lane) {
+        if let Lane::Bulk { owner } = lane {
+            self.running.remove(&owner);
+            if self.bulk.contains_key(&owner) {
+                self.turns.push_back(owner);
+            }
+        }
+    }
+
+    fn drain(&mut self) -> Vec<T> {
+        self.turns.clear();
+        let bulk = std::mem::take(&mut self.bulk).into_values().flatten();
+        self.quick.drain(..).chain(bulk).collect()
+    }
+}
+
+struct State {
+    lanes: Lanes<Job>,
+    is_closed: bool,
+}
+
+/// Reads that wait for a reader.
+pub(super) struct ReadQueue {
+    state: Mutex<State>,
+    changed: Condvar,
+    load: Load,
+}
+
+impl ReadQueue {
+    /// A queue for that many readers. One of several takes quick reads only, so that a login never
+    /// waits for somebody's search.
+    pub(super) fn new(readers: usize, load: Load) -> ReadQueue {
+        let bulk_max = readers.saturating_sub(1).max(1);
+        ReadQueue {
+            state: Mutex::new(State {
+                lanes: Lanes::new(bulk_max),
+                is_closed: false,
+            }),
+            changed: Condvar::new(),
+            load,
+        }
+    }
+
+    pub(super) fn load(&self) -> &Load {
+        &self.load
+    }
+
+    /// Puts a read in its lane, or gives it back when the queue is closed.
+    pub(super) fn push(&self, job: Job) -> Result<(), Job> {
+        let mut state = self.state();
+        if state.is_closed {
+            return Err(job);
+        }
+        self.load.add(job.weight(), 1);
+        state.lanes.push(job.lane, job);
+        drop(state);
+        self.changed.notify_one();
+        Ok(())
+    }
+
+    /// Ends the readers after what they are at, and yields the reads that have not begun.
+    pub(super) fn close(&self) -> Vec<Job> {
+        let mut state = self.state();
+        state.is_closed = true;
+        let waiting = state.lanes.drain();
+        drop(state);
+        self.changed.notify_all();
+        for job in &waiting {
+            self.load.sub(job.weight(), 1);
+        }
+        waiting
+    }
+
+    fn next(&self) -> Option<Job> {
+        let mut state = self.state();
+        loop {
+            if state.is_closed {
+                return None;
+            }
+            if let Some(job) = state.lanes.pop() {
+                self.load.sub(job.weight(), 1);
+                return Some(job);
+            }
+            state = self
+                .changed
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn finished(&self, lane: Lane) {
+        self.state().lanes.finished(lane);
+        // No one to wake: this reader looks for the next read itself, and a read that this one
+        // made possible is one more than it can take only if another reader is busy.
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Steps of SQLite's virtual machine between two looks at the budget.
+const STEPS_PER_LOOK: u32 = 1_000;
+
+/// A read-only connection whose reads end after a number of steps.
+pub(super) struct Reader {
+    db: Db,
+    /// Looks that are left for the current read.
+    looks: Arc<AtomicU32>,
+    answers: Arc<dyn Answers>,
+    fatal: Fatal,
+}
+
+impl Reader {
+    pub(super) fn open(
+        path: &Path,
+        answers: Arc<dyn Answers>,
+        fatal: Fatal,
+    ) -> Result<Reader, OpenError> {
+        let mut connection = schema::open_again(path, true)?;
+        let looks = Arc::new(AtomicU32::new(0));
+        let left = Arc::clone(&looks);
+        let is_over = move || {
+            let looks = left.load(Ordering::Relaxed);
+            left.store(looks.saturating_sub(1), Ordering::Relaxed);
+            looks == 0
+        };
+        let interval = i32::try_from(STEPS_PER_LOOK).expect("it is a small number");
+        connection
+            .progress_handler(interval, Some(is_over))
+            .map_err(OpenError::database("cannot limit reads", path))?;
+        Ok(Reader {
+            db: Db::new(connection),
+            looks,
+            answers,
+            fatal,
+        })
+    }
+
+    /// Reads until the queue is closed.
+    pub(super) fn run(self, queue: &ReadQueue) {
+        while let Some(job) = queue.next() {
+            let Job {
+                shard,
+                id,
+                lane,
+                read,
+            } = job;
+            let result = self.read(lane, read);
+            if let Err(StoreError::Broken(message)) = &result {
+                (self.fatal)(&format!("cannot read the database: {message}"));
+            }
+            // Before the owner's next read may begin, so that its answers keep their order.
+            self.answers
+                .answer(shard, vec![Answer::Read { id, result }]);
+            queue.finished(lane);
+        }
+    }
+
+    fn read(&self, lane: Lane, read: ReadFn) -> Result<Value, StoreError> {
+        let steps = match lane {
+            Lane::Quick => limits::QUICK_READ_STEPS_MAX,
+            Lane::Bulk { .. } => limits::BULK_READ_STEPS_MAX,
+        };
+        self.looks.store(steps / STEPS_PER_LOOK, Ordering::Relaxed);
+        let result = snapshot(&self.db, read);
+        // Without a limit, or a read that used its budget up could not be ended.
+        self.looks.store(u32::MAX, Ordering::Relaxed);
+        let ended = if self.db.connection().is_autocommit() {
+            Ok(())
+        } else {
+            self.db.execute("ROLLBACK")
+        };
+        result.and_then(|value| ended.map(|()| value))
+    }
+}
+
+/// Runs a read in a transaction, so that all its statements see the same state. Left open.
+fn snapshot(db: &Db, read: ReadFn) -> Result<Value, StoreError> {
+    db.execute("BEGIN")?;
+    read(db)
+}

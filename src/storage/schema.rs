@@ -1,0 +1,419 @@
+//! The schema, as numbered steps, and how a connection to it is set up.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+
+use super::directory::{create_private, sync_parent};
+use super::error::{OpenError, StoreError};
+use crate::config::Durability;
+
+/// One step to a newer schema. Its number is its place in [`MIGRATIONS`], counted from 1, and is
+/// kept in the file as `user_version`.
+pub(super) struct Migration {
+    pub(super) title: &'static str,
+    /// Runs in a transaction, with foreign keys checked at its end only.
+    pub(super) sql: &'static str,
+}
+
+/// All steps. A released one is never edited: what changes is a new step at the end.
+pub(super) const MIGRATIONS: &[Migration] = &[Migration {
+    title: "accounts and their credentials",
+    // `account.id` is AUTOINCREMENT and generations are drawn from one counter of the server, so
+    // that neither ever names another account after a deletion: what a shard has proven about an
+    // account cannot hold for a later one of the same name.
+    sql: "
+        CREATE TABLE server (
+            one INTEGER PRIMARY KEY CHECK (one = 1),
+            secret BLOB NOT NULL CHECK (length(secret) = 32),
+            generation INTEGER NOT NULL
+        ) STRICT;
+        CREATE TABLE account (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            jid TEXT NOT NULL UNIQUE,
+            domain TEXT NOT NULL,
+            enabled INTEGER NOT NULL CHECK (enabled IN (0, 1)),
+            generation INTEGER NOT NULL,
+            created INTEGER NOT NULL,
+            last_seen INTEGER
+        ) STRICT;
+        CREATE INDEX account_domain ON account (domain, jid);
+        CREATE TABLE credential (
+            account INTEGER NOT NULL REFERENCES account ON DELETE CASCADE,
+            kind TEXT NOT NULL CHECK (kind IN ('SHA-1', 'SHA-256', 'SHA-512', 'bcrypt')),
+            salt BLOB,
+            iterations INTEGER,
+            stored_key BLOB,
+            server_key BLOB,
+            bcrypt TEXT,
+            PRIMARY KEY (account, kind),
+            CHECK (CASE kind
+                WHEN 'bcrypt' THEN bcrypt IS NOT NULL AND salt IS NULL AND iterations IS NULL
+                    AND stored_key IS NULL AND server_key IS NULL
+                ELSE bcrypt IS NULL AND salt IS NOT NULL AND iterations IS NOT NULL
+                    AND stored_key IS NOT NULL AND server_key IS NOT NULL
+            END)
+        ) STRICT, WITHOUT ROWID;
+    ",
+}];
+
+/// `application_id` of our files: "Stzd".
+const APPLICATION_ID: i32 = 0x5374_7a64;
+/// How long a connection waits for a lock of another process (an operator's `sqlite3`).
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Bytes that the write-ahead log keeps on disk once all of it is in the database: 64 MiB.
+pub(super) const WAL_BYTES_KEPT: i64 = 64 << 20;
+/// Bytes of a page: SQLite's default, which is what FACTS §6 was measured with.
+pub(super) const PAGE_BYTES: i64 = 4096;
+/// Prepared statements that a connection keeps (FACTS §6).
+const STATEMENTS_KEPT: usize = 64;
+
+/// The connection that writes, to a file whose schema is the newest.
+///
+/// # Errors
+/// [`OpenError::NotOurs`], [`OpenError::TooNew`] and [`OpenError::Migration`] leave the file as it
+/// was.
+pub(super) fn open_file(
+    path: &Path,
+    durability: Durability,
+    migrations: &[Migration],
+) -> Result<Connection, OpenError> {
+    // Created here and not by SQLite, which would ask the umask. The journals get the mode of the
+    // database.
+    let is_new = !path.exists();
+    create_private(path)?;
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut connection = Connection::open_with_flags(path, flags)
+        .map_err(OpenError::database("cannot open the database", path))?;
+    let set_up_failed = |error| OpenError::database("cannot set up the database", path)(error);
+    connection
+        .busy_timeout(BUSY_TIMEOUT)
+        .map_err(set_up_failed)?;
+    // Before anything is written: the file may be somebody else's.
+    let version = version(&connection, path)?;
+    let no_log = |error| OpenError::database("cannot use a write-ahead log", path)(error);
+    let mode: String = connection
+        .query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))
+        .map_err(|error| no_log(StoreError::from(error)))?;
+    if mode != "wal" {
+        return Err(no_log(StoreError::Refused(
+            "its file system cannot share memory (a network file system?); use a local disk",
+        )));
+    }
+    let synchronous = match durability {
+        Durability::Full => "FULL",
+        Durability::Normal => "NORMAL",
+    };
+    connection
+        .execute_batch(&format!(
+            "PRAGMA synchronous = {synchronous};
+             PRAGMA wal_autocheckpoint = 0;
+             PRAGMA journal_size_limit = {WAL_BYTES_KEPT};"
+        ))
+        .map_err(set_up_failed)?;
+    set_up(&connection).map_err(set_up_failed)?;
+    migrate(&mut connection, Some(path), version, migrations)?;
+    if is_new {
+        sync_parent(path)?;
+    }
+    Ok(connection)
+}
+
+/// A database without a file, with the newest schema.
+pub(super) fn open_memory() -> Result<Connection, OpenError> {
+    let path = Path::new(":memory:");
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut connection = Connection::open_in_memory_with_flags(flags).map_err(
+        OpenError::database("cannot open a database in memory", path),
+    )?;
+    set_up(&connection).map_err(OpenError::database("cannot set up the database", path))?;
+    migrate(&mut connection, None, 0, MIGRATIONS)?;
+    Ok(connection)
+}
+
+/// One more connection to a file that [`open_file`] has opened before.
+pub(super) fn open_again(path: &Path, read_only: bool) -> Result<Connection, OpenError> {
+    let access = if read_only {
+        OpenFlags::SQLITE_OPEN_READ_ONLY
+    } else {
+        OpenFlags::SQLITE_OPEN_READ_WRITE
+    };
+    let flags = access | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)
+        .map_err(OpenError::database("cannot open the database again", path))?;
+    connection
+        .busy_timeout(BUSY_TIMEOUT)
+        .and_then(|()| connection.execute_batch("PRAGMA wal_autocheckpoint = 0"))
+        .and_then(|()| set_up(&connection))
+        .map_err(OpenError::database("cannot set up the database", path))?;
+    Ok(connection)
+}
+
+fn set_up(connection: &Connection) -> rusqlite::Result<()> {
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
+    connection.execute_batch(
+        "PRAGMA foreign_keys = ON;
+         PRAGMA temp_store = MEMORY;
+         PRAGMA cache_size = -16384;
+         PRAGMA trusted_schema = OFF;",
+    )
+}
+
+/// The number of the file's schema; 0 for an empty one.
+fn version(connection: &Connection, path: &Path) -> Result<u32, OpenError> {
+    let read = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0));
+    let read = |sql: &str| {
+        read(sql).map_err(|error| match StoreError::from(error) {
+            StoreError::Broken(_) if sql.contains("schema") => OpenError::NotOurs(path.to_owned()),
+            error => OpenError::database("cannot read the database", path)(error),
+        })
+    };
+    let objects = read("SELECT count(*) FROM sqlite_schema")?;
+    if objects == 0 {
+        return Ok(0);
+    }
+    if read("PRAGMA application_id")? != i64::from(APPLICATION_ID) {
+        return Err(OpenError::NotOurs(path.to_owned()));
+    }
+    // It is a signed field; a negative one is none of ours.
+    let version = read("PRAGMA user_version")?;
+    u32::try_from(version).map_err(|_| OpenError::NotOurs(path.to_owned()))
+}
+
+fn migrate(
+    connection: &mut Connection,
+    path: Option<&Path>,
+    version: u32,
+    migrations: &[Migration],
+) -> Result<(), OpenError> {
+    let shown = path.unwrap_or(Path::new(":memory:"));
+    let known = u32::try_from(migrations.len()).expect("there are few migrations");
+    if version > known {
+        return Err(OpenError::TooNew {
+            path: shown.to_owned(),
+            found: version,
+            known,
+        });
+    }
+    let steps = (1..=known).zip(migrations).skip(version as usize);
+    if let (Some(path), true) = (path, 0 < version && version < known) {
+        let copy = copy_before(connection, path, version)?;
+        log::info!(
+            "migrating database={} schema={version} to={known} copy={}",
+            path.display(),
+            copy.display()
+        );
+    }
+    for (number, migration) in steps {
+        migrate_one(connection, number, migration).map_err(|error| OpenError::Migration {
+            path: shown.to_owned(),
+            number,
+            title: migration.title,
+            error,
+        })?;
+    }
+    Ok(())
+}
+
+fn migrate_one(
+    connection: &mut Connection,
+    number: u32,
+    migration: &Migration,
+) -> Result<(), StoreError> {
+    // A table is changed by building it anew and dropping the old one, which would cascade
+    // (sqlite.org/lang_altertable.html §7). The pragma does nothing inside a transaction.
+    connection.execute_batch("PRAGMA foreign_keys = OFF")?;
+    let transaction = connection.transaction()?;
+    transaction.execute_batch(migration.sql)?;
+    let is_whole = !transaction
+        .prepare("PRAGMA foreign_key_check")?
+        .exists([])?;
+    if !is_whole {
+        return Err(StoreError::Refused("rows would refer to nothing"));
+    }
+    transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+    transaction.pragma_update(None, "user_version", number)?;
+    transaction.commit()?;
+    connection.execute_batch("PRAGMA foreign_keys = ON")?;
+    Ok(())
+}
+
+/// A copy of the database beside it, so that an operator can go back to the version before.
+fn copy_before(connection: &Connection, path: &Path, version: u32) -> Result<PathBuf, OpenError> {
+    let named = |end: &str| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(format!(".schema-{version}{end}"));
+        PathBuf::from(name)
+    };
+    let (copy, partial) = (named(""), named(".partial"));
+    let failed = |error| {
+        OpenError::database("cannot copy the database before its migration", &partial)(error)
+    };
+    let Some(target) = partial.to_str() else {
+        return Err(failed(StoreError::Refused("its path is not UTF-8")));
+    };
+    // What is left of an attempt that was cut short. VACUUM INTO wants an empty file or none; an
+    // empty one of ours has the right mode.
+    let file = create_private(&partial)?;
+    file.set_len(0)
+        .map_err(OpenError::io("cannot empty", &partial))?;
+    if let Err(error) = connection.execute("VACUUM INTO ?1", [target]) {
+        if let Err(error) = fs::remove_file(&partial) {
+            log::warn!("cannot remove file={} error={error}", partial.display());
+        }
+        return Err(failed(error.into()));
+    }
+    File::open(&partial)
+        .and_then(|file| file.sync_all())
+        .and_then(|()| fs::rename(&partial, &copy))
+        .map_err(OpenError::io("cannot keep the copy of the database", &copy))?;
+    sync_parent(&copy)?;
+    Ok(copy)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    const FIRST: Migration = Migration {
+        title: "a table",
+        sql: "CREATE TABLE a (x INTEGER PRIMARY KEY) STRICT; INSERT INTO a VALUES (7);",
+    };
+    const SECOND: Migration = Migration {
+        title: "another table",
+        sql: "CREATE TABLE b (a INTEGER REFERENCES a) STRICT; DELETE FROM a;",
+    };
+    const DANGLING: Migration = Migration {
+        title: "a row without its parent",
+        sql: "CREATE TABLE b (a INTEGER REFERENCES a) STRICT; INSERT INTO b VALUES (8);",
+    };
+
+    fn open(path: &Path, migrations: &[Migration]) -> Result<Connection, OpenError> {
+        open_file(path, Durability::Full, migrations)
+    }
+
+    fn number(connection: &Connection, sql: &str) -> i64 {
+        connection.query_row(sql, [], |row| row.get(0)).unwrap()
+    }
+
+    #[test]
+    fn the_whole_schema_consists_of_strict_tables() {
+        let connection = open_memory().unwrap();
+        let loose = number(
+            &connection,
+            "SELECT count(*) FROM pragma_table_list
+             WHERE schema = 'main' AND type = 'table' AND name NOT LIKE 'sqlite%' AND strict = 0",
+        );
+        assert_eq!(loose, 0);
+    }
+
+    #[test]
+    fn a_writer_is_set_up_as_the_design_says() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("db");
+        for (durability, level) in [(Durability::Full, 2), (Durability::Normal, 1)] {
+            let connection = open_file(&path, durability, MIGRATIONS).unwrap();
+            assert_eq!(number(&connection, "PRAGMA synchronous"), level);
+            assert_eq!(number(&connection, "PRAGMA foreign_keys"), 1);
+            assert_eq!(number(&connection, "PRAGMA wal_autocheckpoint"), 0);
+            assert_eq!(number(&connection, "PRAGMA page_size"), PAGE_BYTES);
+        }
+        let reader = open_again(&path, true).unwrap();
+        assert!(reader.is_readonly("main").unwrap());
+    }
+
+    #[test]
+    fn database_and_journals_are_for_their_owner_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("db");
+        let _open = open(&path, MIGRATIONS).unwrap();
+        for entry in fs::read_dir(dir.path()).unwrap() {
+            let path = entry.unwrap().path();
+            let mode = fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+            assert_eq!(mode, 0o600, "{}", path.display());
+        }
+        assert!(dir.path().join("db-wal").exists());
+    }
+
+    #[test]
+    fn a_migration_leaves_a_private_copy_of_what_was_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("db");
+        drop(open(&path, &[FIRST]).unwrap());
+        let copy = dir.path().join("db.schema-1");
+        assert!(!copy.exists(), "a new file needs no copy");
+        fs::write(dir.path().join("db.schema-1.partial"), "cut short").unwrap();
+        let migrated = open(&path, &[FIRST, SECOND]).unwrap();
+        assert_eq!(number(&migrated, "PRAGMA user_version"), 2);
+        assert_eq!(number(&migrated, "SELECT count(*) FROM a"), 0);
+        assert_eq!(
+            fs::metadata(&copy).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
+        let before = Connection::open(&copy).unwrap();
+        assert_eq!(number(&before, "PRAGMA user_version"), 1);
+        assert_eq!(number(&before, "SELECT x FROM a"), 7);
+        drop(before);
+        // The copy is a database that the older version opens.
+        open(&copy, &[FIRST]).unwrap();
+    }
+
+    #[test]
+    fn a_failed_migration_changes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("db");
+        drop(open(&path, &[FIRST]).unwrap());
+        let error = open(&path, &[FIRST, DANGLING]).unwrap_err();
+        assert!(
+            matches!(error, OpenError::Migration { number: 2, .. }),
+            "{error}"
+        );
+        let as_before = open(&path, &[FIRST]).unwrap();
+        assert_eq!(number(&as_before, "SELECT x FROM a"), 7);
+        assert_eq!(number(&as_before, "SELECT count(*) FROM sqlite_schema"), 1);
+    }
+
+    #[test]
+    fn a_database_of_a_newer_version_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("db");
+        drop(open(&path, &[FIRST, SECOND]).unwrap());
+        let error = open(&path, &[FIRST]).unwrap_err();
+        assert!(
+            matches!(
+                error,
+                OpenError::TooNew {
+                    found: 2,
+                    known: 1,
+                    ..
+                }
+            ),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_file_of_another_program_is_refused_and_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let (foreign, text) = (dir.path().join("foreign"), dir.path().join("text"));
+        Connection::open(&foreign)
+            .unwrap()
+            .execute_batch("CREATE TABLE t (x)")
+            .unwrap();
+        fs::write(
+            &text,
+            "no database at all, but long enough to be looked at\n".repeat(40),
+        )
+        .unwrap();
+        for path in [&foreign, &text] {
+            let before = fs::read(path).unwrap();
+            let error = open(path, MIGRATIONS).unwrap_err();
+            assert!(matches!(error, OpenError::NotOurs(_)), "{error}");
+            assert_eq!(fs::read(path).unwrap(), before);
+        }
+    }
+}
