@@ -314,3 +314,190 @@ fn from_column(value: i64, column: &str) -> Result<u64, StoreError> {
 fn malformed(column: &str, value: &str) -> StoreError {
     StoreError::Malformed(format!("{column} = {value:?}").into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::WriterCore;
+
+    const NOON: Wall = Wall::from_micros(1_000_000);
+
+    fn core() -> WriterCore {
+        WriterCore::memory(&[7; 32]).unwrap()
+    }
+
+    fn jid(text: &str) -> BareJid {
+        BareJid::parse(text).unwrap()
+    }
+
+    fn juliet() -> BareJid {
+        jid("juliet@example.org")
+    }
+
+    fn verifier(hash: Hash, mark: u8) -> Verifier {
+        Verifier {
+            hash,
+            salt: vec![mark; 16],
+            iterations: 10_000,
+            stored_key: vec![mark; 20],
+            server_key: vec![mark + 1; 20],
+        }
+    }
+
+    fn both() -> Credentials {
+        Credentials {
+            scram: vec![verifier(Hash::Sha1, 1), verifier(Hash::Sha256, 3)],
+            bcrypt: Some("$2b$10$abcdefghijklmnopqrstuv".to_owned()),
+        }
+    }
+
+    fn one() -> Credentials {
+        Credentials {
+            scram: vec![verifier(Hash::Sha512, 9)],
+            bcrypt: None,
+        }
+    }
+
+    fn rows(db: &Db) -> i64 {
+        let sql = "SELECT count(*) FROM credential";
+        db.connection()
+            .query_row(sql, [], |row| row.get(0))
+            .unwrap()
+    }
+
+    #[test]
+    fn an_account_is_read_as_it_was_created() {
+        let core = core();
+        let db = core.db();
+        assert_eq!(find(db, &juliet()).unwrap(), None);
+        assert_eq!(credentials(db, &juliet()).unwrap(), None);
+        let created = create(db, &juliet(), &both(), NOON).unwrap();
+        assert!(created.enabled);
+        assert_eq!(created.created, NOON);
+        assert_eq!(credentials(db, &juliet()).unwrap(), Some((created, both())));
+    }
+
+    #[test]
+    fn a_name_is_taken_once() {
+        let core = core();
+        create(core.db(), &juliet(), &both(), NOON).unwrap();
+        let again = create(core.db(), &juliet(), &one(), NOON);
+        assert_eq!(again, Err(StoreError::Exists));
+        assert_eq!(
+            credentials(core.db(), &juliet()).unwrap().unwrap().1,
+            both()
+        );
+    }
+
+    #[test]
+    fn a_new_password_replaces_all_forms_of_the_old_one_and_counts_up() {
+        let core = core();
+        let before = create(core.db(), &juliet(), &both(), NOON).unwrap();
+        let generation = set_credentials(core.db(), &juliet(), &one()).unwrap();
+        assert!(generation > before.generation);
+        let (after, stored) = credentials(core.db(), &juliet()).unwrap().unwrap();
+        assert_eq!((after.generation, stored), (generation, one()));
+    }
+
+    #[test]
+    fn enabling_and_disabling_count_up_even_if_it_was_so() {
+        let core = core();
+        let mut last = create(core.db(), &juliet(), &both(), NOON)
+            .unwrap()
+            .generation;
+        for enabled in [false, false, true, true] {
+            let generation = set_enabled(core.db(), &juliet(), enabled).unwrap();
+            let account = find(core.db(), &juliet()).unwrap().unwrap();
+            assert_eq!((account.enabled, account.generation), (enabled, generation));
+            assert!(generation > last);
+            last = generation;
+        }
+    }
+
+    #[test]
+    fn an_upgrade_keeps_the_generation_and_loses_against_a_new_password() {
+        let core = core();
+        let created = create(core.db(), &juliet(), &both(), NOON).unwrap();
+        assert!(upgrade_credentials(core.db(), &juliet(), created.generation, &one()).unwrap());
+        let (account, stored) = credentials(core.db(), &juliet()).unwrap().unwrap();
+        assert_eq!((account.generation, stored), (created.generation, one()));
+        set_credentials(core.db(), &juliet(), &both()).unwrap();
+        assert!(!upgrade_credentials(core.db(), &juliet(), created.generation, &one()).unwrap());
+        assert_eq!(
+            credentials(core.db(), &juliet()).unwrap().unwrap().1,
+            both()
+        );
+        assert!(!upgrade_credentials(core.db(), &jid("nobody@example.org"), 1, &one()).unwrap());
+    }
+
+    #[test]
+    fn deletion_takes_the_credentials_along() {
+        let core = core();
+        create(core.db(), &juliet(), &both(), NOON).unwrap();
+        assert_eq!(rows(core.db()), 3);
+        delete(core.db(), &juliet()).unwrap();
+        assert_eq!(rows(core.db()), 0);
+        assert_eq!(find(core.db(), &juliet()).unwrap(), None);
+    }
+
+    #[test]
+    fn nothing_proven_of_a_deleted_account_holds_for_its_successor() {
+        let core = core();
+        let first = create(core.db(), &juliet(), &both(), NOON).unwrap();
+        delete(core.db(), &juliet()).unwrap();
+        let second = create(core.db(), &juliet(), &both(), NOON).unwrap();
+        assert_ne!(second.id, first.id);
+        assert!(second.generation > first.generation);
+    }
+
+    #[test]
+    fn what_does_not_exist_cannot_be_changed() {
+        let core = core();
+        let db = core.db();
+        assert_eq!(
+            set_credentials(db, &juliet(), &one()),
+            Err(StoreError::NotFound)
+        );
+        assert_eq!(set_enabled(db, &juliet(), true), Err(StoreError::NotFound));
+        assert_eq!(delete(db, &juliet()), Err(StoreError::NotFound));
+        set_last_seen(db, &juliet(), NOON).unwrap();
+    }
+
+    #[test]
+    fn last_seen_never_goes_back() {
+        let core = core();
+        create(core.db(), &juliet(), &both(), NOON).unwrap();
+        for (at, expected) in [(50, 50), (40, 50), (60, 60)] {
+            set_last_seen(core.db(), &juliet(), Wall::from_micros(at)).unwrap();
+            let account = find(core.db(), &juliet()).unwrap().unwrap();
+            assert_eq!(account.last_seen, Some(Wall::from_micros(expected)));
+        }
+    }
+
+    #[test]
+    fn a_list_is_sorted_whole_and_of_one_domain_if_asked() {
+        let core = core();
+        for n in 0..PAGE + 5 {
+            create(core.db(), &jid(&format!("u{n:05}@b.example")), &one(), NOON).unwrap();
+        }
+        create(core.db(), &jid("z@a.example"), &one(), NOON).unwrap();
+        let names = |domain| -> Vec<String> {
+            let all = list(core.db(), domain).unwrap();
+            all.iter().map(|(jid, _)| jid.as_str().to_owned()).collect()
+        };
+        let (all, some) = (names(None), names(Some("b.example")));
+        assert_eq!(all.len(), PAGE + 6);
+        assert!(all.is_sorted());
+        assert_eq!(some, all[..PAGE + 5]);
+        assert_eq!(names(Some("a.example")), ["z@a.example"]);
+        assert!(names(Some("c.example")).is_empty());
+    }
+
+    #[test]
+    fn the_secret_is_made_once() {
+        let core = core();
+        assert_eq!(secret(core.db()).unwrap(), [7; 32]);
+        ensure_secret(core.db(), &[8; 32]).unwrap();
+        assert_eq!(secret(core.db()).unwrap(), [7; 32]);
+    }
+}

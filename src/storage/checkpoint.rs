@@ -22,6 +22,8 @@ pub(super) struct Checkpointer {
     /// Told to the writer: see [`super::writer::Writer`].
     is_log_long: Arc<AtomicBool>,
     fatal: Fatal,
+    period: Duration,
+    log_pages_max: i64,
 }
 
 /// How far a checkpoint came, in pages of the write-ahead log.
@@ -43,6 +45,8 @@ impl Checkpointer {
             connection: schema::open_again(path, false)?,
             is_log_long,
             fatal,
+            period: PERIOD,
+            log_pages_max: schema::WAL_BYTES_KEPT / schema::PAGE_BYTES,
         })
     }
 
@@ -57,7 +61,7 @@ impl Checkpointer {
                     recv(stopped) -> _ => return,
                 }
             }
-            match stopped.recv_timeout(PERIOD) {
+            match stopped.recv_timeout(self.period) {
                 Err(RecvTimeoutError::Timeout) => {}
                 Ok(()) | Err(RecvTimeoutError::Disconnected) => return,
             }
@@ -66,7 +70,7 @@ impl Checkpointer {
                     // Readers with an older snapshot, or the writer, kept part of it.
                     has_rest = progress.moved < progress.log;
                     has_failed = false;
-                    if progress.log > schema::WAL_BYTES_KEPT / schema::PAGE_BYTES {
+                    if progress.log > self.log_pages_max {
                         self.is_log_long.store(true, Ordering::Relaxed);
                     }
                 }
@@ -105,4 +109,49 @@ fn checkpoint(connection: &Connection, sql: &str) -> Result<Progress, StoreError
         return Err(StoreError::Busy);
     }
     Ok(Progress { log, moved })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+    use crate::config::Durability;
+
+    fn pages(connection: &Connection) -> Progress {
+        checkpoint(connection, "PRAGMA wal_checkpoint(NOOP)").unwrap()
+    }
+
+    /// Writes something, lets a checkpointer work until it has nothing to do, and yields how far
+    /// the log is moved and whether the writer was told that it is long.
+    fn work(log_pages_max: i64) -> (Progress, bool) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("db");
+        let writer = schema::open_file(&path, Durability::Full, schema::MIGRATIONS).unwrap();
+        assert_eq!(pages(&writer).moved, 0);
+        let is_log_long = Arc::new(AtomicBool::new(false));
+        let fatal: Fatal = Arc::new(|words| panic!("{words}"));
+        let mut checkpointer = Checkpointer::open(&path, Arc::clone(&is_log_long), fatal).unwrap();
+        (checkpointer.period, checkpointer.log_pages_max) = (Duration::ZERO, log_pages_max);
+        let (written, is_written) = crossbeam_channel::bounded(1);
+        let (_stop, stopped) = crossbeam_channel::bounded(0);
+        written.send(()).unwrap();
+        drop(written);
+        let thread = thread::spawn(move || checkpointer.run(&is_written, &stopped));
+        thread.join().unwrap();
+        (pages(&writer), is_log_long.load(Ordering::Relaxed))
+    }
+
+    #[test]
+    fn what_was_written_is_moved_into_the_database() {
+        let (progress, is_log_long) = work(1_000);
+        assert!(progress.log > 0);
+        assert_eq!(progress.moved, progress.log);
+        assert!(!is_log_long);
+    }
+
+    #[test]
+    fn the_writer_is_told_when_the_log_is_long() {
+        assert!(work(1).1);
+    }
 }

@@ -14,6 +14,9 @@ mod directory;
 mod error;
 mod reader;
 mod schema;
+#[cfg(test)]
+mod tests;
+mod transaction;
 mod writer;
 
 use std::any::Any;
@@ -29,7 +32,7 @@ use rusqlite::Connection;
 use self::checkpoint::Checkpointer;
 pub use self::error::{Exposure, OpenError, StoreError};
 use self::reader::{Job, ReadQueue, Reader};
-pub use self::writer::WriterCore;
+pub use self::transaction::WriterCore;
 use self::writer::{Queued, Writer};
 use crate::clock::Wall;
 pub use crate::config::Durability;
@@ -323,7 +326,7 @@ impl Store {
         };
         drop(batches);
         if let Some(queued) = refused {
-            let answer = writer::refuse(queued.batch, &StoreError::Stopped);
+            let answer = transaction::refuse(queued.batch, &StoreError::Stopped);
             self.inner.answers.answer(shard, vec![answer]);
         }
     }

@@ -283,3 +283,111 @@ fn snapshot(db: &Db, read: ReadFn) -> Result<Value, StoreError> {
     db.execute("BEGIN")?;
     read(db)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const A: Lane = Lane::Bulk { owner: 1 };
+    const B: Lane = Lane::Bulk { owner: 2 };
+
+    #[test]
+    fn quick_reads_go_first() {
+        let mut lanes = Lanes::new(1);
+        lanes.push(A, "bulk");
+        lanes.push(Lane::Quick, "first");
+        lanes.push(Lane::Quick, "second");
+        assert_eq!(lanes.pop(), Some("first"));
+        assert_eq!(lanes.pop(), Some("second"));
+        assert_eq!(lanes.pop(), Some("bulk"));
+        assert_eq!(lanes.pop(), None);
+    }
+
+    #[test]
+    fn an_owner_with_many_reads_does_not_keep_another_waiting() {
+        let mut lanes = Lanes::new(1);
+        for job in ["a1", "a2", "a3"] {
+            lanes.push(A, job);
+        }
+        lanes.push(B, "b1");
+        assert_eq!(lanes.pop(), Some("a1"));
+        lanes.finished(A);
+        assert_eq!(lanes.pop(), Some("b1"));
+        lanes.finished(B);
+        assert_eq!(lanes.pop(), Some("a2"));
+    }
+
+    #[test]
+    fn one_bulk_read_of_an_owner_runs_at_a_time() {
+        let mut lanes = Lanes::new(8);
+        lanes.push(A, "a1");
+        lanes.push(A, "a2");
+        assert_eq!(lanes.pop(), Some("a1"));
+        assert_eq!(lanes.pop(), None);
+        lanes.finished(A);
+        assert_eq!(lanes.pop(), Some("a2"));
+    }
+
+    #[derive(Clone, Debug)]
+    enum Event {
+        Push(Lane),
+        Pop,
+        /// Ends one of the running bulk reads, if there is one.
+        Finish(usize),
+    }
+
+    fn event() -> impl Strategy<Value = Event> {
+        prop_oneof![
+            1 => Just(Event::Push(Lane::Quick)),
+            3 => (0_u64..4).prop_map(|owner| Event::Push(Lane::Bulk { owner })),
+            3 => Just(Event::Pop),
+            3 => any::<usize>().prop_map(Event::Finish),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn every_read_runs_once_in_its_owners_order_within_the_bounds(
+            events in proptest::collection::vec(event(), 0..200),
+            running_max in 1_usize..4,
+        ) {
+            let mut lanes = Lanes::new(running_max);
+            let mut waiting: Vec<(Lane, usize)> = Vec::new();
+            let mut running: Vec<Lane> = Vec::new();
+            let drain = std::iter::repeat_n([Event::Pop, Event::Finish(0)], 400).flatten();
+            for (number, event) in events.into_iter().chain(drain).enumerate() {
+                match event {
+                    Event::Push(lane) => {
+                        lanes.push(lane, (lane, number));
+                        waiting.push((lane, number));
+                    }
+                    Event::Pop => {
+                        let may_run = |lane: &Lane| match lane {
+                            Lane::Quick => true,
+                            Lane::Bulk { .. } => running.len() < running_max && !running.contains(lane),
+                        };
+                        let Some((lane, number)) = lanes.pop() else {
+                            prop_assert!(!waiting.iter().any(|(lane, _)| may_run(lane)));
+                            continue;
+                        };
+                        prop_assert!(may_run(&lane));
+                        let has_quick = waiting.iter().any(|(lane, _)| *lane == Lane::Quick);
+                        prop_assert_eq!(lane == Lane::Quick, has_quick);
+                        let first = waiting.iter().position(|(other, _)| *other == lane);
+                        prop_assert_eq!(first.map(|at| waiting.remove(at).1), Some(number));
+                        if lane != Lane::Quick {
+                            running.push(lane);
+                        }
+                    }
+                    Event::Finish(which) if !running.is_empty() => {
+                        lanes.finished(running.remove(which % running.len()));
+                    }
+                    Event::Finish(_) => {}
+                }
+            }
+            prop_assert!(waiting.is_empty());
+        }
+    }
+}

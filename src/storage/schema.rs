@@ -254,11 +254,13 @@ fn copy_before(connection: &Connection, path: &Path, version: u32) -> Result<Pat
     let Some(target) = partial.to_str() else {
         return Err(failed(StoreError::Refused("its path is not UTF-8")));
     };
-    // What is left of an attempt that was cut short. VACUUM INTO wants an empty file or none; an
-    // empty one of ours has the right mode.
-    let file = create_private(&partial)?;
-    file.set_len(0)
-        .map_err(OpenError::io("cannot empty", &partial))?;
+    // What is left of an attempt that was cut short.
+    if partial.exists() {
+        fs::remove_file(&partial).map_err(OpenError::io("cannot remove", &partial))?;
+    }
+    // VACUUM INTO takes an empty file, and leaves its mode alone; one that it created would have
+    // the umask's.
+    create_private(&partial)?;
     if let Err(error) = connection.execute("VACUUM INTO ?1", [target]) {
         if let Err(error) = fs::remove_file(&partial) {
             log::warn!("cannot remove file={} error={error}", partial.display());

@@ -1,6 +1,6 @@
-//! The one writer: batches in, one transaction, answers out.
+//! The thread that writes: how much goes into one transaction, and when.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -8,359 +8,9 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 
-use super::directory::DataDirectory;
-use super::error::{OpenError, StoreError};
-use super::{
-    Answer, Answers, Batch, ChangeFn, Db, Durability, Fatal, ReadFn, Row, Value, accounts,
-    checkpoint, schema,
-};
+use super::{Answer, Answers, Batch, Fatal, WriterCore};
 use crate::limits;
 use crate::post::Load;
-
-/// The writer without its thread: also what the simulator and the commands that run without a
-/// server use.
-pub struct WriterCore {
-    db: Db,
-    place: Place,
-    queued: Vec<(usize, Batch)>,
-    /// Why nothing is written any more.
-    broken: Option<StoreError>,
-    /// Why the last commit failed, if it did; said once for as long as it lasts.
-    trouble: Option<StoreError>,
-    troubles_told: u64,
-}
-
-enum Place {
-    Memory,
-    File {
-        directory: DataDirectory,
-        path: PathBuf,
-        durability: Durability,
-    },
-}
-
-impl WriterCore {
-    /// Opens the database in the directory `data` as [`super::Store::open_with`] does, and holds
-    /// its lock.
-    ///
-    /// # Errors
-    /// See [`OpenError`]; the file is as it was.
-    pub fn open(data: &Path, durability: Durability) -> Result<WriterCore, OpenError> {
-        let directory = DataDirectory::open(data)?;
-        let path = directory.database();
-        let connection = schema::open_file(&path, durability, schema::MIGRATIONS)?;
-        let mut secret = [0; 32];
-        openssl::rand::rand_bytes(&mut secret).map_err(|error| OpenError::Io {
-            what: "cannot get random bytes for the server's secret",
-            path: path.clone(),
-            error: error.into(),
-        })?;
-        let place = Place::File {
-            directory,
-            path: path.clone(),
-            durability,
-        };
-        let core = WriterCore::new(Db::new(connection), place);
-        accounts::ensure_secret(&core.db, &secret).map_err(OpenError::database(
-            "cannot keep the server's secret",
-            &path,
-        ))?;
-        Ok(core)
-    }
-
-    /// Opens an empty database in memory, for tests and the simulator. The server's secret is
-    /// given, so that a run can be repeated.
-    ///
-    /// # Errors
-    /// [`OpenError::Database`] and [`OpenError::Migration`].
-    pub fn memory(secret: &[u8; 32]) -> Result<WriterCore, OpenError> {
-        let core = WriterCore::new(Db::new(schema::open_memory()?), Place::Memory);
-        accounts::ensure_secret(&core.db, secret).map_err(OpenError::database(
-            "cannot keep the server's secret",
-            Path::new(":memory:"),
-        ))?;
-        Ok(core)
-    }
-
-    fn new(db: Db, place: Place) -> WriterCore {
-        WriterCore {
-            db,
-            place,
-            queued: Vec::new(),
-            broken: None,
-            trouble: None,
-            troubles_told: 0,
-        }
-    }
-
-    /// The database file, if it is one.
-    pub(super) fn path(&self) -> Option<&Path> {
-        match &self.place {
-            Place::Memory => None,
-            Place::File { path, .. } => Some(path),
-        }
-    }
-
-    /// The connection, outside of any transaction.
-    pub fn db(&self) -> &Db {
-        &self.db
-    }
-
-    /// Why nothing can be written any more, once that is so.
-    pub fn broken(&self) -> Option<&StoreError> {
-        self.broken.as_ref()
-    }
-
-    /// Writes the batches in one transaction, and yields an answer for each, in order, once they
-    /// are committed. If the transaction fails, each job gets its error.
-    pub fn commit(&mut self, batches: Vec<(usize, Batch)>) -> Vec<(usize, Answer)> {
-        let mut failure = match &self.broken {
-            Some(broken) => Some(broken.clone()),
-            None => self.db.execute("BEGIN IMMEDIATE").err(),
-        };
-        let mut answers = Vec::with_capacity(batches.len());
-        for (shard, batch) in batches {
-            let answer = match &failure {
-                Some(error) => refuse(batch, error),
-                None => match self.run(batch) {
-                    Ok(answer) => answer,
-                    Err((answer, error)) => {
-                        failure = Some(error);
-                        answer
-                    }
-                },
-            };
-            answers.push((shard, answer));
-        }
-        if failure.is_none() {
-            failure = self.db.execute("COMMIT").err();
-        }
-        match failure {
-            None => self.settle_trouble(),
-            Some(error) => {
-                self.fail(&error);
-                for (_, answer) in &mut answers {
-                    overrule(answer, &error);
-                }
-            }
-        }
-        answers
-    }
-
-    /// Makes one change and commits it, at once.
-    ///
-    /// # Errors
-    /// The change's own, or the commit's.
-    pub fn change<T: Send + 'static>(
-        &mut self,
-        change: impl FnOnce(&Db) -> Result<T, StoreError> + Send + 'static,
-    ) -> Result<T, StoreError> {
-        let change: ChangeFn = Box::new(|db| change(db).map(|value| Box::new(value) as Value));
-        let batch = Batch {
-            changes: vec![(0, change)],
-            ..Batch::default()
-        };
-        let mut answers = self.commit(vec![(0, batch)]);
-        let Some((_, Answer::Committed { mut changes, .. })) = answers.pop() else {
-            unreachable!("each batch has its answer");
-        };
-        let (_, result) = changes.pop().expect("each change has its result");
-        let value = result?.downcast::<T>();
-        Ok(*value.expect("the value is what the closure above boxed"))
-    }
-
-    /// Runs a read on the writer's own connection, and sees to it that it only reads.
-    ///
-    /// # Errors
-    /// The read's own.
-    pub fn read(&self, read: ReadFn) -> Result<Value, StoreError> {
-        let connection = self.db.connection();
-        connection.execute_batch("PRAGMA query_only = ON")?;
-        let result = read(&self.db);
-        connection.execute_batch("PRAGMA query_only = OFF")?;
-        result
-    }
-
-    /// Queues a batch, for who commits at a time of its own choice.
-    pub fn queue(&mut self, shard: usize, batch: Batch) {
-        self.queued.push((shard, batch));
-    }
-
-    /// Commits what is queued.
-    pub fn commit_queued(&mut self) -> Vec<(usize, Answer)> {
-        let batches = std::mem::take(&mut self.queued);
-        if batches.is_empty() {
-            return Vec::new();
-        }
-        self.commit(batches)
-    }
-
-    /// What a crash of the process does: all that is not committed is gone, without an answer.
-    ///
-    /// # Errors
-    /// Those of opening the file again.
-    pub fn crash(&mut self) -> Result<(), OpenError> {
-        self.queued.clear();
-        let shown = self.path().unwrap_or(Path::new(":memory:")).to_owned();
-        if !self.db.connection().is_autocommit() {
-            self.db
-                .execute("ROLLBACK")
-                .map_err(OpenError::database("cannot roll back", &shown))?;
-        }
-        if let Place::File {
-            path, durability, ..
-        } = &self.place
-        {
-            self.db = Db::new(schema::open_file(path, *durability, schema::MIGRATIONS)?);
-        }
-        (self.broken, self.trouble) = (None, None);
-        Ok(())
-    }
-
-    /// Moves the write-ahead log into the database and closes it. An error is logged: all is in
-    /// the log, and the next start moves it.
-    pub fn close(self) {
-        let WriterCore {
-            db, place, broken, ..
-        } = self;
-        // The lock outlives the connection.
-        let Place::File {
-            directory, path, ..
-        } = place
-        else {
-            return;
-        };
-        if broken.is_none() {
-            if let Err(error) = checkpoint::truncate(db.connection()) {
-                log::warn!(
-                    "checkpoint-failed database={} error={error}",
-                    path.display()
-                );
-            }
-        }
-        if let Err((_, error)) = db.connection.close() {
-            log::warn!("close-failed database={} error={error}", path.display());
-        }
-        drop(directory);
-    }
-
-    /// Rows in one savepoint, then changes in one each. An error beside the answer: the
-    /// transaction cannot go on.
-    fn run(&mut self, batch: Batch) -> Result<Answer, (Answer, StoreError)> {
-        let mut failure = None;
-        let rows = if batch.rows.is_empty() {
-            Ok(())
-        } else {
-            // Around all rows of the batch, which costs next to nothing, and not each
-            // (1.2 to 1.6 µs, FACTS §6).
-            self.in_savepoint(&mut failure, |db| write_rows(db, &batch.rows))
-        };
-        let mut changes = Vec::with_capacity(batch.changes.len());
-        for (id, change) in batch.changes {
-            let result = match &failure {
-                Some(error) => Err(StoreError::clone(error)),
-                None => self.in_savepoint(&mut failure, change),
-            };
-            changes.push((id, result));
-        }
-        let answer = Answer::Committed {
-            last_row: batch.last_row,
-            rows,
-            changes,
-        };
-        match failure {
-            None => Ok(answer),
-            Some(error) => Err((answer, error)),
-        }
-    }
-
-    fn in_savepoint<T>(
-        &self,
-        failure: &mut Option<StoreError>,
-        job: impl FnOnce(&Db) -> Result<T, StoreError>,
-    ) -> Result<T, StoreError> {
-        let result = self
-            .db
-            .execute("SAVEPOINT job")
-            .and_then(|()| job(&self.db));
-        let ended = if self.db.connection().is_autocommit() {
-            // SQLite has rolled all back, whatever the job made of the error that it got.
-            Err(result.as_ref().err().cloned().unwrap_or(StoreError::Full))
-        } else {
-            match &result {
-                Ok(_) => self.db.execute("RELEASE job"),
-                Err(error) if error.spoils_transaction() => Err(error.clone()),
-                Err(_) => self
-                    .db
-                    .execute("ROLLBACK TO job")
-                    .and_then(|()| self.db.execute("RELEASE job")),
-            }
-        };
-        if let Err(error) = ended {
-            *failure = Some(error.clone());
-            return Err(error);
-        }
-        result
-    }
-
-    fn fail(&mut self, error: &StoreError) {
-        if self.broken.is_some() {
-            return;
-        }
-        let mut error = error.clone();
-        if !self.db.connection().is_autocommit() {
-            if let Err(also) = self.db.execute("ROLLBACK") {
-                error = StoreError::Broken(format!("{error}; cannot roll back: {also}").into());
-            }
-        }
-        if matches!(error, StoreError::Broken(_)) {
-            self.broken = Some(error);
-            return;
-        }
-        let is_known = self
-            .trouble
-            .as_ref()
-            .is_some_and(|known| std::mem::discriminant(known) == std::mem::discriminant(&error));
-        if !is_known {
-            self.troubles_told += 1;
-            log::error!(
-                "commit-failed database={} error={error}; what needs to be stored is refused until this ends",
-                self.path().unwrap_or(Path::new(":memory:")).display()
-            );
-        }
-        self.trouble = Some(error);
-    }
-
-    fn settle_trouble(&mut self) {
-        if let Some(error) = self.trouble.take() {
-            log::info!("commit-works-again after={error}");
-        }
-    }
-}
-
-fn write_rows(db: &Db, rows: &[Row]) -> Result<(), StoreError> {
-    rows.iter().try_for_each(|row| row.apply(db))
-}
-
-/// The answer to a batch that is not run.
-pub(super) fn refuse(batch: Batch, error: &StoreError) -> Answer {
-    let refused = |(id, _)| (id, Err(error.clone()));
-    Answer::Committed {
-        last_row: batch.last_row,
-        rows: Err(error.clone()),
-        changes: batch.changes.into_iter().map(refused).collect(),
-    }
-}
-
-/// Turns an answer that was prepared into the one of a transaction that failed.
-fn overrule(answer: &mut Answer, error: &StoreError) {
-    if let Answer::Committed { rows, changes, .. } = answer {
-        *rows = Err(error.clone());
-        for (_, result) in changes {
-            *result = Err(error.clone());
-        }
-    }
-}
 
 /// A batch on its way to the writer.
 pub(super) struct Queued {
@@ -460,11 +110,15 @@ impl Writer {
     fn commit(&mut self, batches: Vec<(usize, Batch)>) {
         let was_broken = self.core.broken().is_some();
         let answers = self.core.commit(batches);
+        if self.is_log_long.swap(false, Ordering::Relaxed) {
+            self.core.checkpoint();
+        }
+        // Before the answers: if this returns at all, then in a test.
         if let (false, Some(error)) = (was_broken, self.core.broken()) {
             let path = self.core.path().unwrap_or(Path::new(":memory:")).display();
             (self.fatal)(&format!(
-                "database={path}: {error}; look at the disk and the system's log, then start again; \
-                 if the database turns out to be damaged, restore a backup"
+                "database={path}: {error}; look at the disk and the system's log, then start \
+                 again; if the database turns out to be damaged, restore a backup"
             ));
         }
         for (shard, answers) in by_shard(answers) {
@@ -473,11 +127,6 @@ impl Writer {
         match self.written.try_send(()) {
             // Full: the checkpointer knows already. Gone: it has told the operator why.
             Ok(()) | Err(TrySendError::Full(()) | TrySendError::Disconnected(())) => {}
-        }
-        if self.is_log_long.swap(false, Ordering::Relaxed) {
-            if let Err(error) = checkpoint::passive(self.core.db().connection()) {
-                log::warn!("checkpoint-failed error={error}");
-            }
         }
     }
 }
@@ -493,4 +142,41 @@ fn by_shard(answers: Vec<(usize, Answer)>) -> Vec<(usize, Vec<Answer>)> {
         }
     }
     lists
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_after_a_pause_waits_for_nobody() {
+        assert_eq!(wait(IDLE, 1, 1), Duration::ZERO);
+        assert_eq!(wait(Duration::from_secs(60), 2_000, 1), Duration::ZERO);
+    }
+
+    #[test]
+    fn jobs_that_follow_each_other_wait_for_company_unless_they_have_it() {
+        let soon = Duration::from_micros(100);
+        assert_eq!(wait(soon, 1, 1), Duration::from_millis(1));
+        assert_eq!(wait(soon, JOBS_MANY, 1), Duration::from_millis(2));
+        assert_eq!(wait(soon, JOBS_MANY, JOBS_ENOUGH), Duration::ZERO);
+    }
+
+    #[test]
+    fn each_shard_gets_one_list_in_order() {
+        let answer = |last_row| Answer::Committed {
+            last_row,
+            rows: Ok(()),
+            changes: Vec::new(),
+        };
+        let lists = by_shard(vec![(1, answer(1)), (0, answer(1)), (1, answer(2))]);
+        let rows = lists.iter().map(|(shard, list)| {
+            let rows = list.iter().map(|answer| match answer {
+                Answer::Committed { last_row, .. } => *last_row,
+                Answer::Read { .. } => 0,
+            });
+            (*shard, rows.collect::<Vec<_>>())
+        });
+        assert_eq!(rows.collect::<Vec<_>>(), [(1, vec![1, 2]), (0, vec![1])]);
+    }
 }
