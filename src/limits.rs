@@ -32,3 +32,10 @@ pub const BULK_READ_STEPS_MAX: u32 = 5_000_000;
 /// the time that a login is given. More are refused, which holds up those that log in by password
 /// alone; the gate would hold up everybody.
 pub const WORKER_JOBS_MAX: usize = 256;
+
+/// Log lines that wait for the writer of the log. A burst of a login storm fits; what comes on top
+/// is dropped and counted, since a reactor thread must not wait for a disk.
+pub const LOG_LINES_MAX: usize = 4096;
+
+/// Bytes of an event's text, and of the value of one field, in a log line. Peers choose some of them.
+pub const LOG_TEXT_BYTES_MAX: usize = 1024;
