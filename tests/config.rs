@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use proptest::prelude::*;
 use stanzad::config::options::OPTIONS;
 use stanzad::config::{DhParam, LogTo, Settings, parse};
 use stanzad::sasl::{Mechanism, Storage};
@@ -111,7 +112,7 @@ fn every_option_changes_the_settings() {
         ("log.level", "'debug'"),
         ("log.to", "'/var/log/stanzad.log'"),
         ("log.format", "'json'"),
-        ("domain.certificate", "'c.pem'\nkey = 'c.pem'"),
+        ("domain.certificate", "'c.pem'"),
         ("domain.key", "'d.pem'\ncertificate = 'd.pem'"),
         ("domain.dhparam", "'ffdhe4096'"),
     ];
@@ -229,4 +230,33 @@ fn a_file_that_is_missing_or_not_text_is_told() {
             .contains("latin.toml:2:3: this byte is not UTF-8"),
         "{latin}"
     );
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whatever a slip of the hand does to a file, the answer is settings, or problems with places.
+    #[test]
+    fn a_damaged_file_is_read_or_told_and_nothing_else(
+        at in any::<prop::sample::Index>(),
+        removed in 0..40usize,
+        inserted in "[\\[\\]\"'=.#\n ,{}a-z0-9\u{e9}\u{0}-]{0,6}",
+    ) {
+        let sample = include_str!("../conf/stanzad.toml").replace("\n# ", "\n## ");
+        let text: Vec<char> = sample.replace("\n#", "\n").chars().collect();
+        let start = at.index(text.len());
+        let end = (start + removed).min(text.len());
+        let damaged: String = text[..start].iter().copied()
+            .chain(inserted.chars())
+            .chain(text[end..].iter().copied())
+            .collect();
+        if let Err(problems) = parse(&damaged, Path::new("stanzad.toml")) {
+            prop_assert!(!problems.list.is_empty());
+            let lines = damaged.split('\n').count();
+            for problem in &problems.list {
+                prop_assert!((1..=lines).contains(&problem.line), "{problem:?}");
+                prop_assert!(problem.column >= 1 && !problem.text.contains('\n'), "{problem:?}");
+            }
+        }
+    }
 }

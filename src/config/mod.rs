@@ -157,7 +157,8 @@ pub struct DomainSettings {
     pub name: Domain,
     /// Its certificate chain; `None`: found in [`Tls::certificates`].
     pub certificate: Option<PathBuf>,
-    /// Its private key; set exactly when `certificate` is.
+    /// Its private key; `None` with a certificate: in the certificate's file, or beside it. Never set
+    /// alone.
     pub key: Option<PathBuf>,
     /// Its own DHE parameters; `None`: those of [`Tls::dhparam`].
     pub dhparam: Option<DhParam>,
@@ -243,7 +244,7 @@ impl Default for Tls {
             min_version: TlsVersion::V1_2,
             // Forward secrecy and AEAD only (RFC 9325 §4.2). DHE is last since it costs 13 times
             // what ECDHE does (FACTS §4), and dormant until there are parameters.
-            ciphers: "ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM:!aNULL".to_owned(),
+            ciphers: "ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM:DHE+CHACHA20:!aNULL:!aDSS".to_owned(),
             ciphersuites:
                 "TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256:TLS_AES_128_GCM_SHA256"
                     .to_owned(),

@@ -49,6 +49,9 @@ pub(super) struct Draft {
     pub(super) domain: DomainSettings,
 }
 
+/// A string that is allowed, and what it sets.
+type Named = (&'static str, fn(&mut Draft));
+
 /// The type of an option's value, and where it is kept.
 pub(super) enum Form {
     Flag(fn(&mut Draft) -> &mut bool),
@@ -56,7 +59,7 @@ pub(super) enum Form {
     Text(fn(&mut Draft) -> &mut String),
     Path(fn(&mut Draft) -> &mut PathBuf),
     OptionalPath(fn(&mut Draft) -> &mut Option<PathBuf>),
-    Choice(&'static [(&'static str, fn(&mut Draft))]),
+    Choice(&'static [Named]),
     Other(fn(&mut Draft, &Given<'_>) -> Result<(), Vec<Wrong>>),
 }
 
@@ -201,7 +204,7 @@ pub static OPTIONS: &[Spec] = &[
     spec(
         "tls",
         "ciphers",
-        r#""ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM:!aNULL""#,
+        r#""ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM:DHE+CHACHA20:!aNULL:!aDSS""#,
         NewConnections,
         Text(|d| &mut d.whole.tls.ciphers),
     ),

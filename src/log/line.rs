@@ -198,8 +198,9 @@ impl Write for Capped {
         if self.cut {
             return Ok(());
         }
-        let fits = more.floor_char_boundary(room);
-        self.text.push_str(&more[..fits]);
+        let ends = more.char_indices().map(|(start, c)| start + c.len_utf8());
+        let fits = ends.take_while(|end| *end <= room).last().unwrap_or(0);
+        self.text.push_str(more.get(..fits).unwrap_or_default());
         self.cut = fits < more.len();
         Ok(())
     }
