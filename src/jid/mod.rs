@@ -441,4 +441,6 @@ impl From<BareJid> for Jid {
 }
 
 #[cfg(test)]
+mod property_tests;
+#[cfg(test)]
 mod tests;

@@ -60,6 +60,16 @@ impl Client {
 
     /// The client-final-message and the signature that the server must answer.
     fn last(&self, server_first: &str, extensions: &str) -> (String, String) {
+        let nonce = Self::attribute(server_first, "r=");
+        self.last_with_nonce(server_first, nonce, extensions)
+    }
+
+    fn last_with_nonce(
+        &self,
+        server_first: &str,
+        nonce: &str,
+        extensions: &str,
+    ) -> (String, String) {
         let salt = STANDARD
             .decode(Self::attribute(server_first, "s="))
             .unwrap();
@@ -76,7 +86,6 @@ impl Client {
         let client_key = mac(&salted, "Client Key");
         let stored_key = openssl::hash::hash(self.hash.digest(), &client_key).unwrap();
         let c = STANDARD.encode([self.header.as_bytes(), &self.binding].concat());
-        let nonce = Self::attribute(server_first, "r=");
         let without_proof = format!("c={c},r={nonce}{extensions}");
         let auth_message = format!("{},{server_first},{without_proof}", self.bare);
         let signature = mac(&stored_key, &auth_message);
@@ -387,7 +396,11 @@ fn keys_of_another_hash_or_length_are_refused() {
         stored_key: good.stored_key[..31].to_vec(),
         ..good.clone()
     };
-    for keys in [other, short] {
+    let mislabelled = Verifier {
+        hash: Hash::Sha1,
+        ..good.clone()
+    };
+    for keys in [other, short, mislabelled] {
         let first = ClientFirst::parse(&client.first(), Hash::Sha256, false, false, &unbound());
         let (exchange, challenge) = first.unwrap().challenge(&keys, true, "servernonce", None);
         let (last, _) = client.last(&text(challenge), "");
@@ -410,6 +423,20 @@ fn a_recorded_final_message_does_not_fit_another_nonce() {
         exchange.finish(recorded.as_bytes()),
         Err(SaslFailure::NotAuthorized)
     );
+}
+
+/// RFC 5802 §5.1: also from who knows the password, so that no nonce can be the client's alone.
+#[test]
+fn a_proof_for_a_nonce_of_the_clients_own_is_refused() {
+    let client = Client::new(Hash::Sha256, "r0m30", "n,,", b"");
+    let keys = verifier("r0m30", Hash::Sha256, "c2FsdA==", ITERATIONS);
+    let first = ClientFirst::parse(&client.first(), Hash::Sha256, false, false, &unbound());
+    let (exchange, challenge) = first.unwrap().challenge(&keys, true, "servernonce", None);
+    let challenge = text(challenge);
+    let (last, _) = client.last_with_nonce(&challenge, "clientnonce", "");
+    let refusal = exchange.finish_explained(last.as_bytes()).unwrap_err();
+    assert_eq!(refusal.failure, SaslFailure::NotAuthorized);
+    assert!(refusal.reason.contains("nonce"));
 }
 
 #[test]
