@@ -15,6 +15,7 @@ pub mod router;
 pub mod sasl;
 pub mod server;
 pub mod shard;
+pub mod slots;
 pub mod stanza;
 pub mod storage;
 pub mod stream;

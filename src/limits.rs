@@ -1,4 +1,7 @@
 //! Bounds on everything that a peer can make grow, each with its unit and reason.
+//! What an operator may need to move stands in the conf file instead (`config::Limits`).
+
+use std::time::Duration;
 
 /// Bytes of one element before authentication: enough for any header, `<starttls/>` or SASL
 /// exchange (DESIGN §9).
@@ -39,3 +42,42 @@ pub const LOG_LINES_MAX: usize = 4096;
 
 /// Bytes of an event's text, and of the value of one field, in a log line. Peers choose some of them.
 pub const LOG_TEXT_BYTES_MAX: usize = 1024;
+
+/// Posts that a shard takes from its mailbox in one turn, so that sockets get theirs.
+pub const TURN_POSTS_MAX: usize = 4_096;
+/// Stanzas that one connection may have handled in one turn, so that others get theirs.
+pub const TURN_STANZAS_MAX: usize = 16;
+/// Bytes that one connection may have read in one turn.
+pub const TURN_BYTES_MAX: usize = 64 * 1024;
+/// Pause between looks at shut gates while reads are held.
+pub const GATE_PAUSE: Duration = Duration::from_millis(2);
+
+/// Stanzas of one session whose way has not ended; above it its socket is not read.
+pub const UNSETTLED_STANZAS_MAX: usize = 256;
+/// Bytes of such stanzas.
+pub const UNSETTLED_BYTES_MAX: usize = 1024 * 1024;
+/// IQ requests to one account that wait for a read of the store.
+pub const LATER_MAX: usize = 16;
+
+/// Bytes of a connection's own unsent output above which it is not read.
+pub const OUTPUT_HOLD_BYTES: usize = 256 * 1024;
+/// Bytes of unsent output above which a connection is closed with `resource-constraint`
+/// (RFC 6120 §4.9.3.17): its peer does not read.
+pub const OUTPUT_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Stanzas that wait for one account while it is loading or changing.
+pub const INBOX_STANZAS_MAX: usize = 256;
+/// Bytes of such stanzas.
+pub const INBOX_BYTES_MAX: usize = 1024 * 1024;
+/// Accounts without a session that one shard keeps in memory, known or unknown.
+pub const IDLE_ACCOUNTS_MAX: usize = 50_000;
+/// How long the shard remembers that a name has no account, or an account without a session.
+pub const IDLE_ACCOUNT_AGE: Duration = Duration::from_secs(300);
+
+/// How long the peer's `</stream:stream>` is waited for after ours (RFC 6120 §4.4).
+pub const CLOSE_WAIT: Duration = Duration::from_secs(5);
+/// How long an orderly stop may take.
+pub const STOP_WAIT: Duration = Duration::from_secs(10);
+/// TCP user time-out of accepted sockets: unacknowledged data for so long ends the connection
+/// (RFC 6120 §4.6.4; RFC 5482).
+pub const TCP_USER_TIMEOUT: Duration = Duration::from_secs(90);

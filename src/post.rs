@@ -25,7 +25,12 @@ pub struct Gates(Arc<AtomicUsize>);
 impl Gates {
     /// Whether any receiver is above its mark.
     pub fn any_shut(&self) -> bool {
-        self.0.load(Ordering::Relaxed) > 0
+        self.shut() > 0
+    }
+
+    /// How many receivers are above their marks.
+    pub fn shut(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
     }
 }
 

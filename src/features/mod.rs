@@ -1,1 +1,59 @@
+//! The features of the server, one file each. The order of the list is the order within a stage.
 
+pub mod anonymous;
+pub mod disco;
+pub mod ping;
+pub mod session;
+pub mod stream_limits;
+pub mod version;
+
+use crate::router::feature::Feature;
+
+/// All features.
+pub static FEATURES: &[&Feature] = &[
+    &anonymous::FEATURE,
+    &disco::FEATURE,
+    &ping::FEATURE,
+    &version::FEATURE,
+    &session::FEATURE,
+    &stream_limits::FEATURE,
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::router::feature::Target;
+    use crate::router::pipeline::Pipeline;
+
+    #[test]
+    fn no_two_features_answer_the_same_request() {
+        // Pipeline::new panics otherwise.
+        Pipeline::new(FEATURES);
+    }
+
+    #[test]
+    fn every_feature_names_its_specs_once() {
+        let mut names: Vec<&str> = FEATURES.iter().map(|feature| feature.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), FEATURES.len());
+        for feature in FEATURES {
+            assert!(!feature.specs.is_empty(), "{} has no spec", feature.name);
+        }
+    }
+
+    #[test]
+    fn disco_announces_nothing_that_no_handler_answers() {
+        let pipeline = Pipeline::new(FEATURES);
+        let answered: Vec<&str> = FEATURES
+            .iter()
+            .flat_map(|feature| feature.iq)
+            .map(|route| route.ns)
+            .collect();
+        for target in [Target::Domain, Target::Account, Target::OwnAccount] {
+            for var in pipeline.disco(target) {
+                assert!(answered.contains(&var), "{var} is announced to {target:?}");
+            }
+        }
+    }
+}

@@ -1,3 +1,13 @@
 //! Sockets and what guards them: TLS, certificates, and limits per address.
 
+pub mod certificate;
+mod dh_parameters;
+pub mod random;
+pub mod throttle;
+pub mod tls;
+mod tls_facts;
+pub mod tls_stream;
 pub mod transport;
+
+#[cfg(test)]
+mod testing;

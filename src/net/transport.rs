@@ -4,6 +4,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::RawFd;
 
+use crate::sasl::scram::Bindings;
+
 /// Bytes in each half of [`Buffers`]: one read(2) of this size empties what a busy client sends in
 /// a turn, and four TLS records of full size fit.
 pub const BUFFER_BYTES: usize = 64 * 1024;
@@ -29,15 +31,6 @@ pub enum Read {
     Established(Box<TlsFacts>),
     /// The peer will send nothing more, cleanly or not. Further reads yield the same.
     End,
-}
-
-/// The channel bindings that a connection can do (RFC 9266, RFC 5929 §4).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Bindings {
-    /// `tls-exporter`: 32 bytes.
-    pub exporter: Option<Vec<u8>>,
-    /// `tls-server-end-point`: the hash of our certificate.
-    pub end_point: Option<Vec<u8>>,
 }
 
 /// What a TLS handshake agreed on.
@@ -73,6 +66,13 @@ pub trait Transport: Send {
     /// The socket's error, or a TLS failure. An alert for the peer may wait to be written: the
     /// caller may call [`Transport::flush`] once before it drops the connection.
     fn read(&mut self, buffers: &mut Buffers) -> io::Result<Read>;
+
+    /// Tells of a readiness event of the poll. `closed`: the event says that the peer's FIN, or an
+    /// error, is there too (mio's `is_read_closed()` or `is_error()`). Optional, and worth it: it
+    /// lets a read(2) that came back short count as the last one, which saves the one that would
+    /// only say EAGAIN. Without it, or after `closed`, reading goes on until the socket says so,
+    /// because a FIN that came along with the data brings no edge of its own.
+    fn readable(&mut self, closed: bool);
 
     /// Takes bytes of `plain` from its start and tells how many; 0 means blocked, try again when
     /// the socket is writable. At most one write(2). What was taken but not written stays inside,

@@ -1,4 +1,475 @@
 //! Start, reload and stop of the server; its control socket and privileges.
 
+pub mod accounts;
+pub mod certificates;
 pub mod control;
+pub mod generation;
+pub mod live;
 pub mod privileges;
+pub mod sockets;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread::JoinHandle;
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::clock::Clock;
+use crate::config::{Settings, reload};
+use crate::features::FEATURES;
+use crate::limits::{WAITING_BYTES_MAX, WAITING_POSTS_MAX};
+use crate::log::Logging;
+use crate::net::throttle::{Throttle, ThrottleLimits};
+use crate::post::{Address, Gates, Load, Mailbox, mailbox};
+use crate::router::pipeline::Pipeline;
+use crate::router::placement::Placement;
+use crate::server::control::ControlSocket;
+use crate::server::generation::{Loaded, load_certificates};
+use crate::server::live::Live;
+use crate::shard::listener::{Listener, ListenerHandle};
+use crate::shard::reactor::{Sleeper, Surroundings};
+use crate::shard::turn::Shard;
+use crate::shard::{Generation, Post};
+use crate::slots::Key;
+use crate::storage::{self, Answer, Answers, Db, Lane, ReadFn, Store, StoreError, Value};
+use crate::workers::{Done, Workers};
+
+/// What a server that has just started tells of itself.
+#[derive(Clone, Debug)]
+pub struct Started {
+    /// Where it listens, and under which option's name.
+    pub listeners: Vec<(&'static str, SocketAddr)>,
+    /// How many shards it has.
+    pub shards: u32,
+    /// What an operator should look at.
+    pub warnings: Vec<String>,
+}
+
+/// Why the server did not start, or did not go on.
+#[derive(Debug)]
+pub struct StartError(String);
+
+impl StartError {
+    fn new(text: impl Into<String>) -> StartError {
+        StartError(text.into())
+    }
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// Runs the server on this thread and those that it starts, until a signal or a command stops it.
+/// `path` is the conf file, which a reload reads again. `ready` is called when it accepts clients.
+///
+/// # Errors
+/// What keeps it from starting, in words for the operator; every problem of the certificates at once.
+pub fn run(
+    settings: Settings,
+    path: Option<PathBuf>,
+    ready: impl FnOnce(&Started),
+) -> Result<(), StartError> {
+    // Before any thread, so that each inherits it: signals come to this one.
+    let logging =
+        crate::log::start(&settings.log).map_err(|error| StartError::new(error.to_string()))?;
+    let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM])
+        .map_err(|error| StartError::new(format!("cannot handle signals: {error}")))?;
+    let server = Server::start(settings, path, logging, &signals.handle())?;
+    ready(&server.started());
+    notify(&[sd_notify::NotifyState::Ready]);
+    for signal in signals.forever() {
+        match signal {
+            SIGHUP => {
+                if let Err(problems) = server.core.reload() {
+                    log::error!("not reloaded, the old configuration stays in force: {problems}");
+                }
+            }
+            _ => break,
+        }
+    }
+    server.stop();
+    Ok(())
+}
+
+/// Tells the service manager; without one nothing happens.
+fn notify(state: &[sd_notify::NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        log::warn!("the service manager was not told: {error}");
+    }
+}
+
+/// The parts of a running server that commands and signals act on.
+pub struct Core {
+    settings: Mutex<Arc<Settings>>,
+    path: Option<PathBuf>,
+    placement: Placement,
+    shards: Vec<Address<Post>>,
+    store: Store,
+    listener: ListenerHandle,
+    listeners: Vec<(&'static str, SocketAddr)>,
+    throttle: Arc<Throttle>,
+    gates: Gates,
+    clock: Clock,
+    stopper: signal_hook::iterator::Handle,
+    reloading: Mutex<()>,
+    logging: Logging,
+}
+
+struct Server {
+    core: Arc<Core>,
+    control: ControlSocket,
+    threads: Vec<JoinHandle<()>>,
+    listener: JoinHandle<()>,
+    workers: Workers,
+    warnings: Vec<String>,
+}
+
+/// Brings the answers of store and workers to the shards' mailboxes. The store starts before the
+/// mailboxes exist, and has no answers until then.
+#[derive(Default)]
+struct Posts(OnceLock<Vec<Address<Post>>>);
+
+impl Posts {
+    fn send(&self, shard: usize, posts: Vec<Post>) {
+        if let Some(address) = self.0.get().and_then(|shards| shards.get(shard)) {
+            address.send(posts);
+        }
+    }
+}
+
+impl Answers for Posts {
+    fn answer(&self, shard: usize, answers: Vec<Answer>) {
+        self.send(shard, answers.into_iter().map(Post::Store).collect());
+    }
+}
+
+impl Done for Posts {
+    fn done(&self, shard: usize, id: u64, value: Value) {
+        self.send(shard, vec![Post::Worked(Key::from_bits(id), value)]);
+    }
+}
+
+impl Server {
+    fn start(
+        mut settings: Settings,
+        path: Option<PathBuf>,
+        logging: Logging,
+        stopper: &signal_hook::iterator::Handle,
+    ) -> Result<Server, StartError> {
+        settings.generation = 1;
+        let settings = Arc::new(settings);
+        let loaded = load_certificates(&settings)
+            .map_err(|problems| StartError::new(problems.join("\n")))?;
+        let Loaded {
+            contexts,
+            certificates,
+            warnings,
+        } = loaded;
+        for warning in &warnings {
+            log::warn!("{warning}");
+        }
+        let clock = Clock::start();
+        let gates = Gates::default();
+        let posts = Arc::new(Posts::default());
+        let mut options = storage::Options::new(settings.store.durability);
+        options.gates = gates.clone();
+        let store = Store::open_with(
+            &settings.server.data,
+            &options,
+            Arc::clone(&posts) as Arc<dyn Answers>,
+        )
+        .map_err(|error| StartError::new(error.to_string()))?;
+        let secret = ask(&store, storage::accounts::secret)
+            .map_err(|error| StartError::new(format!("the store has no secret: {error}")))?;
+        let sockets = sockets::open(&settings)?;
+        let throttle = Arc::new(Throttle::new(throttle_limits(&settings)));
+        let generation = Arc::new(Generation {
+            settings: Arc::clone(&settings),
+            certificates,
+        });
+
+        let count = shard_count(&settings);
+        let placement = Placement::new(count);
+        let (sleepers, addresses, mailboxes) = mailboxes(count, &gates)?;
+        if posts.0.set(addresses.clone()).is_err() {
+            unreachable!("the mailboxes are made once");
+        }
+        let workers = Workers::start_with(
+            worker_count(),
+            Arc::clone(&posts) as Arc<dyn Done>,
+            gates.clone(),
+        )
+        .map_err(|error| StartError::new(format!("cannot start workers: {error}")))?;
+        let surroundings = Surroundings {
+            shards: addresses.clone(),
+            store: store.clone(),
+            workers: workers.clone(),
+            gates: gates.clone(),
+            clock,
+        };
+        let pipeline = Arc::new(Pipeline::new(FEATURES));
+        let mut threads = Vec::new();
+        for (index, (sleeper, mailbox)) in (0..).zip(sleepers.into_iter().zip(mailboxes)) {
+            let shard = Shard::new(
+                index,
+                placement.clone(),
+                Arc::clone(&generation),
+                Arc::clone(&pipeline),
+                Arc::clone(&throttle),
+                secret,
+            );
+            let surroundings = surroundings.clone();
+            threads.push(spawn(format!("shard-{index}"), move || {
+                if let Err(error) = sleeper.run(shard, mailbox, surroundings) {
+                    fatal(&format!("the poll of shard {index} failed: {error}"));
+                }
+            })?);
+        }
+        let listeners: Vec<_> = sockets
+            .iter()
+            .map(|listening| (listening.kind.name(), listening.address))
+            .collect();
+        let (listener, handle) = Listener::new(
+            sockets,
+            contexts,
+            addresses.clone(),
+            Arc::clone(&throttle),
+            clock,
+        )
+        .map_err(|error| StartError::new(format!("cannot listen: {error}")))?;
+        let listener = spawn("listener".to_owned(), move || {
+            if let Err(error) = listener.run() {
+                fatal(&format!("the poll of the listener failed: {error}"));
+            }
+        })?;
+        let core = Arc::new(Core {
+            settings: Mutex::new(Arc::clone(&settings)),
+            path,
+            placement,
+            shards: addresses,
+            store,
+            listener: handle,
+            listeners,
+            throttle,
+            gates,
+            clock,
+            stopper: stopper.clone(),
+            reloading: Mutex::new(()),
+            logging,
+        });
+        let control = control::serve(
+            &settings.server.control,
+            Arc::new(Live::new(Arc::clone(&core))),
+        )
+        .map_err(|error| StartError::new(error.to_string()))?;
+        for (kind, address) in &core.listeners {
+            log::info!("listening kind={kind} address={address}");
+        }
+        log::info!(
+            "started version={} shards={count} domains={}",
+            env!("CARGO_PKG_VERSION"),
+            settings.domains.len()
+        );
+        Ok(Server {
+            core,
+            control,
+            threads,
+            listener,
+            workers,
+            warnings,
+        })
+    }
+
+    fn started(&self) -> Started {
+        Started {
+            listeners: self.core.listeners.clone(),
+            shards: self.core.placement.shards(),
+            warnings: self.warnings.clone(),
+        }
+    }
+
+    /// Accepts no more, ends all streams, lets what was promised be written, and ends.
+    fn stop(self) {
+        log::info!("stopping");
+        notify(&[sd_notify::NotifyState::Stopping]);
+        self.core.listener.stop();
+        join(self.listener);
+        for shard in &self.core.shards {
+            shard.send(vec![Post::Stop]);
+        }
+        for thread in self.threads {
+            join(thread);
+        }
+        self.workers.stop();
+        self.core.store.clone().stop();
+        // Last, so that `stanzad stop` returns when everything is done.
+        self.control.stop();
+        log::info!("stopped");
+        log::logger().flush();
+    }
+}
+
+impl Core {
+    /// The configuration in force.
+    pub fn settings(&self) -> Arc<Settings> {
+        Arc::clone(&self.settings.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Reads conf file and certificates again, and puts them in force if both are fine.
+    ///
+    /// # Errors
+    /// Everything that is wrong, in lines; nothing has changed then.
+    pub fn reload(&self) -> Result<control::ReloadInfo, String> {
+        let _one_at_a_time = self
+            .reloading
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        notify(&[
+            sd_notify::NotifyState::Reloading,
+            sd_notify::NotifyState::monotonic_usec_now().unwrap_or(sd_notify::NotifyState::Ready),
+        ]);
+        let result = self.load_again();
+        notify(&[sd_notify::NotifyState::Ready]);
+        result
+    }
+
+    fn load_again(&self) -> Result<control::ReloadInfo, String> {
+        let path = self
+            .path
+            .as_ref()
+            .ok_or("this server runs without a conf file")?;
+        let reloaded = reload(path, &self.settings()).map_err(|problems| problems.to_string())?;
+        let settings = Arc::new(reloaded.settings);
+        let Loaded {
+            contexts,
+            certificates,
+            mut warnings,
+        } = load_certificates(&settings).map_err(|problems| problems.join("\n"))?;
+        if let Err(error) = self.logging.apply(&settings.log) {
+            warnings.push(format!("the log stays where it was: {error}"));
+        }
+        self.throttle.set_limits(throttle_limits(&settings));
+        self.listener.reload(contexts);
+        let generation = Arc::new(Generation {
+            settings: Arc::clone(&settings),
+            certificates,
+        });
+        for shard in &self.shards {
+            shard.send(vec![Post::Reload(Arc::clone(&generation))]);
+        }
+        let number = settings.generation;
+        *self.settings.lock().unwrap_or_else(PoisonError::into_inner) = settings;
+        for warning in &warnings {
+            log::warn!("{warning}");
+        }
+        log::info!("reloaded generation={number}");
+        Ok(control::ReloadInfo {
+            generation: number,
+            warnings,
+            needs_restart: reloaded.restart,
+        })
+    }
+}
+
+/// Asks the store from a thread that may wait.
+///
+/// # Errors
+/// The store's.
+fn ask<T: Send + 'static>(
+    store: &Store,
+    read: impl FnOnce(&Db) -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    let (sender, receiver) = crossbeam_channel::bounded(1);
+    // The answer comes by the channel; that to a shard finds none of this number.
+    let job: ReadFn = Box::new(move |db| {
+        // Nobody else holds the receiver, which is waited for below.
+        let _ = sender.send(read(db));
+        Ok(Box::new(()))
+    });
+    store.read(NO_SHARD, 0, Lane::Bulk { owner: 0 }, job);
+    receiver.recv().map_err(|_| StoreError::Stopped)?
+}
+
+/// Who asks the store without being a shard.
+const NO_SHARD: usize = usize::MAX;
+
+fn shard_count(settings: &Settings) -> u32 {
+    let count = match settings.server.shards {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        count => count,
+    };
+    u32::try_from(count.clamp(1, 256)).unwrap_or(256)
+}
+
+/// One worker for two cores: hashing must leave the shards their share (FACTS §7).
+fn worker_count() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2))
+}
+
+fn throttle_limits(settings: &Settings) -> ThrottleLimits {
+    ThrottleLimits {
+        connections_per_address_max: settings.limits.connections_per_address_max,
+        login_failures_per_address_max: settings.limits.login_failures_per_address_max,
+        login_failures_per_account_max: settings.limits.login_failures_per_account_max,
+    }
+}
+
+type Mailboxes = (Vec<Sleeper>, Vec<Address<Post>>, Vec<Mailbox<Post>>);
+
+fn mailboxes(count: u32, gates: &Gates) -> Result<Mailboxes, StartError> {
+    let mut all: Mailboxes = Default::default();
+    for _ in 0..count {
+        let sleeper = Sleeper::new()
+            .map_err(|error| StartError::new(format!("cannot make a poll: {error}")))?;
+        let waker = sleeper.waker();
+        let load = Load::new(WAITING_BYTES_MAX, WAITING_POSTS_MAX, gates.clone());
+        let (address, mailbox) = mailbox(load, move || {
+            if let Err(error) = waker.wake() {
+                log::error!("a shard was not woken error={error}");
+            }
+        });
+        all.0.push(sleeper);
+        all.1.push(address);
+        all.2.push(mailbox);
+    }
+    Ok(all)
+}
+
+fn spawn(name: String, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StartError> {
+    std::thread::Builder::new()
+        .name(name.clone())
+        .spawn(work)
+        .map_err(|error| StartError::new(format!("cannot start the thread {name}: {error}")))
+}
+
+fn join(thread: JoinHandle<()>) {
+    if thread.join().is_err() {
+        log::error!("a thread ended by a panic");
+    }
+}
+
+fn fatal(text: &str) {
+    log::error!("{text}");
+    log::logger().flush();
+    std::process::exit(1);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zero_shards_are_one_for_each_core() {
+        let mut settings = Settings::default();
+        assert!(shard_count(&settings) >= 1);
+        settings.server.shards = 7;
+        assert_eq!(shard_count(&settings), 7);
+    }
+}

@@ -41,8 +41,8 @@ pub fn restrict_new_files() {
     rustix::process::umask(Mode::RWXG | Mode::RWXO);
 }
 
-/// Whether the process runs as root. stanzad needs nothing that only root may do: its ports are above
-/// 1023, and keys can be given to its group.
+/// Whether the process runs as root. stanzad needs nothing that only root may do: its ports are
+/// above 1023, and keys can be given to its group.
 pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }

@@ -1,1 +1,106 @@
+//! Shards: one reactor thread each, which own connections, sessions and accounts (DESIGN §2 to §4).
 
+pub mod connection;
+pub mod listener;
+pub mod reactor;
+pub mod timer;
+pub mod turn;
+
+use std::sync::Arc;
+
+use crate::clock::Wall;
+use crate::config::Settings;
+use crate::jid::BareJid;
+use crate::net::transport::Transport;
+use crate::post::Weigh;
+use crate::router::commands::{AccountCommand, CommandReply};
+use crate::router::effects::RouterPost;
+use crate::router::session::SessionOrigin;
+use crate::shard::connection::Moving;
+use crate::slots::Key;
+use crate::storage::{Answer, Value};
+use crate::stream::{Certificates, Origin};
+
+/// What a shard takes from its mailbox.
+pub enum Post {
+    /// From the router of another shard.
+    Router(RouterPost),
+    /// From the listener: a new connection.
+    Accepted(Box<Accepted>),
+    /// From another shard: a connection whose account lives here.
+    Moved(Box<Moving>),
+    /// From the store.
+    Store(Answer),
+    /// From a worker: the connection that asked, and what it found out.
+    Worked(Key, Value),
+    /// From the control socket.
+    Command(BareJid, AccountCommand, CommandReply),
+    /// From the control socket: what is going on here?
+    Survey(Box<dyn FnOnce(Survey) + Send>),
+    /// From the control socket: end the sessions of an account, or the one of a full JID.
+    EndSessions(String),
+    /// A new configuration is in force.
+    Reload(Arc<Generation>),
+    /// End all streams (RFC 6120 §4.9.3.20), then the thread.
+    Stop,
+}
+
+/// A connection that the listener has accepted.
+pub struct Accepted {
+    /// The connection.
+    pub transport: Box<dyn Transport>,
+    /// Where it comes from.
+    pub origin: Origin,
+}
+
+/// One generation of everything that a reload replaces (DESIGN §7).
+pub struct Generation {
+    /// The conf file.
+    pub settings: Arc<Settings>,
+    /// The certificates.
+    pub certificates: Arc<dyn Certificates>,
+}
+
+/// What a shard tells of itself.
+#[derive(Debug, Default)]
+pub struct Survey {
+    /// Which shard this is.
+    pub shard: u32,
+    /// Connections, in whatever state.
+    pub connections: usize,
+    /// Accounts in memory.
+    pub accounts: usize,
+    /// Each session.
+    pub sessions: Vec<SurveyedSession>,
+    /// Posts that wait for this shard.
+    pub posts_waiting: usize,
+}
+
+/// What a shard tells of a session.
+#[derive(Debug)]
+pub struct SurveyedSession {
+    /// Its full JID.
+    pub jid: String,
+    /// How it came to be.
+    pub origin: SessionOrigin,
+    /// Its priority, if it is available.
+    pub priority: Option<i8>,
+    /// Seconds since the client last sent a byte.
+    pub idle_seconds: u64,
+    /// Stanzas of it that are on their way.
+    pub unsettled: usize,
+    /// Bytes that wait to be sent to it.
+    pub output_bytes: usize,
+    /// When this was true.
+    pub at: Wall,
+}
+
+impl Weigh for Post {
+    fn weight(&self) -> usize {
+        match self {
+            Post::Router(RouterPost::Route(routed)) => routed.stanza.size(),
+            Post::Moved(moving) => moving.weight(),
+            _ => 0,
+        }
+    }
+}

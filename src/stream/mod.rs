@@ -1,1 +1,179 @@
+//! Stream machines: what is negotiated on a connection before stanzas flow, and how it ends
+//! (RFC 6120 §4 to §7).
+//!
+//! A machine takes events and gives back its next state, bytes for the peer and actions for its
+//! shard. It reads no clock and draws no random bytes: both are lent by the shard.
 
+pub mod authenticate;
+pub mod bind;
+pub mod c2s;
+pub mod features;
+pub mod header;
+pub mod policy;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::clock::{Mono, Now};
+use crate::config::Settings;
+use crate::jid::{BareJid, FullJid};
+use crate::net::throttle::Throttle;
+use crate::net::transport::TlsFacts;
+use crate::router::account::Proof;
+use crate::router::effects::Refusal;
+use crate::router::pipeline::Pipeline;
+use crate::router::placement::Placement;
+use crate::sasl::Credentials;
+use crate::slots::Key;
+use crate::stanza::Stanza;
+use crate::stanza::StanzaError;
+use crate::stanza::StreamError;
+use crate::storage::accounts::AccountRecord;
+use crate::storage::{StoreError, Value};
+use crate::xml::{Header, Top, XmlError};
+
+/// What happens to a stream.
+#[derive(Debug)]
+pub enum Event {
+    /// The peer's stream header.
+    Open(Box<Header>),
+    /// A complete child of the stream.
+    Top(Box<Top>),
+    /// The peer's `</stream:stream>`.
+    Close,
+    /// Bytes that are no stream.
+    BadXml(XmlError),
+    /// The TLS handshake is done.
+    Established(Box<TlsFacts>),
+    /// The answer to [`Action::LoadCredentials`].
+    Credentials(Result<Option<(AccountRecord, Credentials)>, StoreError>),
+    /// The answer to [`Action::Work`]; none if the workers have too much to do.
+    Worked(Option<Value>),
+    /// The answer to [`Action::Admit`].
+    Admitted(Result<(), Refusal>),
+    /// The answer to [`Action::Bind`].
+    Bound(Result<(Key, FullJid), StanzaError>),
+    /// The machine's deadline has come.
+    Deadline,
+    /// The session or the server ends the stream.
+    End(StreamError),
+}
+
+/// What a stream machine asks of its shard. Carried out in order, at once.
+pub enum Action {
+    /// Begin the server's TLS handshake when the bytes written so far are sent; the name is the
+    /// stream's `to`.
+    StartTls(String),
+    /// A new XML document follows.
+    Restart,
+    /// Accept elements up to so many bytes from now on.
+    AcceptStanzas(usize),
+    /// Read the credentials of an account.
+    LoadCredentials(BareJid),
+    /// Run a costly computation on a worker.
+    Work(Box<dyn FnOnce() -> Value + Send>),
+    /// Take the connection to the account's shard, if it is not there, and let it in.
+    Admit(BareJid, Proof),
+    /// Store better verifiers for an account.
+    Upgrade {
+        /// The account.
+        jid: BareJid,
+        /// The generation that was proven.
+        generation: u64,
+        /// The verifiers.
+        credentials: Credentials,
+    },
+    /// Bind a prepared resource.
+    Bind(Box<BindRequest>),
+    /// Route a stanza of the session; its size as received.
+    Route(Box<Stanza>, usize),
+    /// End the session.
+    Unbind(Key),
+    /// Give up the place of an admitted identity that has no session.
+    Leave(BareJid),
+    /// Close our direction when everything is sent.
+    Shutdown,
+    /// Drop the connection now.
+    Drop,
+}
+
+/// What [`Action::Bind`] binds.
+#[derive(Debug)]
+pub struct BindRequest {
+    /// The account.
+    pub jid: BareJid,
+    /// The resourcepart, prepared.
+    pub resource: String,
+    /// How the client came here.
+    pub origin: crate::router::session::SessionOrigin,
+}
+
+/// What a shard lends to a stream machine for one event.
+pub struct Context<'a> {
+    /// When the turn began.
+    pub now: Now,
+    /// The configuration in force.
+    pub settings: &'a Arc<Settings>,
+    /// The features in force.
+    pub pipeline: &'a Pipeline,
+    /// What is known of certificates.
+    pub certificates: &'a dyn Certificates,
+    /// The limits per address and account.
+    pub throttle: &'a Throttle,
+    /// The server's secret, for what strangers must not foresee.
+    pub secret: &'a [u8; 32],
+    /// Fills a buffer with random bytes.
+    pub random: &'a mut dyn FnMut(&mut [u8]),
+    /// Which shard owns what.
+    pub placement: &'a Placement,
+    /// The shard that asks.
+    pub shard: u32,
+    /// Bytes that the peer sent behind what this event is about.
+    pub unread: usize,
+    /// Bytes for the peer.
+    pub out: &'a mut Vec<u8>,
+    /// What the shard is to do.
+    pub actions: &'a mut Vec<Action>,
+}
+
+/// What stream machines ask of the certificates of a generation.
+pub trait Certificates: Send + Sync {
+    /// Whether a domain has a certificate, so that STARTTLS can be offered.
+    fn has_certificate(&self, domain: &str) -> bool;
+
+    /// The JIDs that a client certificate proves in a domain (XEP-0178 §2); empty if it proves none.
+    /// `chain` is DER, the leaf first.
+    fn client_identities(&self, domain: &str, chain: &[Vec<u8>]) -> Vec<String>;
+}
+
+/// Where a connection comes from.
+#[derive(Clone, Copy, Debug)]
+pub struct Origin {
+    /// Its number in the log.
+    pub stream: u64,
+    /// The peer's address.
+    pub address: std::net::SocketAddr,
+    /// When it was accepted.
+    pub accepted: Mono,
+}
+
+impl Origin {
+    /// The address that limits count by.
+    pub fn ip(&self) -> IpAddr {
+        self.address.ip().to_canonical()
+    }
+}
+
+impl Context<'_> {
+    /// `bytes` random bytes, in lower-case hexadecimal digits.
+    pub fn random_hex(&mut self, bytes: usize) -> String {
+        let mut buffer = vec![0; bytes];
+        (self.random)(&mut buffer);
+        buffer.iter().fold(String::new(), |mut text, byte| {
+            for digit in [byte >> 4, byte & 15] {
+                text.extend(char::from_digit(u32::from(digit), 16));
+            }
+            text
+        })
+    }
+}

@@ -35,7 +35,7 @@ impl fmt::Display for CallError {
         match self {
             CallError::NotRunning(path) => write!(
                 f,
-                "stanzad is not running: nobody answers on {}",
+                "nobody answers on {}; the server is not running",
                 path.display()
             ),
             CallError::Forbidden(path) => write!(

@@ -1,12 +1,12 @@
 //! The control protocol: what the commands ask of the running server, and what it answers.
 //!
 //! A connection to the control socket carries one request and one reply, each a line of JSON
-//! (RFC 8259). The server closes after its reply; only for [`Request::Stop`] it keeps the connection
-//! open until the process has ended, so that `stanzad stop` knows when that is.
+//! (RFC 8259). The server closes after its reply; only for [`Request::Stop`] it keeps the
+//! connection open until the process has ended, so that `stanzad stop` knows when that is.
 //!
 //! Who may speak is decided twice: by the modes of the socket and its directory, and by the peer's
-//! user id, which the kernel tells ([`socket`]). The commands check the server's user id in the same
-//! way before they send a password ([`call`]).
+//! user id, which the kernel tells ([`serve`]). The commands check the server's user id in the
+//! same way before they send a password ([`call()`]).
 
 mod call;
 mod socket;
@@ -80,7 +80,7 @@ pub enum Reply {
     Reloaded(ReloadInfo),
     /// The server is stopping; the connection closes when it has ended.
     Stopping { pid: u32 },
-    /// Nothing was done. The text is for people: what, where, what to do. It may have several lines.
+    /// Nothing was done. The text is for people: what, where, what to do; maybe several lines.
     Error { text: String },
 }
 

@@ -1,0 +1,166 @@
+//! `stanzad check`: what is wrong, all at once, without starting anything.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::{Failure, print, print_json};
+use crate::config::{self, Problem, Settings};
+use crate::features::FEATURES;
+use crate::net::certificate::CaStore;
+use crate::net::tls::TlsContexts;
+use crate::router::pipeline::Pipeline;
+use crate::server::certificates::tls_settings;
+
+/// What was found, as `--json` prints it.
+#[derive(Debug, Serialize)]
+struct Report {
+    file: String,
+    ok: bool,
+    problems: Vec<Finding>,
+    warnings: Vec<Finding>,
+}
+
+/// One finding; without a line when it is not about a place in the file.
+#[derive(Debug, Serialize)]
+struct Finding {
+    line: Option<usize>,
+    column: Option<usize>,
+    text: String,
+}
+
+impl Finding {
+    fn at(problem: Problem) -> Finding {
+        let placed = problem.line > 0;
+        Finding {
+            line: placed.then_some(problem.line),
+            column: placed.then_some(problem.column),
+            text: problem.text,
+        }
+    }
+
+    fn anywhere(text: impl ToString) -> Finding {
+        Finding {
+            line: None,
+            column: None,
+            text: text.to_string(),
+        }
+    }
+}
+
+/// `stanzad check config`
+pub fn config(path: &Path, json: bool, verbose: bool) -> Result<(), Failure> {
+    let report = examine(path);
+    if json {
+        print_json(&report)?;
+    } else {
+        print(&describe(&report))?;
+    }
+    if verbose && !json {
+        print(&Pipeline::new(FEATURES).describe())?;
+    }
+    if report.ok {
+        Ok(())
+    } else {
+        Err(Failure::Said)
+    }
+}
+
+fn examine(path: &Path) -> Report {
+    let (problems, warnings) = match config::load(path) {
+        Ok(settings) => {
+            let mut problems = examine_client_authorities(&settings);
+            let mut warnings: Vec<_> = settings.warnings.iter().cloned().map(Finding::at).collect();
+            match TlsContexts::load(&tls_settings(&settings)) {
+                Ok((_, found)) => warnings.extend(found.into_iter().map(Finding::anywhere)),
+                Err(found) => {
+                    problems.extend(
+                        found
+                            .into_iter()
+                            .map(|problem| Finding::anywhere(problem.text)),
+                    );
+                }
+            }
+            (problems, warnings)
+        }
+        Err(found) => (
+            found.list.into_iter().map(Finding::at).collect(),
+            Vec::new(),
+        ),
+    };
+    Report {
+        file: path.display().to_string(),
+        ok: problems.is_empty(),
+        problems,
+        warnings,
+    }
+}
+
+/// The files with the authorities that EXTERNAL trusts (`auth.client_ca`).
+fn examine_client_authorities(settings: &Settings) -> Vec<Finding> {
+    let files: BTreeSet<_> = settings
+        .domains
+        .values()
+        .filter_map(|domain| domain.auth.client_ca.as_deref())
+        .collect();
+    let unusable = |file: &Path| CaStore::load(file).err();
+    files
+        .into_iter()
+        .filter_map(unusable)
+        .map(Finding::anywhere)
+        .collect()
+}
+
+fn describe(report: &Report) -> String {
+    let mut out = String::new();
+    let file = &report.file;
+    let kinds = [("", &report.problems), ("warning: ", &report.warnings)];
+    for (kind, findings) in kinds {
+        for Finding { line, column, text } in findings {
+            match (line, column) {
+                (Some(line), Some(column)) => {
+                    out.push_str(&format!("{file}:{line}:{column}: {kind}{text}\n"));
+                }
+                _ => out.push_str(&format!("{file}: {kind}{text}\n")),
+            }
+        }
+    }
+    if report.ok {
+        out.push_str(&format!("{file}: good\n"));
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn finding(line: usize, text: &str) -> Finding {
+        Finding::at(Problem {
+            line,
+            column: line.min(1),
+            text: text.to_string(),
+        })
+    }
+
+    #[test]
+    fn a_finding_without_a_place_is_told_of_the_file() {
+        let report = Report {
+            file: "stanzad.toml".to_string(),
+            ok: false,
+            problems: vec![finding(3, "this is wrong"), finding(0, "and this")],
+            warnings: vec![finding(4, "that is odd")],
+        };
+        let expected = "stanzad.toml:3:1: this is wrong\n\
+                        stanzad.toml: and this\n\
+                        stanzad.toml:4:1: warning: that is odd\n";
+        assert_eq!(describe(&report), expected);
+    }
+
+    #[test]
+    fn json_says_null_for_the_line_of_a_finding_without_a_place() {
+        let text = serde_json::to_string(&finding(0, "odd")).unwrap();
+        assert_eq!(text, r#"{"line":null,"column":null,"text":"odd"}"#);
+    }
+}

@@ -1,0 +1,270 @@
+//! Commands to the running server: status, sessions, reload, stop.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use super::{Failure, load, print, print_json, remark, table};
+use crate::config::Settings;
+use crate::server::control::{
+    CallError, Reply, Request, SessionInfo, StatusInfo, call, call_until_gone,
+};
+
+/// Asks the server of `settings`. A refusal of its becomes the command's.
+pub fn ask(settings: &Settings, request: &Request) -> Result<Reply, Failure> {
+    accept(call_server(settings, request))
+}
+
+/// The same, with the reason when no reply came.
+pub fn call_server(settings: &Settings, request: &Request) -> Result<Reply, CallError> {
+    call(&settings.server.control, owner(settings), request)
+}
+
+/// A refusal is a no, and so is no reply.
+pub fn accept(reply: Result<Reply, CallError>) -> Result<Reply, Failure> {
+    match reply {
+        Ok(Reply::Error { text }) => Err(Failure::No(text)),
+        Ok(reply) => Ok(reply),
+        Err(error) => Err(Failure::no(error)),
+    }
+}
+
+/// The user whose server is believed in: the one to whom the data belong. Without data it is root,
+/// who is believed in anyhow.
+fn owner(settings: &Settings) -> u32 {
+    std::fs::metadata(&settings.server.data).map_or(0, |metadata| metadata.uid())
+}
+
+/// A reply of the right kind can only be missing when the server is of another version.
+pub fn unexpected(reply: &Reply) -> Failure {
+    Failure::no(format_args!(
+        "the server answered with something else than was asked ({reply:?}); is it of the same \
+         version as this command, {}?",
+        env!("CARGO_PKG_VERSION")
+    ))
+}
+
+/// `stanzad status`
+pub fn status(config: &Path, json: bool) -> Result<(), Failure> {
+    match ask(&load(config)?, &Request::Status)? {
+        Reply::Status(status) if json => print_json(&status),
+        Reply::Status(status) => print(&describe_status(&status)),
+        other => Err(unexpected(&other)),
+    }
+}
+
+fn describe_status(status: &StatusInfo) -> String {
+    let mut rows = vec![
+        (
+            "version",
+            format!("stanzad {}, {}", status.version, status.openssl),
+        ),
+        ("process", status.pid.to_string()),
+        ("running for", duration(status.uptime_seconds)),
+        ("configuration", format!("generation {}", status.generation)),
+        ("domains", status.domains.join(", ")),
+    ];
+    for listener in &status.listeners {
+        rows.push((
+            "listens on",
+            format!("{} ({})", listener.address, listener.kind),
+        ));
+    }
+    rows.push(("connections", status.connections.to_string()));
+    rows.push(("sessions", status.sessions.to_string()));
+    rows.push(("accounts loaded", status.accounts_loaded.to_string()));
+    rows.push(("store", bytes(status.store_bytes)));
+    if status.gates_shut > 0 {
+        let text = format!(
+            "{} gates are shut: sockets are not read just now",
+            status.gates_shut
+        );
+        rows.push(("overload", text));
+    }
+    let mut out = String::new();
+    for (name, value) in rows {
+        out.push_str(&format!("{name:16} {value}\n"));
+    }
+    for (index, shard) in status.shards.iter().enumerate() {
+        let name = format!("shard {index}");
+        out.push_str(&format!(
+            "{name:16} {} connections, {} sessions, {} accounts, {} posts waiting\n",
+            shard.connections, shard.sessions, shard.accounts_loaded, shard.posts
+        ));
+    }
+    out
+}
+
+/// `stanzad sessions`
+pub fn sessions(
+    config: &Path,
+    jid: Option<String>,
+    domain: Option<String>,
+    json: bool,
+) -> Result<(), Failure> {
+    let reply = ask(&load(config)?, &Request::Sessions { domain, jid })?;
+    let Reply::Sessions { sessions, left_out } = &reply else {
+        return Err(unexpected(&reply));
+    };
+    if json {
+        return print_json(&serde_json::json!({ "sessions": sessions, "left_out": left_out }));
+    }
+    let rows: Vec<_> = sessions.iter().map(describe_session).collect();
+    let heading = [
+        "JID", "PRESENCE", "IDLE", "ADDRESS", "SINCE", "TLS", "LOGIN",
+    ];
+    print(&table(heading, &rows))?;
+    if *left_out > 0 {
+        remark(format_args!(
+            "{left_out} more are not listed; name an account or a --domain to see them"
+        ));
+    }
+    Ok(())
+}
+
+fn describe_session(session: &SessionInfo) -> [String; 7] {
+    let presence = match (session.available, session.priority) {
+        (true, priority) => format!("priority {priority}"),
+        (false, _) => "unavailable".to_string(),
+    };
+    let tls = [&session.tls_version, &session.cipher, &session.group]
+        .into_iter()
+        .flatten()
+        .map(String::as_str)
+        .collect::<Vec<_>>()
+        .join(" ");
+    [
+        session.jid.clone(),
+        presence,
+        duration(session.last_activity_seconds),
+        session.address.clone(),
+        session.since.clone(),
+        if tls.is_empty() {
+            "unencrypted".to_string()
+        } else {
+            tls
+        },
+        session.mechanism.clone(),
+    ]
+}
+
+/// `stanzad reload`
+pub fn reload(config: &Path) -> Result<(), Failure> {
+    let reply = ask(&load(config)?, &Request::Reload)?;
+    let Reply::Reloaded(info) = &reply else {
+        return Err(unexpected(&reply));
+    };
+    for warning in &info.warnings {
+        remark(format_args!("warning: {warning}"));
+    }
+    for option in &info.needs_restart {
+        remark(format_args!(
+            "{option} has changed, but takes effect only after a restart"
+        ));
+    }
+    remark(format_args!(
+        "reloaded; configuration generation {} is in force",
+        info.generation
+    ));
+    Ok(())
+}
+
+/// `stanzad stop`
+pub fn stop(config: &Path) -> Result<(), Failure> {
+    let settings = load(config)?;
+    let reply = call_until_gone(&settings.server.control, owner(&settings), &Request::Stop);
+    match accept(reply)? {
+        Reply::Stopping { pid } => {
+            remark(format_args!("stopped; process {pid} has ended"));
+            Ok(())
+        }
+        other => Err(unexpected(&other)),
+    }
+}
+
+/// Seconds in the two widest units that matter.
+fn duration(seconds: u64) -> String {
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
+    if days > 0 {
+        format!("{days}d {}h", hours % 24)
+    } else if hours > 0 {
+        format!("{hours}h {}m", minutes % 60)
+    } else if minutes > 0 {
+        format!("{minutes}m {}s", seconds % 60)
+    } else {
+        format!("{seconds}s")
+    }
+}
+
+fn bytes(count: u64) -> String {
+    match count {
+        0..1024 => format!("{count} bytes"),
+        1024..1_048_576 => format!("{} KiB", count / 1024),
+        1_048_576..1_073_741_824 => format!("{} MiB", count / 1_048_576),
+        _ => format!("{:.1} GiB", count as f64 / 1_073_741_824.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::control::{ListenerInfo, ShardInfo};
+
+    #[test]
+    fn durations_are_told_in_their_two_widest_units() {
+        assert_eq!(duration(0), "0s");
+        assert_eq!(duration(59), "59s");
+        assert_eq!(duration(61), "1m 1s");
+        assert_eq!(duration(3_599), "59m 59s");
+        assert_eq!(duration(3_660), "1h 1m");
+        assert_eq!(duration(90_000), "1d 1h");
+    }
+
+    #[test]
+    fn sizes_are_told_in_binary_units() {
+        assert_eq!(bytes(1023), "1023 bytes");
+        assert_eq!(bytes(1024), "1 KiB");
+        assert_eq!(bytes(5 << 20), "5 MiB");
+        assert_eq!(bytes(3 << 29), "1.5 GiB");
+    }
+
+    #[test]
+    fn status_names_every_listener_and_shard() {
+        let status = StatusInfo {
+            listeners: vec![ListenerInfo {
+                kind: "c2s".to_string(),
+                address: "[::1]:5222".to_string(),
+            }],
+            shards: vec![ShardInfo::default(), ShardInfo::default()],
+            ..StatusInfo::default()
+        };
+        let text = describe_status(&status);
+        assert!(text.contains("[::1]:5222 (c2s)"), "{text}");
+        assert!(text.contains("shard 1 "), "{text}");
+        assert!(!text.contains("overload"), "{text}");
+        let overloaded = StatusInfo {
+            gates_shut: 1,
+            ..status
+        };
+        assert!(describe_status(&overloaded).contains("overload"));
+    }
+
+    #[test]
+    fn an_unencrypted_session_is_called_so() {
+        let session = SessionInfo {
+            jid: "juliet@example.org/balcony".to_string(),
+            shard: 0,
+            address: "192.0.2.1:40000".to_string(),
+            since: "2026-11-24T22:00:00Z".to_string(),
+            tls_version: None,
+            cipher: None,
+            group: None,
+            mechanism: "SCRAM-SHA-256".to_string(),
+            available: true,
+            priority: -1,
+            last_activity_seconds: 3,
+        };
+        let row = describe_session(&session);
+        assert_eq!(row[5], "unencrypted");
+        assert_eq!(row[1], "priority -1");
+    }
+}

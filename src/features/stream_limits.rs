@@ -1,0 +1,37 @@
+//! Stream Limits Advertisement (XEP-0478 0.2.0): the largest element that is accepted, and how long a
+//! client may be silent before it is pinged.
+
+use std::io::Write;
+
+use crate::ns;
+use crate::router::feature::{Feature, Spec, StreamFeature, StreamFeatureContext};
+
+/// XEP-0478.
+pub static FEATURE: Feature = Feature {
+    name: "stream_limits",
+    specs: &[Spec {
+        id: "XEP-0478",
+        version: "0.2.0",
+    }],
+    disco: &[],
+    iq: &[],
+    hooks: &[],
+    stream_features: &[StreamFeature { write }],
+};
+
+fn write(context: &StreamFeatureContext<'_>, out: &mut Vec<u8>) {
+    // Writing to a vector cannot fail.
+    let _ = write!(
+        out,
+        "<limits xmlns='{}'><max-bytes>{}</max-bytes>",
+        ns::STREAM_LIMITS,
+        context.stanza_bytes_max
+    );
+    // Before authentication the stream ends by time, however busy it is.
+    let idle = context.domain.c2s.idle_seconds;
+    if context.authenticated && idle > 0 {
+        let silent_max = idle.saturating_add(context.domain.c2s.ping_timeout_seconds);
+        let _ = write!(out, "<idle-seconds>{silent_max}</idle-seconds>");
+    }
+    out.extend_from_slice(b"</limits>");
+}

@@ -1,0 +1,253 @@
+//! Accounts as their shard knows them: loaded on first use, forgotten when long unused.
+
+use std::collections::{HashMap, VecDeque};
+
+use crate::clock::Mono;
+use crate::jid::BareJid;
+use crate::limits::{IDLE_ACCOUNT_AGE, IDLE_ACCOUNTS_MAX, INBOX_BYTES_MAX, INBOX_STANZAS_MAX};
+use crate::router::commands::QueuedCommand;
+use crate::router::delivery::Routed;
+use crate::slots::{Key, Slots};
+use crate::storage::accounts::AccountRecord;
+
+/// What is known of a name.
+#[derive(Clone, Debug)]
+pub enum Standing {
+    /// The store has been asked.
+    Loading,
+    /// There is such an account.
+    Known(AccountRecord),
+    /// There is none.
+    Unknown,
+    /// It lives only as long as its session (XEP-0175).
+    Anonymous,
+}
+
+/// One local bare JID on the shard that owns it.
+pub struct Account {
+    /// Its bare JID.
+    pub jid: BareJid,
+    /// What is known of it.
+    pub standing: Standing,
+    /// Its sessions, in the order in which they were bound.
+    pub sessions: Vec<Key>,
+    /// Whether a change of it waits for its commit.
+    pub is_changing: bool,
+    /// Answers that wait for a read of the store.
+    pub later: usize,
+    /// When a stanza or a login last concerned it.
+    pub used: Mono,
+    /// Stanzas that wait until it is loaded or changed.
+    pub inbox: Inbox,
+    /// Connections that wait to be let in, with the credential generation that each has proven.
+    pub admissions: Vec<(Key, Proof)>,
+    /// Commands that wait until it is loaded or changed.
+    pub commands: VecDeque<QueuedCommand>,
+    is_listed_idle: bool,
+}
+
+/// What a login has proven.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// A password, when the credentials had this generation.
+    Credentials(u64),
+    /// The account's JID in a client certificate.
+    Certificate,
+    /// Nothing: an anonymous account is to be made.
+    Anonymous,
+}
+
+/// Stanzas that wait for an account, bounded in count and bytes.
+#[derive(Debug, Default)]
+pub struct Inbox {
+    waiting: VecDeque<Routed>,
+    bytes: usize,
+}
+
+impl Inbox {
+    /// Lets a stanza wait.
+    ///
+    /// # Errors
+    /// The stanza itself, when no more may wait.
+    pub fn push(&mut self, routed: Routed) -> Result<(), Routed> {
+        let size = routed.stanza.size();
+        if self.waiting.len() >= INBOX_STANZAS_MAX || self.bytes + size > INBOX_BYTES_MAX {
+            return Err(routed);
+        }
+        self.bytes += size;
+        self.waiting.push_back(routed);
+        Ok(())
+    }
+
+    /// All that waits, in order.
+    pub fn take(&mut self) -> VecDeque<Routed> {
+        self.bytes = 0;
+        std::mem::take(&mut self.waiting)
+    }
+}
+
+impl Account {
+    /// Whether stanzas for it wait in its inbox.
+    pub fn is_busy(&self) -> bool {
+        self.is_changing || matches!(self.standing, Standing::Loading)
+    }
+
+    /// Whether it exists and is enabled.
+    pub fn is_served(&self) -> bool {
+        match &self.standing {
+            Standing::Known(record) => record.enabled,
+            Standing::Anonymous => true,
+            Standing::Loading | Standing::Unknown => false,
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.sessions.is_empty()
+            && !self.is_busy()
+            && self.later == 0
+            && self.admissions.is_empty()
+            && self.commands.is_empty()
+    }
+}
+
+/// The accounts of one shard.
+#[derive(Default)]
+pub struct Accounts {
+    slots: Slots<Account>,
+    by_name: HashMap<BareJid, Key>,
+    idle: VecDeque<(Key, Mono)>,
+}
+
+impl Accounts {
+    /// The account of a bare JID, if it is in memory.
+    pub fn find(&self, jid: &str) -> Option<Key> {
+        self.by_name.get(jid).copied()
+    }
+
+    /// Adds an account that is not in memory.
+    pub fn insert(&mut self, jid: BareJid, standing: Standing, now: Mono) -> Key {
+        let key = self.slots.insert(Account {
+            jid: jid.clone(),
+            standing,
+            sessions: Vec::new(),
+            is_changing: false,
+            later: 0,
+            used: now,
+            inbox: Inbox::default(),
+            admissions: Vec::new(),
+            commands: VecDeque::new(),
+            is_listed_idle: false,
+        });
+        self.by_name.insert(jid, key);
+        key
+    }
+
+    /// The account behind a key.
+    pub fn get(&self, key: Key) -> Option<&Account> {
+        self.slots.get(key)
+    }
+
+    /// The account behind a key.
+    pub fn get_mut(&mut self, key: Key) -> Option<&mut Account> {
+        self.slots.get_mut(key)
+    }
+
+    /// Forgets an account.
+    pub fn remove(&mut self, key: Key) -> Option<Account> {
+        let account = self.slots.remove(key)?;
+        self.by_name.remove(&account.jid);
+        Some(account)
+    }
+
+    /// How many are in memory.
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Whether none is in memory.
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// All accounts in memory.
+    pub fn iter(&self) -> impl Iterator<Item = (Key, &Account)> {
+        self.slots.iter()
+    }
+
+    /// Remembers that the account may be forgotten, now that nothing needs it.
+    pub fn mark_idle(&mut self, key: Key, now: Mono) {
+        if let Some(account) = self.slots.get_mut(key)
+            && account.is_idle()
+            && !account.is_listed_idle
+        {
+            account.is_listed_idle = true;
+            self.idle.push_back((key, now));
+        }
+    }
+
+    /// Forgets accounts that nothing has needed for long, and the least recently used ones above
+    /// the bound. Looks at no more than a few.
+    pub fn forget_idle(&mut self, now: Mono) {
+        for _ in 0..16 {
+            let Some(&(key, listed)) = self.idle.front() else {
+                return;
+            };
+            let is_crowded = self.idle.len() > IDLE_ACCOUNTS_MAX;
+            if now - listed < IDLE_ACCOUNT_AGE && !is_crowded {
+                return;
+            }
+            self.idle.pop_front();
+            let Some(account) = self.slots.get_mut(key) else {
+                continue;
+            };
+            account.is_listed_idle = false;
+            if !account.is_idle() {
+                continue;
+            }
+            if account.used > listed && !is_crowded {
+                let used = account.used;
+                account.is_listed_idle = true;
+                self.idle.push_back((key, used));
+            } else {
+                self.remove(key);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn jid(n: usize) -> BareJid {
+        BareJid::parse(&format!("user{n}@example.org")).unwrap()
+    }
+
+    #[test]
+    fn an_unused_account_is_forgotten_after_its_age() {
+        let mut accounts = Accounts::default();
+        let start = Mono::from_millis(0);
+        let key = accounts.insert(jid(1), Standing::Unknown, start);
+        accounts.mark_idle(key, start);
+        accounts.forget_idle(start + IDLE_ACCOUNT_AGE / 2);
+        assert_eq!(accounts.find("user1@example.org"), Some(key));
+        accounts.get_mut(key).unwrap().used = start + IDLE_ACCOUNT_AGE / 2;
+        accounts.forget_idle(start + IDLE_ACCOUNT_AGE);
+        assert_eq!(accounts.find("user1@example.org"), Some(key), "it was used");
+        accounts.forget_idle(start + IDLE_ACCOUNT_AGE * 2);
+        assert_eq!(accounts.find("user1@example.org"), None);
+        assert!(accounts.is_empty());
+    }
+
+    #[test]
+    fn an_account_with_a_session_stays() {
+        let mut accounts = Accounts::default();
+        let start = Mono::from_millis(0);
+        let key = accounts.insert(jid(1), Standing::Anonymous, start);
+        accounts.mark_idle(key, start);
+        let session = Slots::default().insert(());
+        accounts.get_mut(key).unwrap().sessions.push(session);
+        accounts.forget_idle(start + IDLE_ACCOUNT_AGE * 3);
+        assert_eq!(accounts.len(), 1);
+    }
+}

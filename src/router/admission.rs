@@ -1,0 +1,211 @@
+//! Letting proven identities in, binding their resources, and ending their sessions.
+
+use crate::config::ResourceConflict;
+use crate::jid::{BareJid, FullJid};
+use crate::router::Router;
+use crate::router::account::{Proof, Standing};
+use crate::router::effects::Refusal;
+use crate::router::session::{Session, SessionOrigin};
+use crate::router::settlement::Unsettled;
+use crate::slots::Key;
+use crate::stanza::{Condition, StanzaError};
+use crate::stanza::{StreamCondition, StreamError};
+use crate::storage::{Row, StoreError};
+
+impl Router {
+    /// Checks again, on the shard that owns the account, that a proven identity may come in: that it
+    /// exists, is enabled and has the credentials that were proven (DESIGN §3). The answer comes in
+    /// [`Effects::admitted`](crate::router::effects::Effects::admitted), at once or after a load.
+    pub fn admit(&mut self, conn: Key, jid: &BareJid, proof: Proof) {
+        if proof == Proof::Anonymous {
+            self.admit_anonymous(conn, jid);
+            return;
+        }
+        let Some(key) = self.account_for(jid.as_str()) else {
+            self.out.admitted.push((conn, Err(Refusal::Changed)));
+            return;
+        };
+        match self.accounts.get_mut(key) {
+            Some(account) if account.is_busy() => account.admissions.push((conn, proof)),
+            _ => self.decide_admission(key, conn, proof),
+        }
+    }
+
+    fn admit_anonymous(&mut self, conn: Key, jid: &BareJid) {
+        // The name is random; that somebody has it already is as unlikely as a guessed key.
+        if self.accounts.find(jid.as_str()).is_some() {
+            self.out.admitted.push((conn, Err(Refusal::Unavailable)));
+            return;
+        }
+        self.accounts
+            .insert(jid.clone(), Standing::Anonymous, self.now.mono);
+        self.out.admitted.push((conn, Ok(())));
+    }
+
+    pub(crate) fn decide_admission(&mut self, key: Key, conn: Key, proof: Proof) {
+        let verdict = match self.accounts.get(key).map(|account| &account.standing) {
+            Some(Standing::Known(record)) if !record.enabled => Err(Refusal::Disabled),
+            Some(Standing::Known(record)) => match proof {
+                Proof::Credentials(generation) if generation != record.generation => {
+                    Err(Refusal::Changed)
+                }
+                Proof::Credentials(_) | Proof::Certificate => Ok(()),
+                Proof::Anonymous => Err(Refusal::Changed),
+            },
+            _ => Err(Refusal::Changed),
+        };
+        self.out.admitted.push((conn, verdict));
+        self.accounts.mark_idle(key, self.now.mono);
+    }
+
+    pub(crate) fn load_failed(&mut self, key: Key) {
+        let Some(mut account) = self.accounts.remove(key) else {
+            return;
+        };
+        for (conn, _) in std::mem::take(&mut account.admissions) {
+            self.out.admitted.push((conn, Err(Refusal::Unavailable)));
+        }
+        for command in std::mem::take(&mut account.commands) {
+            command.fail(StoreError::Refused("the account could not be loaded"));
+        }
+        for routed in account.inbox.take() {
+            self.reject(routed, StanzaError::new(Condition::InternalServerError));
+        }
+    }
+
+    /// Binds a resource for an admitted connection (RFC 6120 §7). `resource` is prepared; whether
+    /// it was asked for or made by the server is the caller's.
+    ///
+    /// # Errors
+    /// `conflict` if the resource is taken and the domain refuses to replace; `resource-constraint`
+    /// if the account has too many; `not-allowed` if the account is no longer served.
+    pub fn bind(
+        &mut self,
+        conn: Key,
+        jid: &BareJid,
+        resource: &str,
+        origin: SessionOrigin,
+    ) -> Result<(Key, FullJid), StanzaError> {
+        let full = jid
+            .with_resource(resource)
+            .map_err(|_| StanzaError::new(Condition::BadRequest))?;
+        let account_key = self
+            .accounts
+            .find(jid.as_str())
+            .ok_or_else(|| StanzaError::new(Condition::NotAllowed))?;
+        let taken = self.session_of(account_key, resource);
+        if let Some(taken) = taken {
+            let is_refused = self
+                .domain(jid.domain())
+                .is_some_and(|domain| domain.c2s.resource_conflict == ResourceConflict::Refuse);
+            if is_refused {
+                return Err(
+                    StanzaError::new(Condition::Conflict).text("Another session has this resource")
+                );
+            }
+            self.end_session(
+                taken,
+                StreamError::new(
+                    StreamCondition::Conflict,
+                    "Another client has bound this resource",
+                ),
+            );
+        }
+        let resources_max = self.settings.limits.resources_per_account_max as usize;
+        let account = self
+            .accounts
+            .get_mut(account_key)
+            .filter(|account| account.is_served())
+            .ok_or_else(|| StanzaError::new(Condition::NotAllowed))?;
+        if account.sessions.len() >= resources_max {
+            return Err(StanzaError::new(Condition::ResourceConstraint)
+                .text("This account has too many sessions; end another one first"));
+        }
+        let session = self.sessions.insert(Session {
+            jid: full.clone(),
+            account: account_key,
+            conn,
+            presence: None,
+            unsettled: Unsettled::default(),
+            is_suspended: false,
+            origin: Box::new(origin),
+        });
+        account.sessions.push(session);
+        account.used = self.now.mono;
+        Ok((session, full))
+    }
+
+    /// The session of an account that has bound a resource.
+    pub fn session_of(&self, account: Key, resource: &str) -> Option<Key> {
+        let account = self.accounts.get(account)?;
+        account.sessions.iter().copied().find(|key| {
+            self.sessions
+                .get(*key)
+                .is_some_and(|session| session.jid.resource() == resource)
+        })
+    }
+
+    /// Ends a session and its stream with an error.
+    pub fn end_session(&mut self, session: Key, error: StreamError) {
+        if let Some(conn) = self.sessions.get(session).map(|session| session.conn) {
+            self.out.ends.push((conn, error));
+            self.session_closed(session);
+        }
+    }
+
+    /// Ends all sessions of an account and tells how many they were.
+    pub(crate) fn end_sessions(&mut self, account: Key, error: &StreamError) -> u64 {
+        let sessions = match self.accounts.get(account) {
+            Some(account) => account.sessions.clone(),
+            None => return 0,
+        };
+        let count = sessions.len() as u64;
+        for session in sessions {
+            self.end_session(session, error.clone());
+        }
+        count
+    }
+
+    /// Forgets a session whose stream has ended.
+    pub fn session_closed(&mut self, key: Key) {
+        let Some(session) = self.sessions.remove(key) else {
+            return;
+        };
+        let Some(account) = self.accounts.get_mut(session.account) else {
+            return;
+        };
+        account.sessions.retain(|other| *other != key);
+        account.used = self.now.mono;
+        match account.standing {
+            Standing::Anonymous if account.sessions.is_empty() => {
+                self.accounts.remove(session.account);
+            }
+            Standing::Known(_) => {
+                let account = session.jid.bare();
+                let at = self.now.wall;
+                self.row(Row::LastSeen { account, at });
+                self.accounts.mark_idle(session.account, self.now.mono);
+            }
+            _ => self.accounts.mark_idle(session.account, self.now.mono),
+        }
+    }
+
+    /// Forgets an admitted connection that ended before it bound a resource.
+    pub fn admission_ended(&mut self, jid: &BareJid) {
+        if let Some(key) = self.accounts.find(jid.as_str()) {
+            let account = self.accounts.get(key);
+            if account.is_some_and(|account| {
+                matches!(account.standing, Standing::Anonymous) && account.sessions.is_empty()
+            }) {
+                self.accounts.remove(key);
+            }
+        }
+    }
+
+    /// Whether a session's connection is to be left unread for now (DESIGN §4).
+    pub fn holds_reading(&self, session: Key) -> bool {
+        self.sessions
+            .get(session)
+            .is_some_and(Session::holds_reading)
+    }
+}

@@ -1,0 +1,126 @@
+//! What an operator does to accounts while the server runs: each is a change of the store, and what
+//! follows from it happens after the commit.
+
+use crate::jid::BareJid;
+use crate::router::account::Standing;
+use crate::router::{Continuation, Router, Waiter, feature, storage_value};
+use crate::sasl::Credentials;
+use crate::slots::Key;
+use crate::stanza::StreamError;
+use crate::storage::accounts::{self, AccountRecord};
+use crate::storage::{ChangeFn, Db, StoreError, Value};
+
+/// What is done to one account.
+pub struct AccountCommand {
+    /// Does it, on the store's writer, within a savepoint.
+    pub apply: Box<dyn FnOnce(&Db) -> Result<(), StoreError> + Send>,
+    /// What the account's live sessions are told, if it ends them.
+    pub ends_sessions: Option<StreamError>,
+}
+
+/// Takes the outcome of a command, after its commit: how many sessions it ended.
+pub type CommandReply = Box<dyn FnOnce(Result<u64, StoreError>) + Send>;
+
+/// A command and who waits for its outcome.
+pub struct QueuedCommand {
+    command: AccountCommand,
+    reply: CommandReply,
+}
+
+impl QueuedCommand {
+    /// Tells the operator that it was not carried out.
+    pub(crate) fn fail(self, error: StoreError) {
+        (self.reply)(Err(error));
+    }
+}
+
+impl Router {
+    /// Carries out a command about an account of this shard, as soon as the account is not changing.
+    pub fn command(&mut self, jid: &BareJid, command: AccountCommand, reply: CommandReply) {
+        let queued = QueuedCommand { command, reply };
+        let Some(key) = self.account_for(jid.as_str()) else {
+            queued.fail(StoreError::NotFound);
+            return;
+        };
+        match self.accounts.get_mut(key) {
+            Some(account) if account.is_busy() => account.commands.push_back(queued),
+            _ => self.run_command(key, queued),
+        }
+    }
+
+    pub(crate) fn run_command(&mut self, key: Key, queued: QueuedCommand) {
+        // An anonymous session is no account of the store's.
+        let account = self
+            .accounts
+            .get_mut(key)
+            .filter(|account| !matches!(account.standing, Standing::Anonymous));
+        let Some(account) = account else {
+            queued.fail(StoreError::NotFound);
+            return;
+        };
+        account.is_changing = true;
+        let jid = account.jid.clone();
+        let QueuedCommand { command, reply } = queued;
+        let AccountCommand {
+            apply,
+            ends_sessions,
+        } = command;
+        let change: ChangeFn = Box::new(move |db| {
+            apply(db)?;
+            Ok(feature::value(accounts::find(db, &jid)?))
+        });
+        let then: Continuation = Box::new(move |router, result| {
+            reply(router.command_committed(key, result, ends_sessions));
+            router.no_longer_busy(key);
+        });
+        self.change(change, Waiter::Router(then));
+    }
+
+    fn command_committed(
+        &mut self,
+        key: Key,
+        result: Result<Value, StoreError>,
+        ends_sessions: Option<StreamError>,
+    ) -> Result<u64, StoreError> {
+        let record = result.and_then(storage_value::<Option<AccountRecord>>);
+        if let Some(account) = self.accounts.get_mut(key) {
+            account.is_changing = false;
+            if let Ok(record) = &record {
+                account.standing = match record {
+                    Some(record) => Standing::Known(record.clone()),
+                    None => Standing::Unknown,
+                };
+            }
+        }
+        record?;
+        match ends_sessions {
+            Some(error) => Ok(self.end_sessions(key, &error)),
+            None => Ok(0),
+        }
+    }
+
+    /// Stores better verifiers of the same password, made at a login (DESIGN §8). The credential
+    /// generation stays, so that no other login is disturbed.
+    pub fn upgrade_credentials(&mut self, jid: BareJid, generation: u64, credentials: Credentials) {
+        let of = jid.clone();
+        let change: ChangeFn = Box::new(move |db| {
+            Ok(feature::value(accounts::upgrade_credentials(
+                db,
+                &jid,
+                generation,
+                &credentials,
+            )?))
+        });
+        let then: Continuation =
+            Box::new(
+                move |_, result| match result.and_then(storage_value::<bool>) {
+                    Ok(true) => ::log::info!("credentials upgraded jid={of}"),
+                    Ok(false) => ::log::debug!("credentials changed before their upgrade jid={of}"),
+                    Err(error) => {
+                        ::log::error!("credentials not upgraded jid={of} error={error}");
+                    }
+                },
+            );
+        self.change(change, Waiter::Router(then));
+    }
+}

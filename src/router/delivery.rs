@@ -1,0 +1,383 @@
+//! Where a stanza goes: from a session outwards (RFC 6120 §8.1, §10), and within the recipient's
+//! account (RFC 6121 §8.5).
+
+use crate::limits::OUTPUT_BYTES_MAX;
+use crate::router::Router;
+use crate::router::feature::{HookContext, Stage, Verdict};
+use crate::router::session::Availability;
+use crate::router::settlement::{Origin, Ticket};
+use crate::slots::Key;
+use crate::stanza::{Condition, StanzaError};
+use crate::stanza::{Kind, Stanza, Type};
+use crate::stanza::{StreamCondition, StreamError};
+
+/// A stanza on its way, with the duty to settle it.
+#[derive(Debug)]
+pub struct Routed {
+    /// It has `from` and `to`.
+    pub stanza: Stanza,
+    /// Who waits for its settlement.
+    pub ticket: Ticket,
+}
+
+impl Router {
+    /// Takes a stanza that a session sends. `size` is its length as received.
+    ///
+    /// # Errors
+    /// `invalid-from` if it names another sender (RFC 6120 §8.1.2.1, §4.9.3.9).
+    pub fn outbound(
+        &mut self,
+        session_key: Key,
+        mut stanza: Stanza,
+        size: usize,
+    ) -> Result<(), StreamError> {
+        let Some(session) = self.sessions.get_mut(session_key) else {
+            // The session was ended in this very turn; its stream error is on its way.
+            return Ok(());
+        };
+        if let Some(from) = &stanza.from {
+            let is_own = from.as_str() == session.jid.as_str()
+                || (from.resource().is_none() && from.as_str() == session.jid.bare_str());
+            if !is_own {
+                return Err(StreamError::new(
+                    StreamCondition::InvalidFrom,
+                    "The 'from' of a stanza is your own address",
+                ));
+            }
+        }
+        let account = session.account;
+        let seq = session.unsettled.issue(size);
+        let from = match (stanza.kind, stanza.type_) {
+            // RFC 6120 §8.1.2.1: subscriptions are between bare JIDs.
+            (
+                Kind::Presence,
+                Type::Subscribe | Type::Subscribed | Type::Unsubscribe | Type::Unsubscribed,
+            ) => session.jid.bare().to_jid(),
+            _ => session.jid.to_jid(),
+        };
+        stanza.from = Some(from);
+        let ticket = Ticket::new(Origin {
+            shard: self.shard,
+            session: session_key,
+            seq,
+        });
+        let mut routed = Routed { stanza, ticket };
+        for stage in [Stage::OutboundCheck, Stage::OutboundAmend] {
+            match self.run_hooks(stage, account, Some(session_key), routed) {
+                Some(rest) => routed = rest,
+                None => return Ok(()),
+            }
+        }
+        self.copy(
+            Stage::OutboundCopy,
+            account,
+            Some(session_key),
+            &routed.stanza,
+        );
+        self.send(session_key, routed);
+        Ok(())
+    }
+
+    fn send(&mut self, session: Key, mut routed: Routed) {
+        if routed.stanza.to.is_none() {
+            if routed.stanza.kind == Kind::Presence {
+                self.own_presence(session, &routed.stanza);
+                self.out.settle(routed.ticket);
+                return;
+            }
+            // RFC 6120 §10.3: without `to` the server acts for the account itself.
+            let own = self.sessions.get(session).map(|session| session.jid.bare());
+            routed.stanza.to = own.map(|own| own.to_jid());
+        }
+        self.route(routed);
+    }
+
+    /// Sends a stanza towards its `to` (RFC 6120 §10.4, §10.5).
+    pub(crate) fn route(&mut self, routed: Routed) {
+        let Some(to) = &routed.stanza.to else {
+            debug_assert!(false, "a routed stanza has an address");
+            self.out.settle(routed.ticket);
+            return;
+        };
+        if self.domain(to.domain()).is_none() {
+            let error = StanzaError::new(Condition::RemoteServerNotFound)
+                .text("This server does not talk to other servers yet");
+            self.reject(routed, error);
+        } else if to.local().is_none() {
+            self.to_domain(routed);
+        } else {
+            let shard = self.placement.shard_of(to.bare_str());
+            self.out.route(shard, routed);
+        }
+    }
+
+    /// Ends a stanza's way with an error to its sender.
+    pub(crate) fn reject(&mut self, routed: Routed, error: StanzaError) {
+        let Routed { stanza, ticket } = routed;
+        if let Some(reply) = stanza.error(&error) {
+            self.reply(reply);
+        }
+        self.out.settle(ticket);
+    }
+
+    /// Sends a stanza that the server makes itself.
+    pub(crate) fn reply(&mut self, stanza: Stanza) {
+        self.route(Routed {
+            stanza,
+            ticket: Ticket::none(),
+        });
+    }
+
+    /// Takes a stanza for an account of this shard.
+    pub fn inbound(&mut self, routed: Routed) {
+        let to = routed.stanza.to.as_ref();
+        let Some(key) = to.and_then(|to| self.account_for(to.bare_str())) else {
+            self.reject(routed, StanzaError::new(Condition::ServiceUnavailable));
+            return;
+        };
+        let Some(account) = self.accounts.get_mut(key) else {
+            self.reject(routed, StanzaError::new(Condition::ServiceUnavailable));
+            return;
+        };
+        if account.is_busy() {
+            if let Err(routed) = account.inbox.push(routed) {
+                let error = StanzaError::new(Condition::ResourceConstraint)
+                    .text("Too many stanzas wait for this account; try again soon");
+                self.reject(routed, error);
+            }
+            return;
+        }
+        if !account.is_served() {
+            self.no_such_user(routed);
+            return;
+        }
+        let mut routed = routed;
+        for stage in [Stage::InboundCheck, Stage::InboundAmend] {
+            match self.run_hooks(stage, key, None, routed) {
+                Some(rest) => routed = rest,
+                None => return,
+            }
+        }
+        self.deliver(key, routed);
+    }
+
+    /// RFC 6121 §8.5.1.
+    fn no_such_user(&mut self, routed: Routed) {
+        match routed.stanza.kind {
+            Kind::Presence => self.out.settle(routed.ticket),
+            Kind::Message | Kind::Iq => {
+                self.reject(routed, StanzaError::new(Condition::ServiceUnavailable));
+            }
+        }
+    }
+
+    fn deliver(&mut self, account: Key, routed: Routed) {
+        let resource = routed.stanza.to.as_ref().and_then(|to| to.resource());
+        match resource.map(|resource| self.session_of(account, resource)) {
+            None => self.deliver_to_bare(account, routed),
+            // RFC 6121 §8.5.3.1: to a connected resource, whatever its presence.
+            Some(Some(session)) => {
+                self.write(session, &routed.stanza);
+                self.copy(Stage::InboundCopy, account, Some(session), &routed.stanza);
+                self.out.settle(routed.ticket);
+            }
+            Some(None) => self.deliver_to_absent(account, routed),
+        }
+    }
+
+    /// RFC 6121 §8.5.2: to the bare JID.
+    fn deliver_to_bare(&mut self, account: Key, routed: Routed) {
+        match (routed.stanza.kind, routed.stanza.type_) {
+            (Kind::Message, Type::Groupchat) => {
+                self.reject(routed, StanzaError::new(Condition::ServiceUnavailable));
+            }
+            (Kind::Message, Type::Error) => self.out.settle(routed.ticket),
+            (Kind::Message, Type::Headline) => {
+                self.deliver_to_takers(account, &routed.stanza);
+                self.out.settle(routed.ticket);
+            }
+            (Kind::Message, _) => {
+                if self.deliver_to_takers(account, &routed.stanza) {
+                    self.out.settle(routed.ticket);
+                } else if let Some(routed) =
+                    self.run_hooks(Stage::Undelivered, account, None, routed)
+                {
+                    self.reject(routed, StanzaError::new(Condition::ServiceUnavailable));
+                }
+            }
+            (Kind::Presence, Type::Available | Type::Unavailable) => {
+                for session in self.sessions_where(account, |session| session.presence.is_some()) {
+                    self.write(session, &routed.stanza);
+                }
+                self.out.settle(routed.ticket);
+            }
+            // Subscriptions and probes are answered by the roster, which this server has not yet.
+            (Kind::Presence, _) => self.out.settle(routed.ticket),
+            (Kind::Iq, _) => self.to_account(account, routed),
+        }
+    }
+
+    /// RFC 6121 §8.5.3.2: to a resource that is not connected.
+    fn deliver_to_absent(&mut self, account: Key, routed: Routed) {
+        match (routed.stanza.kind, routed.stanza.type_) {
+            (Kind::Message, Type::Normal | Type::Chat) => self.deliver_to_bare(account, routed),
+            (Kind::Message, Type::Groupchat) | (Kind::Iq, Type::Get | Type::Set) => {
+                self.reject(routed, StanzaError::new(Condition::ServiceUnavailable));
+            }
+            _ => self.out.settle(routed.ticket),
+        }
+    }
+
+    /// Delivers a message to every available resource that takes messages
+    /// (RFC 6121 §8.5.2.1.1, its second choice). False if there is none.
+    fn deliver_to_takers(&mut self, account: Key, stanza: &Stanza) -> bool {
+        let takers = self.sessions_where(account, |session| session.takes_messages());
+        for session in &takers {
+            self.write(*session, stanza);
+        }
+        !takers.is_empty()
+    }
+
+    fn sessions_where(
+        &self,
+        account: Key,
+        is_meant: impl Fn(&crate::router::session::Session) -> bool,
+    ) -> Vec<Key> {
+        let Some(account) = self.accounts.get(account) else {
+            return Vec::new();
+        };
+        let sessions = account.sessions.iter().copied();
+        sessions
+            .filter(|key| self.sessions.get(*key).is_some_and(&is_meant))
+            .collect()
+    }
+
+    /// Writes a stanza to a session's connection. One that does not read is closed
+    /// (RFC 6120 §4.9.3.17).
+    pub(crate) fn write(&mut self, session_key: Key, stanza: &Stanza) {
+        let Some(session) = self.sessions.get(session_key) else {
+            return;
+        };
+        let conn = session.conn;
+        let amended = if self.pipeline.hooks(Stage::SessionSend).is_empty() {
+            None
+        } else {
+            let Some(account) = self.accounts.get(session.account) else {
+                return;
+            };
+            let context = HookContext {
+                now: self.now,
+                account,
+                session: Some(session),
+            };
+            let mut amended = stanza.clone();
+            for hook in self.pipeline.hooks(Stage::SessionSend) {
+                match hook(&context, &mut amended) {
+                    Verdict::Continue => {}
+                    Verdict::Handled | Verdict::Reject(_) => return,
+                }
+            }
+            Some(amended)
+        };
+        let Some(output) = self.out.outputs.append(conn) else {
+            return;
+        };
+        amended.as_ref().unwrap_or(stanza).write(output);
+        if output.len() > OUTPUT_BYTES_MAX {
+            self.end_session(
+                session_key,
+                StreamError::new(
+                    StreamCondition::ResourceConstraint,
+                    "You do not read what others send you",
+                ),
+            );
+        }
+    }
+
+    /// RFC 6121 §4.2, §4.4, §4.5: presence without `to` tells of the session itself.
+    fn own_presence(&mut self, session_key: Key, stanza: &Stanza) {
+        let priority = priority_of(stanza);
+        let now = self.now.wall;
+        let Some(session) = self.sessions.get_mut(session_key) else {
+            return;
+        };
+        match stanza.type_ {
+            Type::Available => {
+                let since = session.presence.map_or(now, |presence| presence.since);
+                session.presence = Some(Availability { priority, since });
+            }
+            Type::Unavailable => session.presence = None,
+            _ => return,
+        }
+        // RFC 6121 §4.2.2, §4.5.2: the account's own available resources are told, the sender too.
+        let account = session.account;
+        let own = session.jid.bare().to_jid();
+        let mut stanza = stanza.clone();
+        stanza.to = Some(own);
+        for session in self.sessions_where(account, |session| session.presence.is_some()) {
+            self.write(session, &stanza);
+        }
+    }
+
+    /// Runs the hooks of a stage. None if one of them ended the stanza's way.
+    pub(crate) fn run_hooks(
+        &mut self,
+        stage: Stage,
+        account: Key,
+        session: Option<Key>,
+        mut routed: Routed,
+    ) -> Option<Routed> {
+        let pipeline = std::sync::Arc::clone(&self.pipeline);
+        for hook in pipeline.hooks(stage) {
+            let Some(account) = self.accounts.get(account) else {
+                self.out.settle(routed.ticket);
+                return None;
+            };
+            let context = HookContext {
+                now: self.now,
+                account,
+                session: session.and_then(|session| self.sessions.get(session)),
+            };
+            match hook(&context, &mut routed.stanza) {
+                Verdict::Continue => {}
+                Verdict::Handled => {
+                    self.out.settle(routed.ticket);
+                    return None;
+                }
+                Verdict::Reject(error) => {
+                    self.reject(routed, error);
+                    return None;
+                }
+            }
+        }
+        Some(routed)
+    }
+
+    /// Runs the hooks of a copying stage, which leave the stanza as it is.
+    fn copy(&mut self, stage: Stage, account: Key, session: Option<Key>, stanza: &Stanza) {
+        if self.pipeline.hooks(stage).is_empty() {
+            return;
+        }
+        let Some(account) = self.accounts.get(account) else {
+            return;
+        };
+        let context = HookContext {
+            now: self.now,
+            account,
+            session: session.and_then(|session| self.sessions.get(session)),
+        };
+        let mut copy = stanza.clone();
+        for hook in self.pipeline.hooks(stage) {
+            hook(&context, &mut copy);
+        }
+    }
+}
+
+/// RFC 6121 §4.7.2.3: an integer from -128 to 127, 0 if it is missing or none.
+fn priority_of(stanza: &Stanza) -> i8 {
+    let payload = &stanza.payload;
+    payload
+        .find("", "priority")
+        .and_then(|child| payload.element(child).text().trim().parse().ok())
+        .unwrap_or(0)
+}

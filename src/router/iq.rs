@@ -1,0 +1,217 @@
+//! IQ requests that the server answers: for its domains, and on behalf of accounts
+//! (RFC 6120 §8.2.3, RFC 6121 §8.5.2.1.3).
+
+use std::sync::Arc;
+
+use crate::jid::Jid;
+use crate::limits::LATER_MAX;
+use crate::router::delivery::Routed;
+use crate::router::feature::{Answer, IqContext, Target, ThenFn};
+use crate::router::settlement::Ticket;
+use crate::router::{Continuation, Router, Waiter};
+use crate::slots::Key;
+use crate::stanza::{Condition, StanzaError};
+use crate::stanza::{Kind, Stanza, Type};
+use crate::storage::{Lane, StoreError, Value};
+use crate::xml::Payload;
+
+/// What is kept of a request while its answer waits for the store.
+struct Pending {
+    request: Stanza,
+    ticket: Ticket,
+    account: Key,
+    suspended: Option<Key>,
+    then: ThenFn,
+}
+
+impl Router {
+    /// Takes a stanza for a local domain itself (RFC 6120 §10.5.2).
+    pub(crate) fn to_domain(&mut self, routed: Routed) {
+        match routed.stanza.kind {
+            Kind::Iq => self.answer(None, routed),
+            Kind::Presence => self.out.settle(routed.ticket),
+            Kind::Message => {
+                self.reject(routed, StanzaError::new(Condition::ServiceUnavailable));
+            }
+        }
+    }
+
+    /// Takes an IQ for an account's bare JID.
+    pub(crate) fn to_account(&mut self, account: Key, routed: Routed) {
+        self.answer(Some(account), routed);
+    }
+
+    fn answer(&mut self, account_key: Option<Key>, routed: Routed) {
+        if !matches!(routed.stanza.type_, Type::Get | Type::Set) {
+            // A result or error that nobody waits for (RFC 6121 §8.5.2.1.3).
+            self.out.settle(routed.ticket);
+            return;
+        }
+        let answer = match self.dispatch(account_key, &routed.stanza) {
+            Some(answer) => answer,
+            None => Answer::Error(StanzaError::new(Condition::ServiceUnavailable)),
+        };
+        match (answer, account_key) {
+            (Answer::Now(payload), _) => {
+                self.reply(routed.stanza.reply(Type::Result, payload));
+                self.out.settle(routed.ticket);
+            }
+            (Answer::Error(error), _) => self.reject(routed, error),
+            (Answer::Later(read, then), Some(account)) => self.later(account, routed, read, then),
+            (Answer::Change(change, then), Some(account)) => {
+                self.change_for(account, routed, change, then);
+            }
+            (Answer::Later(..) | Answer::Change(..), None) => {
+                debug_assert!(false, "a domain has no stored state");
+                self.reject(routed, StanzaError::new(Condition::InternalServerError));
+            }
+        }
+    }
+
+    fn dispatch(&self, account_key: Option<Key>, stanza: &Stanza) -> Option<Answer> {
+        let (Some(asker), Some(to)) = (&stanza.from, &stanza.to) else {
+            return None;
+        };
+        let child = stanza.payload.children().first()?;
+        let (ns, name) = (stanza.payload.ns(child), stanza.payload.name(child));
+        let account = account_key.and_then(|key| self.accounts.get(key));
+        let handler = match account {
+            None => self
+                .pipeline
+                .iq_handler(Target::Domain, stanza.type_, ns, name),
+            Some(account) => {
+                let is_own = asker.bare_str() == account.jid.as_str();
+                let own = is_own
+                    .then_some(Target::OwnAccount)
+                    .and_then(|own| self.pipeline.iq_handler(own, stanza.type_, ns, name));
+                own.or_else(|| {
+                    self.pipeline
+                        .iq_handler(Target::Account, stanza.type_, ns, name)
+                })
+            }
+        }?;
+        let domain = Arc::clone(self.domain(to.domain())?);
+        Some(handler(&IqContext {
+            now: self.now,
+            domain: &domain,
+            asker,
+            account,
+            stanza,
+            child,
+            pipeline: &self.pipeline,
+        }))
+    }
+
+    fn later(
+        &mut self,
+        account_key: Key,
+        routed: Routed,
+        read: crate::storage::ReadFn,
+        then: ThenFn,
+    ) {
+        let Some(account) = self.accounts.get_mut(account_key) else {
+            self.reject(routed, StanzaError::new(Condition::ServiceUnavailable));
+            return;
+        };
+        if account.later >= LATER_MAX {
+            let error = StanzaError::new(Condition::ResourceConstraint)
+                .text("Too many requests wait for an answer");
+            self.reject(routed, error);
+            return;
+        }
+        account.later += 1;
+        let pending = Pending {
+            request: routed.stanza,
+            ticket: routed.ticket,
+            account: account_key,
+            suspended: None,
+            then,
+        };
+        let then: Continuation = Box::new(move |router, result| {
+            if let Some(account) = router.accounts.get_mut(account_key) {
+                account.later -= 1;
+            }
+            router.finish(pending, result);
+            router.accounts.mark_idle(account_key, router.now.mono);
+        });
+        self.read(Lane::Quick, read, Waiter::Router(then));
+    }
+
+    fn change_for(
+        &mut self,
+        account_key: Key,
+        routed: Routed,
+        change: crate::storage::ChangeFn,
+        then: ThenFn,
+    ) {
+        let suspended = self.suspend(account_key, routed.stanza.from.as_ref());
+        if let Some(account) = self.accounts.get_mut(account_key) {
+            account.is_changing = true;
+        }
+        let pending = Pending {
+            request: routed.stanza,
+            ticket: routed.ticket,
+            account: account_key,
+            suspended,
+            then,
+        };
+        let then: Continuation = Box::new(move |router, result| {
+            router.finish(pending, result);
+            if let Some(account) = router.accounts.get_mut(account_key) {
+                account.is_changing = false;
+            }
+            router.no_longer_busy(account_key);
+        });
+        self.change(change, Waiter::Router(then));
+    }
+
+    /// Suspends the stream of the account's own session that asked (RFC 6120 §10.1).
+    fn suspend(&mut self, account: Key, asker: Option<&Jid>) -> Option<Key> {
+        let asker = asker?;
+        let session_key = self.session_of(account, asker.resource()?)?;
+        let session = self.sessions.get_mut(session_key)?;
+        if session.jid.as_str() != asker.as_str() {
+            return None;
+        }
+        session.is_suspended = true;
+        Some(session_key)
+    }
+
+    fn finish(&mut self, pending: Pending, result: Result<Value, StoreError>) {
+        let Pending {
+            request,
+            ticket,
+            account,
+            suspended,
+            then,
+        } = pending;
+        if let Err(error) = &result {
+            let jid = self
+                .accounts
+                .get(account)
+                .map(|account| account.jid.as_str());
+            ::log::error!(
+                "request failed in the store jid={} error={error}",
+                jid.unwrap_or("")
+            );
+        }
+        match then(result) {
+            Ok(payload) => self.reply(request.reply(Type::Result, payload)),
+            Err(error) => {
+                if let Some(reply) = request.error(&error) {
+                    self.reply(reply);
+                }
+            }
+        }
+        self.out.settle(ticket);
+        if let Some(session) = suspended.and_then(|key| self.sessions.get_mut(key)) {
+            session.is_suspended = false;
+            self.out.resumed.push(session.conn);
+        }
+    }
+}
+
+/// A reply without children: the request is done.
+pub fn done() -> Answer {
+    Answer::Now(Payload::empty())
+}

@@ -1,0 +1,188 @@
+//! Settlement: each stanza of a session has a ticket, and whoever ends the stanza's way hands the
+//! ticket back (DESIGN §5). `h` of XEP-0198 is the length of the settled prefix.
+
+use std::collections::VecDeque;
+
+use crate::limits::{UNSETTLED_BYTES_MAX, UNSETTLED_STANZAS_MAX};
+use crate::slots::Key;
+
+/// Which stanza of which session, on which shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Origin {
+    /// The shard that owns the session.
+    pub shard: u32,
+    /// The session there.
+    pub session: Key,
+    /// The stanza's number in the session, from 1.
+    pub seq: u64,
+}
+
+/// The right and duty to settle one stanza, once. A stanza that the server makes itself carries an
+/// empty ticket. Debug builds panic when a ticket is dropped unsettled, so that each test proves the
+/// duty.
+#[must_use = "a ticket is settled, never dropped"]
+#[derive(Debug)]
+pub struct Ticket(Option<Origin>);
+
+impl Ticket {
+    /// The ticket of a stanza that nobody waits for.
+    pub const fn none() -> Ticket {
+        Ticket(None)
+    }
+
+    /// The ticket of a session's stanza.
+    pub const fn new(origin: Origin) -> Ticket {
+        Ticket(Some(origin))
+    }
+
+    /// Gives the ticket up for who must be told.
+    pub fn redeem(mut self) -> Option<Origin> {
+        self.0.take()
+    }
+
+    /// Lets the ticket go at the process's end, when nobody is left to be told.
+    pub fn abandon(mut self) {
+        self.0 = None;
+    }
+}
+
+#[cfg(debug_assertions)]
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if let Some(origin) = self.0
+            && !std::thread::panicking()
+        {
+            panic!("the stanza {origin:?} was dropped unsettled");
+        }
+    }
+}
+
+/// The stanzas of one session whose way has not ended.
+#[derive(Debug, Default)]
+pub struct Unsettled {
+    settled_prefix: u64,
+    waiting: VecDeque<Waiting>,
+    bytes: usize,
+    open: usize,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    size: u32,
+    settled: bool,
+}
+
+impl Unsettled {
+    /// Numbers the next stanza, `size` bytes long.
+    pub fn issue(&mut self, size: usize) -> u64 {
+        let size = u32::try_from(size).unwrap_or(u32::MAX);
+        self.waiting.push_back(Waiting {
+            size,
+            settled: false,
+        });
+        self.bytes += size as usize;
+        self.open += 1;
+        self.settled_prefix + self.waiting.len() as u64
+    }
+
+    /// Marks a stanza as settled. False if it was so before or was never issued: a mistake of ours.
+    pub fn settle(&mut self, seq: u64) -> bool {
+        let Some(index) = seq.checked_sub(self.settled_prefix + 1) else {
+            return false;
+        };
+        let Some(entry) = usize::try_from(index)
+            .ok()
+            .and_then(|index| self.waiting.get_mut(index))
+        else {
+            return false;
+        };
+        if entry.settled {
+            return false;
+        }
+        entry.settled = true;
+        self.bytes -= entry.size as usize;
+        self.open -= 1;
+        while self.waiting.front().is_some_and(|entry| entry.settled) {
+            self.waiting.pop_front();
+            self.settled_prefix += 1;
+        }
+        if self.waiting.is_empty() && self.waiting.capacity() > 32 {
+            self.waiting = VecDeque::new();
+        }
+        true
+    }
+
+    /// The length of the settled prefix: `h` of XEP-0198 §4.
+    pub fn settled_prefix(&self) -> u64 {
+        self.settled_prefix
+    }
+
+    /// Whether the session's socket is to be left unread (DESIGN §4).
+    pub fn is_full(&self) -> bool {
+        self.open > UNSETTLED_STANZAS_MAX || self.bytes > UNSETTLED_BYTES_MAX
+    }
+
+    /// How many stanzas are open.
+    pub fn open(&self) -> usize {
+        self.open
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_prefix_grows_only_without_gaps() {
+        let mut unsettled = Unsettled::default();
+        let seqs: Vec<u64> = (0..4).map(|_| unsettled.issue(10)).collect();
+        assert_eq!(seqs, [1, 2, 3, 4]);
+        assert!(unsettled.settle(2));
+        assert_eq!(unsettled.settled_prefix(), 0);
+        assert!(unsettled.settle(1));
+        assert_eq!(unsettled.settled_prefix(), 2);
+        assert!(unsettled.settle(4));
+        assert!(unsettled.settle(3));
+        assert_eq!(unsettled.settled_prefix(), 4);
+        assert_eq!(unsettled.issue(1), 5);
+    }
+
+    #[test]
+    fn a_stanza_settles_once() {
+        let mut unsettled = Unsettled::default();
+        let seq = unsettled.issue(10);
+        unsettled.issue(10);
+        assert!(unsettled.settle(seq));
+        assert!(!unsettled.settle(seq));
+        assert!(!unsettled.settle(0));
+        assert!(!unsettled.settle(9));
+    }
+
+    #[test]
+    fn more_than_256_stanzas_or_a_mebibyte_hold_the_socket() {
+        let mut unsettled = Unsettled::default();
+        for _ in 0..256 {
+            unsettled.issue(1);
+        }
+        assert!(!unsettled.is_full());
+        unsettled.issue(1);
+        assert!(unsettled.is_full());
+        assert!(unsettled.settle(100));
+        assert!(!unsettled.is_full());
+        unsettled.issue(UNSETTLED_BYTES_MAX);
+        assert!(unsettled.is_full());
+    }
+
+    #[test]
+    #[cfg(debug_assertions)]
+    #[should_panic(expected = "dropped unsettled")]
+    fn a_dropped_ticket_is_noticed() {
+        let mut slots = crate::slots::Slots::default();
+        let session = slots.insert(());
+        drop(Ticket::new(Origin {
+            shard: 0,
+            session,
+            seq: 1,
+        }));
+    }
+}

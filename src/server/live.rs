@@ -1,0 +1,241 @@
+//! What the control socket's requests do on the running server.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, bounded, unbounded};
+
+use crate::clock::Wall;
+use crate::config::Settings;
+use crate::router::commands::AccountCommand;
+use crate::server::accounts::{Change, Operation, list, stamp};
+use crate::server::control::{
+    Backend, ListenerInfo, Reply, Request, SESSIONS_MAX, SessionInfo, ShardInfo, StatusInfo,
+};
+use crate::server::{Core, ask};
+use crate::shard::{Post, Survey, SurveyedSession};
+use crate::stanza::{StreamCondition, StreamError};
+
+/// How long a shard may take to answer.
+const ANSWER_WAIT: Duration = Duration::from_secs(10);
+
+/// The running server, as the control socket sees it.
+pub struct Live {
+    core: Arc<Core>,
+}
+
+impl Live {
+    /// Acts on this server.
+    pub fn new(core: Arc<Core>) -> Live {
+        Live { core }
+    }
+
+    /// Changes an account on the shard that owns it, where logins and sessions see it at once.
+    fn change(&self, change: Change) -> Reply {
+        let (sender, receiver) = bounded(1);
+        let jid = change.jid.clone();
+        let now = self.core.clock.now().wall;
+        let command = command(change.clone(), now);
+        let reply = Box::new(move |outcome| {
+            // Who asked may have gone.
+            let _ = sender.send(outcome);
+        });
+        let shard = self.core.placement.shard_of(jid.as_str());
+        if let Some(address) = self.core.shards.get(shard as usize) {
+            address.send(vec![Post::Command(jid, command, reply)]);
+        }
+        match receiver.recv_timeout(ANSWER_WAIT) {
+            Ok(Ok(sessions_ended)) => change.done(sessions_ended),
+            Ok(Err(error)) => change.refused(&error),
+            Err(_) => Reply::error(format!(
+                "the server did not answer in {} seconds; whether {} was changed is not known",
+                ANSWER_WAIT.as_secs(),
+                change.jid
+            )),
+        }
+    }
+
+    fn surveys(&self) -> Result<Vec<Survey>, Reply> {
+        let (sender, receiver) = unbounded();
+        for address in &self.core.shards {
+            let sender = sender.clone();
+            let waiting = address.load().posts();
+            address.send(vec![Post::Survey(Box::new(move |mut survey: Survey| {
+                survey.posts_waiting = waiting;
+                // Who asked may have gone.
+                let _ = sender.send(survey);
+            }))]);
+        }
+        drop(sender);
+        let mut surveys = collect(&receiver, self.core.shards.len())?;
+        surveys.sort_by_key(|survey| survey.shard);
+        Ok(surveys)
+    }
+
+    fn status(&self) -> Result<Reply, Reply> {
+        let surveys = self.surveys()?;
+        let settings = self.core.settings();
+        let shards: Vec<ShardInfo> = surveys
+            .iter()
+            .map(|survey| ShardInfo {
+                connections: survey.connections as u64,
+                sessions: survey.sessions.len() as u64,
+                accounts_loaded: survey.accounts as u64,
+                posts: survey.posts_waiting as u64,
+            })
+            .collect();
+        let listeners = self.core.listeners.iter();
+        Ok(Reply::Status(Box::new(StatusInfo {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            openssl: crate::net::random::openssl_version().to_owned(),
+            pid: std::process::id(),
+            uptime_seconds: self.core.clock.now().mono.millis() / 1000,
+            generation: settings.generation,
+            domains: settings
+                .domains
+                .keys()
+                .map(|domain| domain.as_str().to_owned())
+                .collect(),
+            listeners: listeners
+                .map(|(kind, address)| ListenerInfo {
+                    kind: (*kind).to_owned(),
+                    address: address.to_string(),
+                })
+                .collect(),
+            connections: shards.iter().map(|shard| shard.connections).sum(),
+            sessions: shards.iter().map(|shard| shard.sessions).sum(),
+            accounts_loaded: shards.iter().map(|shard| shard.accounts_loaded).sum(),
+            shards,
+            store_bytes: self.store_bytes(&settings),
+            gates_shut: self.core.gates.shut() as u64,
+        })))
+    }
+
+    /// The database and its write-ahead log.
+    fn store_bytes(&self, settings: &Settings) -> u64 {
+        ["stanzad.sqlite", "stanzad.sqlite-wal"]
+            .iter()
+            .filter_map(|name| std::fs::metadata(settings.server.data.join(name)).ok())
+            .map(|file| file.len())
+            .sum()
+    }
+
+    fn sessions(&self, domain: Option<&str>, jid: Option<&str>) -> Result<Reply, Reply> {
+        let is_meant = |session: &SurveyedSession| {
+            let (bare, _) = session.jid.split_once('/').unwrap_or((&session.jid, ""));
+            let of_domain =
+                domain.is_none_or(|domain| bare.rsplit('@').next().is_some_and(|of| of == domain));
+            of_domain && jid.is_none_or(|jid| jid == session.jid || jid == bare)
+        };
+        let mut sessions = Vec::new();
+        for survey in self.surveys()? {
+            let shard = survey.shard as usize;
+            let meant = survey.sessions.iter().filter(|session| is_meant(session));
+            sessions.extend(meant.map(|session| info(shard, session)));
+        }
+        sessions.sort_by(|a, b| a.jid.cmp(&b.jid));
+        let left_out = sessions.len().saturating_sub(SESSIONS_MAX) as u64;
+        sessions.truncate(SESSIONS_MAX);
+        Ok(Reply::Sessions { sessions, left_out })
+    }
+
+    fn accounts(&self, domain: Option<String>) -> Reply {
+        let settings = self.core.settings();
+        ask(&self.core.store, move |db| {
+            list(db, domain.as_deref(), &settings)
+        })
+        .unwrap_or_else(|error| Reply::error(format!("cannot list the accounts: {error}")))
+    }
+}
+
+impl Backend for Live {
+    fn execute(&self, request: Request) -> Reply {
+        match Change::plan(&request, &self.core.settings()) {
+            Ok(Some(change)) => return self.change(change),
+            Ok(None) => {}
+            Err(refusal) => return Reply::error(refusal.to_string()),
+        }
+        match request {
+            Request::Status => self.status().unwrap_or_else(|error| error),
+            Request::Sessions { domain, jid } => self
+                .sessions(domain.as_deref(), jid.as_deref())
+                .unwrap_or_else(|error| error),
+            Request::AccountList { domain } => self.accounts(domain),
+            Request::Reload => match self.core.reload() {
+                Ok(info) => Reply::Reloaded(info),
+                Err(problems) => Reply::error(problems),
+            },
+            Request::Stop => {
+                self.core.stopper.close();
+                Reply::Stopping {
+                    pid: std::process::id(),
+                }
+            }
+            // `plan` has made a change of each of them.
+            Request::AccountAdd { .. }
+            | Request::AccountPasswd { .. }
+            | Request::AccountDelete { .. }
+            | Request::AccountEnable { .. }
+            | Request::AccountDisable { .. } => Reply::error("nothing was to be changed"),
+        }
+    }
+}
+
+fn collect(receiver: &Receiver<Survey>, count: usize) -> Result<Vec<Survey>, Reply> {
+    let mut surveys = Vec::with_capacity(count);
+    while surveys.len() < count {
+        match receiver.recv_timeout(ANSWER_WAIT) {
+            Ok(survey) => surveys.push(survey),
+            Err(_) => {
+                return Err(Reply::error(
+                    "a shard did not answer: it is stopping or stuck",
+                ));
+            }
+        }
+    }
+    Ok(surveys)
+}
+
+fn info(shard: usize, session: &SurveyedSession) -> SessionInfo {
+    let origin = &session.origin;
+    let tls = origin.tls.as_ref();
+    SessionInfo {
+        jid: session.jid.clone(),
+        shard,
+        address: origin.address.to_string(),
+        since: stamp(origin.since),
+        tls_version: tls.map(|tls| tls.version.to_owned()),
+        cipher: tls.map(|tls| tls.cipher.to_string()),
+        group: tls
+            .map(|tls| tls.group.to_string())
+            .filter(|group| !group.is_empty()),
+        mechanism: origin.mechanism.name().to_owned(),
+        available: session.priority.is_some(),
+        priority: session.priority.unwrap_or(0),
+        last_activity_seconds: session.idle_seconds,
+    }
+}
+
+/// A change as the account's shard carries it out.
+fn command(change: Change, now: Wall) -> AccountCommand {
+    let ends_sessions = match change.operation {
+        Operation::Create(_) | Operation::SetEnabled(true) => None,
+        // RFC 6120 §4.9.3.16: the security context of the stream has changed.
+        Operation::SetCredentials(_) => Some(StreamError::new(
+            StreamCondition::Reset,
+            "The password was changed; log in with the new one",
+        )),
+        Operation::SetEnabled(false) => Some(StreamError::new(
+            StreamCondition::NotAuthorized,
+            "The account is disabled",
+        )),
+        Operation::Delete => Some(StreamError::new(
+            StreamCondition::NotAuthorized,
+            "The account is deleted",
+        )),
+    };
+    AccountCommand {
+        apply: Box::new(move |db| change.apply(db, now)),
+        ends_sessions,
+    }
+}

@@ -1,0 +1,86 @@
+//! The listening sockets: those that the service manager hands in, else those of the conf file.
+
+use std::net::TcpListener;
+use std::os::fd::{FromRawFd, RawFd};
+
+use crate::config::Settings;
+use crate::server::StartError;
+use crate::shard::listener::{Kind, Listening, adopt, bind};
+
+/// Opens all listening sockets. If the service manager hands any in (sd_listen_fds(3)), these and no
+/// others are used: each is named `c2s` or `c2s_tls` (`FileDescriptorName=`).
+///
+/// # Errors
+/// In words: which address, and why.
+pub fn open(settings: &Settings) -> Result<Vec<Listening>, StartError> {
+    let handed_in = handed_in()?;
+    if !handed_in.is_empty() {
+        return Ok(handed_in);
+    }
+    let clients = settings
+        .listen
+        .c2s
+        .iter()
+        .map(|address| (Kind::Client, address));
+    let direct = settings
+        .listen
+        .c2s_tls
+        .iter()
+        .map(|address| (Kind::ClientTls, address));
+    let mut sockets = Vec::new();
+    let mut problems = Vec::new();
+    for (kind, address) in clients.chain(direct) {
+        match bind(kind, *address) {
+            Ok(listening) => sockets.push(listening),
+            Err(error) => problems.push(format!(
+                "cannot listen on {address} (listen.{}): {error}",
+                kind.name()
+            )),
+        }
+    }
+    if !problems.is_empty() {
+        return Err(StartError::new(problems.join("\n")));
+    }
+    if sockets.is_empty() {
+        return Err(StartError::new(
+            "listen.c2s and listen.c2s_tls are both empty: nobody could connect; name an address \
+             in one of them, such as c2s = [\"[::]:5222\"]",
+        ));
+    }
+    Ok(sockets)
+}
+
+fn handed_in() -> Result<Vec<Listening>, StartError> {
+    let descriptors: Vec<(RawFd, String)> = match sd_notify::listen_fds_with_names() {
+        Ok(descriptors) => descriptors.collect(),
+        Err(error) => {
+            return Err(StartError::new(format!(
+                "the sockets of the service manager cannot be used: {error}"
+            )));
+        }
+    };
+    let mut sockets = Vec::new();
+    for (descriptor, name) in descriptors {
+        let kind = match name.as_str() {
+            "c2s" => Kind::Client,
+            "c2s_tls" => Kind::ClientTls,
+            _ => {
+                return Err(StartError::new(format!(
+                    "the service manager handed in a socket named \"{name}\"; name it c2s or \
+                     c2s_tls by FileDescriptorName="
+                )));
+            }
+        };
+        // SAFETY: sd_listen_fds(3) passes this descriptor to this process, sd_notify has checked
+        // that LISTEN_PID is ours, and it yields each descriptor once: nobody else owns it.
+        #[expect(unsafe_code, reason = "a descriptor is handed in as a number")]
+        let socket = unsafe { TcpListener::from_raw_fd(descriptor) };
+        let listening = adopt(kind, socket).map_err(|error| {
+            StartError::new(format!(
+                "the socket \"{name}\" of the service manager cannot be used: {error}"
+            ))
+        })?;
+        sockets.push(listening);
+    }
+    Ok(sockets)
+}

@@ -1,0 +1,312 @@
+//! The listener: accepts on every address and deals connections to the shards in turn.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token, Waker};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use std::os::fd::AsRawFd;
+
+use crate::clock::Clock;
+use crate::limits::TCP_USER_TIMEOUT;
+use crate::net::throttle::Throttle;
+use crate::net::tls::TlsContexts;
+use crate::net::tls_stream::SocketTransport;
+use crate::net::transport::Transport;
+use crate::post::Address;
+use crate::shard::{Accepted, Post};
+use crate::stream::Origin;
+
+/// Connections that may wait to be accepted.
+const BACKLOG: i32 = 1024;
+/// Connections accepted from one address before the others get their turn.
+const ACCEPTS_MAX: usize = 64;
+/// How long accepting pauses when the process has no descriptors left.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// How the streams of a listening socket begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// In the clear (RFC 6120 §3.2).
+    Client,
+    /// With TLS (XEP-0368).
+    ClientTls,
+}
+
+impl Kind {
+    /// The option's name, also the name under which a service manager hands such a socket in.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Client => "c2s",
+            Kind::ClientTls => "c2s_tls",
+        }
+    }
+}
+
+/// A socket that listens.
+#[derive(Debug)]
+pub struct Listening {
+    /// How its streams begin.
+    pub kind: Kind,
+    /// The socket, non-blocking.
+    pub socket: TcpListener,
+    /// Where it listens.
+    pub address: SocketAddr,
+}
+
+/// Binds an address. A `[::]` socket takes IPv4 too, unless the kernel is told otherwise.
+///
+/// # Errors
+/// The operating system's.
+pub fn bind(kind: Kind, address: SocketAddr) -> io::Result<Listening> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    socket.set_reuse_address(true)?;
+    if let SocketAddr::V6(v6) = address {
+        socket.set_only_v6(!v6.ip().is_unspecified())?;
+    }
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    adopt(kind, socket.into())
+}
+
+/// Takes a socket that listens already.
+///
+/// # Errors
+/// The operating system's.
+pub fn adopt(kind: Kind, socket: TcpListener) -> io::Result<Listening> {
+    socket.set_nonblocking(true)?;
+    let address = socket.local_addr()?;
+    Ok(Listening {
+        kind,
+        socket,
+        address,
+    })
+}
+
+/// What the listener is told.
+enum Order {
+    /// New connections get these certificates.
+    Reload(Arc<TlsContexts>),
+    /// Accept no more.
+    Stop,
+}
+
+/// Gives orders to the listener's thread.
+#[derive(Clone)]
+pub struct ListenerHandle {
+    orders: Sender<Order>,
+    waker: Arc<Waker>,
+}
+
+impl ListenerHandle {
+    /// Gives new connections these certificates.
+    pub fn reload(&self, contexts: Arc<TlsContexts>) {
+        self.order(Order::Reload(contexts));
+    }
+
+    /// Ends the thread, which closes its sockets.
+    pub fn stop(&self) {
+        self.order(Order::Stop);
+    }
+
+    fn order(&self, order: Order) {
+        // The thread is gone only when the process is stopping.
+        if self.orders.send(order).is_ok()
+            && let Err(error) = self.waker.wake()
+        {
+            log::error!("the listener was not woken error={error}");
+        }
+    }
+}
+
+/// The listener before its thread runs.
+pub struct Listener {
+    poll: Poll,
+    orders: Receiver<Order>,
+    sockets: Vec<Listening>,
+    contexts: Arc<TlsContexts>,
+    shards: Vec<Address<Post>>,
+    throttle: Arc<Throttle>,
+    clock: Clock,
+    next: usize,
+    streams: Arc<AtomicU64>,
+    is_short: bool,
+}
+
+impl Listener {
+    /// A listener on sockets that are bound.
+    ///
+    /// # Errors
+    /// The poll's.
+    pub fn new(
+        sockets: Vec<Listening>,
+        contexts: Arc<TlsContexts>,
+        shards: Vec<Address<Post>>,
+        throttle: Arc<Throttle>,
+        clock: Clock,
+    ) -> io::Result<(Listener, ListenerHandle)> {
+        let poll = Poll::new()?;
+        let waker = Arc::new(Waker::new(poll.registry(), Token(sockets.len()))?);
+        for (index, listening) in sockets.iter().enumerate() {
+            poll.registry().register(
+                &mut SourceFd(&listening.socket.as_raw_fd()),
+                Token(index),
+                Interest::READABLE,
+            )?;
+        }
+        let (sender, orders) = unbounded();
+        let listener = Listener {
+            poll,
+            orders,
+            sockets,
+            contexts,
+            shards,
+            throttle,
+            clock,
+            next: 0,
+            streams: Arc::new(AtomicU64::new(0)),
+            is_short: false,
+        };
+        let handle = ListenerHandle {
+            orders: sender,
+            waker,
+        };
+        Ok((listener, handle))
+    }
+
+    /// Accepts until told to stop.
+    ///
+    /// # Errors
+    /// The poll's.
+    pub fn run(mut self) -> io::Result<()> {
+        let mut events = Events::with_capacity(64);
+        // Sockets that may have more connections waiting; edges tell of new ones only.
+        let mut again: Vec<usize> = Vec::new();
+        let mut timeout = None;
+        loop {
+            if let Err(error) = self.poll.poll(&mut events, timeout)
+                && error.kind() != io::ErrorKind::Interrupted
+            {
+                return Err(error);
+            }
+            while let Ok(order) = self.orders.try_recv() {
+                match order {
+                    Order::Reload(contexts) => self.contexts = contexts,
+                    Order::Stop => return Ok(()),
+                }
+            }
+            for event in &events {
+                let index = event.token().0;
+                if index < self.sockets.len() && !again.contains(&index) {
+                    again.push(index);
+                }
+            }
+            timeout = None;
+            let mut rest = Vec::new();
+            for index in again.drain(..) {
+                match self.accept_some(index) {
+                    Accepting::Empty => {}
+                    Accepting::More => {
+                        timeout = timeout.or(Some(Duration::ZERO));
+                        rest.push(index);
+                    }
+                    Accepting::Short => {
+                        timeout = Some(PAUSE);
+                        rest.push(index);
+                    }
+                }
+            }
+            again = rest;
+        }
+    }
+
+    fn accept_some(&mut self, index: usize) -> Accepting {
+        for _ in 0..ACCEPTS_MAX {
+            let Some(listening) = self.sockets.get(index) else {
+                return Accepting::Empty;
+            };
+            let kind = listening.kind;
+            match listening.socket.accept() {
+                Ok((socket, peer)) => {
+                    self.is_short = false;
+                    self.accepted(kind, socket, peer);
+                }
+                Err(error) => match error.kind() {
+                    io::ErrorKind::WouldBlock => return Accepting::Empty,
+                    // The peer went away while it waited, or a signal came.
+                    io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted => {}
+                    _ => {
+                        if !std::mem::replace(&mut self.is_short, true) {
+                            log::error!(
+                                "cannot accept listener={} error={error}: connections wait; raise \
+                                 the limit on open files if it is that",
+                                kind.name()
+                            );
+                        }
+                        return Accepting::Short;
+                    }
+                },
+            }
+        }
+        Accepting::More
+    }
+
+    fn accepted(&mut self, kind: Kind, socket: TcpStream, peer: SocketAddr) {
+        let now = self.clock.now().mono;
+        if !self.throttle.connect(peer.ip(), now) {
+            // No answer: who opens so many connections at once gets none of our bytes either.
+            log::debug!("connection refused address={}: too many", peer.ip());
+            return;
+        }
+        match self.transport(kind, socket, peer) {
+            Ok(transport) => {
+                let origin = Origin {
+                    stream: self.streams.fetch_add(1, Ordering::Relaxed) + 1,
+                    address: peer,
+                    accepted: now,
+                };
+                let accepted = Box::new(Accepted { transport, origin });
+                if let Some(shard) = self.shards.get(self.next) {
+                    shard.send(vec![Post::Accepted(accepted)]);
+                }
+                self.next = (self.next + 1) % self.shards.len().max(1);
+            }
+            Err(error) => {
+                self.throttle.disconnect(peer.ip());
+                log::debug!("connection dropped address={} error={error}", peer.ip());
+            }
+        }
+    }
+
+    fn transport(
+        &self,
+        kind: Kind,
+        socket: TcpStream,
+        peer: SocketAddr,
+    ) -> io::Result<Box<dyn Transport>> {
+        SockRef::from(&socket).set_tcp_user_timeout(Some(TCP_USER_TIMEOUT))?;
+        let contexts = Arc::clone(&self.contexts);
+        Ok(match kind {
+            Kind::Client => Box::new(SocketTransport::plain(socket, peer, contexts)?),
+            Kind::ClientTls => Box::new(SocketTransport::direct_tls(socket, peer, contexts)?),
+        })
+    }
+}
+
+enum Accepting {
+    /// Nobody waits.
+    Empty,
+    /// Somebody may still wait.
+    More,
+    /// There is no descriptor for who waits.
+    Short,
+}

@@ -1,0 +1,191 @@
+//! The thread of a shard: a mio poll, the mailbox, and the turn between them.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Registry, Token, Waker};
+
+use crate::clock::{Clock, Mono};
+use crate::limits::{STOP_WAIT, TURN_POSTS_MAX};
+use crate::net;
+use crate::net::transport::Transport;
+use crate::post::{Address, Gates, Mailbox};
+use crate::shard::Post;
+use crate::shard::turn::{Due, Outside, Shard};
+use crate::slots::Key;
+use crate::storage::{Batch, Lane, ReadFn, Store, Value};
+use crate::workers::Workers;
+
+/// The poll's token of the mailbox; connections have their slab positions.
+const MAILBOX: Token = Token(usize::MAX);
+/// Socket events taken in one turn.
+const EVENTS_MAX: usize = 1024;
+
+/// The poll of a shard that has not started. It exists before the thread, so that others can have the
+/// waker.
+pub struct Sleeper {
+    poll: Poll,
+    waker: Arc<Waker>,
+}
+
+/// What all shards of the process share.
+#[derive(Clone)]
+pub struct Surroundings {
+    /// The mailboxes of all shards, in order.
+    pub shards: Vec<Address<Post>>,
+    /// The store.
+    pub store: Store,
+    /// The threads that hash passwords.
+    pub workers: Workers,
+    /// Whether some receiver is above its mark.
+    pub gates: Gates,
+    /// The process's clock.
+    pub clock: Clock,
+}
+
+impl Sleeper {
+    /// A poll with its waker.
+    ///
+    /// # Errors
+    /// The operating system's, such as no descriptors left.
+    pub fn new() -> io::Result<Sleeper> {
+        let poll = Poll::new()?;
+        let waker = Arc::new(Waker::new(poll.registry(), MAILBOX)?);
+        Ok(Sleeper { poll, waker })
+    }
+
+    /// What wakes the shard.
+    pub fn waker(&self) -> Arc<Waker> {
+        Arc::clone(&self.waker)
+    }
+
+    /// Runs the shard on this thread until it has stopped.
+    ///
+    /// # Errors
+    /// The poll's; nothing can be served after that.
+    pub fn run(
+        self,
+        mut shard: Shard,
+        mut mailbox: Mailbox<Post>,
+        surroundings: Surroundings,
+    ) -> io::Result<()> {
+        let Sleeper { mut poll, .. } = self;
+        let clock = surroundings.clock;
+        let mut world = World {
+            registry: poll.registry().try_clone()?,
+            index: shard.router.shard as usize,
+            surroundings,
+        };
+        let mut events = Events::with_capacity(EVENTS_MAX);
+        let (mut posts, mut ready) = (Vec::new(), Vec::new());
+        let mut due = Due::Never;
+        let mut stop_by: Option<Mono> = None;
+        loop {
+            let timeout = timeout(due, stop_by, clock.now().mono);
+            if let Err(error) = poll.poll(&mut events, timeout)
+                && error.kind() != io::ErrorKind::Interrupted
+            {
+                return Err(error);
+            }
+            let now = clock.now();
+            ready.clear();
+            ready.extend(
+                events
+                    .iter()
+                    .map(|event| event.token())
+                    .filter(|token| *token != MAILBOX)
+                    .map(|token| token.0),
+            );
+            let has_more = mailbox.drain(TURN_POSTS_MAX, &mut posts);
+            if posts.iter().any(|post| matches!(post, Post::Stop)) {
+                stop_by = Some(now.mono + STOP_WAIT);
+            }
+            due = shard.turn(now, &mut posts, &ready, &mut world);
+            if has_more {
+                due = Due::Now;
+            }
+            let is_late = stop_by.is_some_and(|stop_by| stop_by <= now.mono);
+            if shard.is_stopped() || is_late {
+                if is_late && shard.connections() > 0 {
+                    log::warn!(
+                        "stopped with open connections shard={} connections={}",
+                        shard.router.shard,
+                        shard.connections()
+                    );
+                }
+                return Ok(());
+            }
+        }
+    }
+}
+
+fn timeout(due: Due, stop_by: Option<Mono>, now: Mono) -> Option<Duration> {
+    let due = match due {
+        Due::Now => return Some(Duration::ZERO),
+        Due::At(due) => Some(due),
+        Due::Never => None,
+    };
+    let first = match (due, stop_by) {
+        (Some(due), Some(stop_by)) => Some(due.min(stop_by)),
+        (due, stop_by) => due.or(stop_by),
+    };
+    // One more, since the clock counts whole milliseconds and must have passed the due one.
+    first.map(|first| first.since(now) + Duration::from_millis(1))
+}
+
+/// The real world, as a shard's turn sees it.
+struct World {
+    registry: Registry,
+    index: usize,
+    surroundings: Surroundings,
+}
+
+impl Outside for World {
+    fn register(&mut self, key: Key, transport: &dyn Transport) -> io::Result<()> {
+        let Some(fd) = transport.raw_fd() else {
+            return Ok(());
+        };
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        self.registry
+            .register(&mut SourceFd(&fd), Token(key.index()), interest)
+    }
+
+    fn deregister(&mut self, transport: &dyn Transport) {
+        if let Some(fd) = transport.raw_fd()
+            && let Err(error) = self.registry.deregister(&mut SourceFd(&fd))
+        {
+            log::debug!("socket not deregistered error={error}");
+        }
+    }
+
+    fn post(&mut self, shard: u32, posts: Vec<Post>) {
+        if let Some(address) = self.surroundings.shards.get(shard as usize) {
+            address.send(posts);
+        }
+    }
+
+    fn write(&mut self, batch: Batch) {
+        self.surroundings.store.write(self.index, batch);
+    }
+
+    fn read(&mut self, id: u64, lane: Lane, read: ReadFn) {
+        self.surroundings.store.read(self.index, id, lane, read);
+    }
+
+    fn work(&mut self, conn: Key, job: Box<dyn FnOnce() -> Value + Send>) -> bool {
+        self.surroundings
+            .workers
+            .submit(self.index, conn.to_bits(), 0, job)
+            .is_ok()
+    }
+
+    fn random(&mut self, buffer: &mut [u8]) {
+        net::random::fill_random(buffer);
+    }
+
+    fn is_gate_shut(&self) -> bool {
+        self.surroundings.gates.any_shut()
+    }
+}

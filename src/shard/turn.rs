@@ -1,0 +1,777 @@
+//! One turn of a shard (DESIGN §4), without sockets, TLS or threads: they are behind
+//! [`Transport`](crate::net::transport::Transport) and [`Outside`], so that a simulator can stand in
+//! for them.
+
+use std::sync::Arc;
+
+use crate::clock::{Mono, Now};
+use crate::limits::{GATE_PAUSE, OUTPUT_HOLD_BYTES, TURN_BYTES_MAX, TURN_STANZAS_MAX};
+use crate::net::throttle::Throttle;
+use crate::net::transport::{Buffers, Read, Transport};
+use crate::router::Router;
+use crate::router::pipeline::Pipeline;
+use crate::router::placement::Placement;
+use crate::shard::connection::{Connection, Ending, Moving};
+use crate::shard::timer::Timers;
+use crate::shard::{Generation, Post, Survey, SurveyedSession};
+use crate::slots::{Key, Slots};
+use crate::stanza::{StreamCondition, StreamError};
+use crate::storage::{Answer, Batch, Lane, ReadFn, Value, accounts};
+use crate::stream::{Action, Context, Event};
+use crate::{router, storage};
+
+/// What a shard wants of the world at the turn's end, and the chance it draws.
+pub trait Outside {
+    /// Watches a connection's socket.
+    ///
+    /// # Errors
+    /// The poll's; the connection is dropped.
+    fn register(&mut self, key: Key, transport: &dyn Transport) -> std::io::Result<()>;
+    /// Watches it no more.
+    fn deregister(&mut self, transport: &dyn Transport);
+    /// Sends a batch to another shard.
+    fn post(&mut self, shard: u32, posts: Vec<Post>);
+    /// Hands the turn's writes to the store.
+    fn write(&mut self, batch: Batch);
+    /// Asks the store for a read.
+    fn read(&mut self, id: u64, lane: Lane, read: ReadFn);
+    /// Has a worker compute something for a connection. False if too much waits already.
+    fn work(&mut self, conn: Key, job: Box<dyn FnOnce() -> Value + Send>) -> bool;
+    /// Fills a buffer with random bytes.
+    fn random(&mut self, buffer: &mut [u8]);
+    /// Whether some receiver is above its mark, so that no socket may be read.
+    fn is_gate_shut(&self) -> bool;
+}
+
+/// When the next turn is due if nothing happens before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Due {
+    /// At once: there is work left.
+    Now,
+    /// At that time.
+    At(Mono),
+    /// Only when something happens.
+    Never,
+}
+
+/// One shard: its connections and its router.
+pub struct Shard {
+    /// Accounts and sessions.
+    pub router: Router,
+    connections: Slots<Connection>,
+    timers: Timers,
+    generation: Arc<Generation>,
+    pipeline: Arc<Pipeline>,
+    throttle: Arc<Throttle>,
+    secret: [u8; 32],
+    buffers: Buffers,
+    again: Vec<Key>,
+    gated: Vec<Key>,
+    posts: Vec<Vec<Post>>,
+    actions: Vec<Action>,
+    scratch: Vec<u8>,
+    is_stopping: bool,
+}
+
+impl Shard {
+    /// A shard without connections. `secret` is the server's, for what strangers must not foresee.
+    pub fn new(
+        index: u32,
+        placement: Placement,
+        generation: Arc<Generation>,
+        pipeline: Arc<Pipeline>,
+        throttle: Arc<Throttle>,
+        secret: [u8; 32],
+    ) -> Shard {
+        let shards = placement.shards() as usize;
+        Shard {
+            router: Router::new(
+                index,
+                placement,
+                Arc::clone(&generation.settings),
+                Arc::clone(&pipeline),
+            ),
+            connections: Slots::default(),
+            timers: Timers::default(),
+            generation,
+            pipeline,
+            throttle,
+            secret,
+            buffers: Buffers::new(),
+            again: Vec::new(),
+            gated: Vec::new(),
+            posts: (0..shards).map(|_| Vec::new()).collect(),
+            actions: Vec::new(),
+            scratch: Vec::new(),
+            is_stopping: false,
+        }
+    }
+
+    /// One turn, in the order of DESIGN §4. `posts` came from the mailbox; `ready` are the slab
+    /// positions of connections whose sockets have news, some of which may be old.
+    pub fn turn(
+        &mut self,
+        now: Now,
+        posts: &mut Vec<Post>,
+        ready: &[usize],
+        outside: &mut dyn Outside,
+    ) -> Due {
+        self.router.now = now;
+        // 2. The mailbox.
+        for post in posts.drain(..) {
+            self.take(post, outside);
+        }
+        // 3. Sockets.
+        if !self.gated.is_empty() && !outside.is_gate_shut() {
+            let gated = std::mem::take(&mut self.gated);
+            self.again.extend(gated);
+        }
+        let again = std::mem::take(&mut self.again);
+        for &index in ready {
+            if let Some(key) = self.connections.at(index) {
+                self.writable(key);
+                self.read(key, outside);
+            }
+        }
+        for key in again {
+            if let Some(connection) = self.connections.get_mut(key) {
+                connection.is_listed = false;
+                self.read(key, outside);
+            }
+        }
+        // 4. Timers.
+        while let Some(key) = self.timers.pop_due(now.mono) {
+            self.timer(key, outside);
+        }
+        // 5. Local work, until there is none.
+        self.work(outside);
+        // 6. The store.
+        self.hand_to_store(outside);
+        // 7. Sockets again, each once.
+        self.write_all(outside);
+        // Connections that were dropped while writing leave work for the account.
+        self.work(outside);
+        self.hand_to_store(outside);
+        // 8. Posts.
+        self.send_posts(outside);
+        self.due(now.mono)
+    }
+
+    /// Whether everything that a stop waits for is done.
+    pub fn is_stopped(&self) -> bool {
+        self.is_stopping && self.connections.is_empty() && self.router.waiting() == 0
+    }
+
+    /// How many connections there are.
+    pub fn connections(&self) -> usize {
+        self.connections.len()
+    }
+
+    fn due(&self, now: Mono) -> Due {
+        let has_work = !self.again.is_empty()
+            || !self.router.out.outputs.is_clean()
+            || !self.router.out.work.is_empty();
+        if has_work {
+            return Due::Now;
+        }
+        let gate = (!self.gated.is_empty()).then(|| now + GATE_PAUSE);
+        match (self.timers.next(), gate) {
+            (Some(timer), Some(gate)) => Due::At(timer.min(gate)),
+            (Some(due), None) | (None, Some(due)) => Due::At(due),
+            (None, None) => Due::Never,
+        }
+    }
+
+    // --- 2. posts ---
+
+    fn take(&mut self, post: Post, outside: &mut dyn Outside) {
+        match post {
+            Post::Router(post) => self.router.post(post),
+            Post::Accepted(accepted) => {
+                let connection = Connection::new(accepted.transport, accepted.origin);
+                if self.is_stopping {
+                    self.throttle.disconnect(connection.stream.origin.ip());
+                    return;
+                }
+                if let Some(key) = self.insert(connection, Vec::new(), outside) {
+                    self.list(key);
+                }
+            }
+            Post::Moved(moving) => self.arrived(*moving, outside),
+            Post::Store(answer) => self.store_answered(answer, outside),
+            Post::Worked(key, value) => {
+                self.event(key, Event::Worked(Some(value)), outside);
+                self.list(key);
+            }
+            Post::Command(jid, command, reply) => self.router.command(&jid, command, reply),
+            Post::Survey(reply) => reply(self.survey()),
+            Post::EndSessions(jid) => self.end_sessions(&jid),
+            Post::Reload(generation) => {
+                self.router.settings = Arc::clone(&generation.settings);
+                self.generation = generation;
+            }
+            Post::Stop => self.stop(outside),
+        }
+    }
+
+    fn insert(
+        &mut self,
+        connection: Connection,
+        output: Vec<u8>,
+        outside: &mut dyn Outside,
+    ) -> Option<Key> {
+        let key = self.connections.insert(connection);
+        self.router.out.outputs.open(key, output);
+        let connection = self.connections.get_mut(key)?;
+        if let Err(error) = outside.register(key, connection.transport.as_ref()) {
+            log::warn!(
+                "connection dropped address={} error={error}",
+                connection.stream.origin.ip()
+            );
+            self.remove(key, outside);
+            return None;
+        }
+        self.rearm(key);
+        Some(key)
+    }
+
+    fn arrived(&mut self, moving: Moving, outside: &mut dyn Outside) {
+        let Moving {
+            mut connection,
+            output,
+            jid,
+            proof,
+        } = moving;
+        connection.armed = None;
+        connection.is_listed = false;
+        if let Some(key) = self.insert(connection, output, outside) {
+            self.router.admit(key, &jid, proof);
+            if self.is_stopping {
+                self.event(key, Event::End(shutting_down()), outside);
+            }
+            // No edge comes for what the old shard's registration has seen.
+            self.list(key);
+        }
+    }
+
+    fn store_answered(&mut self, answer: Answer, outside: &mut dyn Outside) {
+        match answer {
+            Answer::Committed { changes, rows, .. } => {
+                if let Err(error) = rows {
+                    log::error!("rows lost shard={} error={error}", self.router.shard);
+                }
+                for (id, result) in changes {
+                    let waiter = self.router.answered(id, result);
+                    debug_assert!(waiter.is_none(), "connections change nothing themselves");
+                }
+            }
+            Answer::Read { id, result } => {
+                let Some((key, result)) = self.router.answered(id, result) else {
+                    return;
+                };
+                let credentials = result.and_then(router::storage_value);
+                self.event(key, Event::Credentials(credentials), outside);
+                self.list(key);
+            }
+        }
+    }
+
+    fn end_sessions(&mut self, jid: &str) {
+        let sessions = self.router.sessions.iter();
+        let meant: Vec<Key> = sessions
+            .filter(|(_, session)| session.jid.as_str() == jid || session.jid.bare_str() == jid)
+            .map(|(key, _)| key)
+            .collect();
+        for key in meant {
+            let error = StreamError::new(
+                StreamCondition::PolicyViolation,
+                "The operator has ended this session",
+            );
+            self.router.end_session(key, error);
+        }
+    }
+
+    fn stop(&mut self, outside: &mut dyn Outside) {
+        self.is_stopping = true;
+        let keys: Vec<Key> = self.connections.iter().map(|(key, _)| key).collect();
+        for key in keys {
+            self.event(key, Event::End(shutting_down()), outside);
+        }
+    }
+
+    fn survey(&self) -> Survey {
+        let now = self.router.now;
+        let sessions = self.router.sessions.iter();
+        Survey {
+            shard: self.router.shard,
+            connections: self.connections.len(),
+            accounts: self.router.accounts.len(),
+            sessions: sessions
+                .map(|(_, session)| SurveyedSession {
+                    jid: session.jid.as_str().to_owned(),
+                    origin: (*session.origin).clone(),
+                    priority: session.presence.map(|presence| presence.priority),
+                    idle_seconds: self.connections.get(session.conn).map_or(0, |connection| {
+                        now.mono.since(connection.stream.touched()).as_secs()
+                    }),
+                    unsettled: session.unsettled.open(),
+                    output_bytes: self.router.out.outputs.len(session.conn),
+                    at: now.wall,
+                })
+                .collect(),
+            posts_waiting: 0,
+        }
+    }
+
+    // --- 3. reading ---
+
+    /// Remembers to go on reading in the next turn.
+    fn list(&mut self, key: Key) {
+        if let Some(connection) = self.connections.get_mut(key)
+            && !connection.is_listed
+        {
+            connection.is_listed = true;
+            self.again.push(key);
+        }
+    }
+
+    /// The socket may take bytes again.
+    fn writable(&mut self, key: Key) {
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        if connection.is_blocked {
+            connection.is_blocked = false;
+            // Asking for the buffer puts the connection on the list of those to be written.
+            self.router.out.outputs.append(key);
+        }
+    }
+
+    fn read(&mut self, key: Key, outside: &mut dyn Outside) {
+        let (mut stanzas, mut bytes) = (0, 0);
+        loop {
+            if stanzas >= TURN_STANZAS_MAX || bytes >= TURN_BYTES_MAX {
+                self.list(key);
+                return;
+            }
+            let Some(connection) = self.connections.get_mut(key) else {
+                return;
+            };
+            if !connection.stream.takes_input() || matches!(connection.ending, Ending::StartTls(_))
+            {
+                return;
+            }
+            let holds = connection
+                .stream
+                .session()
+                .is_some_and(|session| self.router.holds_reading(session));
+            if holds || self.router.out.outputs.len(key) > OUTPUT_HOLD_BYTES {
+                return;
+            }
+            if outside.is_gate_shut() {
+                connection.is_listed = true;
+                self.gated.push(key);
+                return;
+            }
+            if let Some(event) = connection.input.next() {
+                stanzas += 1;
+                self.event(key, event, outside);
+                continue;
+            }
+            match connection.transport.read(&mut self.buffers) {
+                Ok(Read::Data(count)) => {
+                    connection.stream.touch(self.router.now.mono);
+                    connection.input.feed(&self.buffers.plain[..count]);
+                    bytes += count;
+                }
+                Ok(Read::Blocked) => return,
+                Ok(Read::Established(facts)) => {
+                    self.event(key, Event::Established(facts), outside);
+                }
+                Ok(Read::End) => {
+                    self.remove(key, outside);
+                    return;
+                }
+                Err(error) => {
+                    log::debug!(
+                        "stream={} connection failed error={error}",
+                        connection.stream.origin.stream
+                    );
+                    // An alert may tell the peer what was wrong with its handshake.
+                    if let Err(error) = connection.transport.flush() {
+                        log::trace!("the alert was not sent error={error}");
+                    }
+                    self.remove(key, outside);
+                    return;
+                }
+            }
+        }
+    }
+
+    // --- 4. timers ---
+
+    fn timer(&mut self, key: Key, outside: &mut dyn Outside) {
+        let now = self.router.now.mono;
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        connection.armed = None;
+        match connection.stream.deadline(&self.generation.settings) {
+            Some(due) if due <= now => {
+                self.event(key, Event::Deadline, outside);
+                self.list(key);
+            }
+            _ => self.rearm(key),
+        }
+    }
+
+    /// Makes sure that a timer looks at the connection no later than at its deadline.
+    fn rearm(&mut self, key: Key) {
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        let Some(due) = connection.stream.deadline(&self.generation.settings) else {
+            return;
+        };
+        if connection.armed.is_none_or(|armed| due < armed) {
+            connection.armed = Some(due);
+            self.timers.add(due, key);
+        }
+    }
+
+    // --- events and actions ---
+
+    /// Gives an event to a stream machine and carries out what it asks for.
+    fn event(&mut self, key: Key, event: Event, outside: &mut dyn Outside) {
+        let mut actions = std::mem::take(&mut self.actions);
+        let Some(connection) = self.connections.get_mut(key) else {
+            self.actions = actions;
+            return;
+        };
+        let mut random = |buffer: &mut [u8]| outside.random(buffer);
+        let mut context = Context {
+            now: self.router.now,
+            settings: &self.generation.settings,
+            pipeline: &self.pipeline,
+            certificates: self.generation.certificates.as_ref(),
+            throttle: &self.throttle,
+            secret: &self.secret,
+            random: &mut random,
+            placement: &self.router.placement,
+            shard: self.router.shard,
+            unread: connection.input.unread(),
+            out: &mut self.scratch,
+            actions: &mut actions,
+        };
+        connection.stream.on(event, &mut context);
+        self.flush_scratch(key);
+        for action in actions.drain(..) {
+            self.act(key, action, outside);
+        }
+        self.actions = actions;
+        self.rearm(key);
+    }
+
+    fn flush_scratch(&mut self, key: Key) {
+        if self.scratch.is_empty() {
+            return;
+        }
+        if let Some(output) = self.router.out.outputs.append(key) {
+            output.extend_from_slice(&self.scratch);
+        }
+        self.scratch.clear();
+    }
+
+    fn act(&mut self, key: Key, action: Action, outside: &mut dyn Outside) {
+        let Some(connection) = self.connections.get_mut(key) else {
+            self.act_without_connection(action);
+            return;
+        };
+        match action {
+            Action::StartTls(domain) => {
+                connection.ending = Ending::StartTls(domain);
+                self.router.out.outputs.append(key);
+            }
+            Action::Restart => connection.input.restart(),
+            Action::AcceptStanzas(bytes) => connection.input.accept(bytes),
+            Action::LoadCredentials(jid) => {
+                let read: ReadFn = Box::new(move |db| {
+                    let found: Option<_> = accounts::credentials(db, &jid)?;
+                    Ok(router::feature::value(found))
+                });
+                let waiter = router::Waiter::Connection(key);
+                self.router.read(storage::Lane::Quick, read, waiter);
+            }
+            Action::Work(job) => {
+                if !outside.work(key, job) {
+                    self.event(key, Event::Worked(None), outside);
+                }
+            }
+            Action::Admit(jid, proof) => {
+                let owner = self.router.placement.shard_of(jid.as_str());
+                if owner == self.router.shard {
+                    self.router.admit(key, &jid, proof);
+                } else {
+                    self.move_to(owner, key, jid, proof, outside);
+                }
+            }
+            Action::Bind(request) => {
+                let request = *request;
+                let result = self
+                    .router
+                    .bind(key, &request.jid, &request.resource, request.origin);
+                self.event(key, Event::Bound(result), outside);
+            }
+            Action::Route(stanza, size) => {
+                let Some(session) = connection.stream.session() else {
+                    return;
+                };
+                if let Err(error) = self.router.outbound(session, *stanza, size) {
+                    self.event(key, Event::End(error), outside);
+                }
+            }
+            Action::Shutdown => {
+                if connection.ending == Ending::No {
+                    connection.ending = Ending::Shutdown;
+                }
+                self.router.out.outputs.append(key);
+                // Reading goes on, for the peer's end.
+                self.list(key);
+            }
+            Action::Drop => {
+                connection.ending = Ending::Drop;
+                self.router.out.outputs.append(key);
+            }
+            other => self.act_without_connection(other),
+        }
+    }
+
+    /// What is to be done also when the connection has gone.
+    fn act_without_connection(&mut self, action: Action) {
+        match action {
+            Action::Unbind(session) => self.router.session_closed(session),
+            Action::Leave(jid) => self.router.admission_ended(&jid),
+            Action::Upgrade {
+                jid,
+                generation,
+                credentials,
+            } => self
+                .router
+                .upgrade_credentials(jid, generation, credentials),
+            _ => {}
+        }
+    }
+
+    /// Takes the connection to the shard that owns the account it has proven (DESIGN §3).
+    fn move_to(
+        &mut self,
+        owner: u32,
+        key: Key,
+        jid: crate::jid::BareJid,
+        proof: router::account::Proof,
+        outside: &mut dyn Outside,
+    ) {
+        let Some(connection) = self.connections.remove(key) else {
+            return;
+        };
+        let output = self.router.out.outputs.close(key);
+        outside.deregister(connection.transport.as_ref());
+        if let Some(posts) = self.posts.get_mut(owner as usize) {
+            posts.push(Post::Moved(Box::new(Moving {
+                connection,
+                output,
+                jid,
+                proof,
+            })));
+        }
+    }
+
+    /// Forgets a connection, whose session ends with it.
+    fn remove(&mut self, key: Key, outside: &mut dyn Outside) {
+        let Some(mut connection) = self.connections.remove(key) else {
+            return;
+        };
+        self.router.out.outputs.close(key);
+        outside.deregister(connection.transport.as_ref());
+        self.throttle.disconnect(connection.stream.origin.ip());
+        let mut actions = Vec::new();
+        let mut random = |buffer: &mut [u8]| outside.random(buffer);
+        let mut context = Context {
+            now: self.router.now,
+            settings: &self.generation.settings,
+            pipeline: &self.pipeline,
+            certificates: self.generation.certificates.as_ref(),
+            throttle: &self.throttle,
+            secret: &self.secret,
+            random: &mut random,
+            placement: &self.router.placement,
+            shard: self.router.shard,
+            unread: 0,
+            out: &mut self.scratch,
+            actions: &mut actions,
+        };
+        connection.stream.hung_up(&mut context);
+        self.scratch.clear();
+        for action in actions {
+            self.act_without_connection(action);
+        }
+    }
+
+    // --- 5. work ---
+
+    fn work(&mut self, outside: &mut dyn Outside) {
+        loop {
+            self.router.work();
+            let out = &mut self.router.out;
+            if out.ends.is_empty() && out.admitted.is_empty() && out.resumed.is_empty() {
+                return;
+            }
+            for key in std::mem::take(&mut out.resumed) {
+                self.list(key);
+            }
+            for (key, verdict) in std::mem::take(&mut self.router.out.admitted) {
+                self.event(key, Event::Admitted(verdict), outside);
+                self.list(key);
+            }
+            for (key, error) in std::mem::take(&mut self.router.out.ends) {
+                self.event(key, Event::End(error), outside);
+            }
+        }
+    }
+
+    // --- 6. the store ---
+
+    fn hand_to_store(&mut self, outside: &mut dyn Outside) {
+        for (id, lane, read) in self.router.out.reads.drain(..) {
+            outside.read(id, lane, read);
+        }
+        let batch = &mut self.router.out.batch;
+        if batch.rows.is_empty() && batch.changes.is_empty() {
+            return;
+        }
+        let next = Batch {
+            last_row: batch.last_row,
+            ..Batch::default()
+        };
+        outside.write(std::mem::replace(batch, next));
+    }
+
+    // --- 7. writing ---
+
+    fn write_all(&mut self, outside: &mut dyn Outside) {
+        let dirty = self.router.out.outputs.take_dirty();
+        for &key in &dirty {
+            self.write(key, outside);
+        }
+        self.router.out.outputs.reuse(dirty);
+    }
+
+    fn write(&mut self, key: Key, outside: &mut dyn Outside) {
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        let outputs = &mut self.router.out.outputs;
+        let was_holding = outputs.len(key) > OUTPUT_HOLD_BYTES;
+        let result = write_output(connection, key, outputs);
+        let is_holding = outputs.len(key) > OUTPUT_HOLD_BYTES;
+        match result {
+            Err(error) => {
+                log::debug!(
+                    "stream={} connection failed error={error}",
+                    connection.stream.origin.stream
+                );
+                self.remove(key, outside);
+                return;
+            }
+            Ok(false) => {
+                connection.is_blocked = true;
+                // A peer that reads nothing is not waited for when the stream is over.
+                if connection.ending == Ending::Drop {
+                    let until = connection.stream.deadline(&self.generation.settings);
+                    if until.is_none_or(|until| until <= self.router.now.mono) {
+                        self.remove(key, outside);
+                    }
+                    return;
+                }
+            }
+            Ok(true) => self.written(key, outside),
+        }
+        if was_holding && !is_holding {
+            self.list(key);
+        }
+    }
+
+    /// Everything is sent.
+    fn written(&mut self, key: Key, outside: &mut dyn Outside) {
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        match std::mem::take(&mut connection.ending) {
+            Ending::No => {}
+            Ending::IsShut => connection.ending = Ending::IsShut,
+            Ending::Shutdown => {
+                connection.transport.shutdown();
+                connection.ending = Ending::IsShut;
+            }
+            Ending::Drop => {
+                connection.transport.shutdown();
+                self.remove(key, outside);
+            }
+            Ending::StartTls(domain) => {
+                if let Err(error) = connection.transport.start_tls(Some(&domain)) {
+                    log::warn!("TLS not started domain={domain} error={error}");
+                    self.remove(key, outside);
+                    return;
+                }
+                self.list(key);
+            }
+        }
+    }
+
+    // --- 8. posts ---
+
+    fn send_posts(&mut self, outside: &mut dyn Outside) {
+        for index in 0..self.posts.len() {
+            let routed = self.router.out.take_posts(index);
+            let posts = &mut self.posts[index];
+            posts.extend(routed.into_iter().map(Post::Router));
+            if !posts.is_empty() {
+                // The index counts shards, of which there are at most 256.
+                outside.post(index as u32, std::mem::take(posts));
+            }
+        }
+    }
+}
+
+/// Writes a connection's output. True if everything has gone to the socket.
+fn write_output(
+    connection: &mut Connection,
+    key: Key,
+    outputs: &mut router::effects::Outputs,
+) -> std::io::Result<bool> {
+    loop {
+        let bytes = outputs.bytes(key);
+        if bytes.is_empty() {
+            outputs.consume(key, 0);
+            return connection.transport.flush();
+        }
+        if connection.ending == Ending::IsShut {
+            // What comes after our end of the stream goes nowhere.
+            let len = bytes.len();
+            outputs.consume(key, len);
+            continue;
+        }
+        let taken = connection.transport.write(bytes)?;
+        if taken == 0 {
+            return Ok(false);
+        }
+        outputs.consume(key, taken);
+    }
+}
+
+fn shutting_down() -> StreamError {
+    StreamError::new(
+        StreamCondition::SystemShutdown,
+        "The server is shutting down",
+    )
+}

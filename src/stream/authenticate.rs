@@ -1,0 +1,788 @@
+//! SASL on a client's stream (RFC 6120 §6): which mechanism, whose account, what proof.
+//!
+//! What must wait goes out as an action and comes back as an event: credentials from the store,
+//! comparisons of passwords from a worker. A failure is held back as long as the throttle says.
+//! Nothing that a client can see tells whether an account exists (RFC 6120 §6.5, §13.11).
+
+use std::cell::Cell;
+use std::sync::Arc;
+
+use zeroize::Zeroizing;
+
+use crate::config::{Auth, DomainSettings};
+use crate::jid::{self, BareJid, Jid};
+use crate::net::throttle::Verdict;
+use crate::ns;
+use crate::router::account::Proof;
+use crate::router::effects::Refusal;
+use crate::router::feature::value;
+use crate::sasl::credentials::{HashPolicy, fake_verifier};
+use crate::sasl::scram::{ClientFirst, Exchange, downgrade_string};
+use crate::sasl::simple::{self, Plain};
+use crate::sasl::{Credentials, Hash, Mechanism, SaslFailure};
+use crate::stanza::{StreamCondition, StreamError};
+use crate::storage::accounts::AccountRecord;
+use crate::storage::{StoreError, Value};
+use crate::stream::c2s::{ClientStream, State, unsupported};
+use crate::stream::features::Offer;
+use crate::stream::header::Opened;
+use crate::stream::policy::{self, Facts};
+use crate::stream::{Action, Context};
+use crate::xml::Top;
+
+/// A stream that has its features and is not authenticated.
+pub(super) struct Negotiating {
+    pub opened: Opened,
+    pub offer: Offer,
+    pub facts: Facts,
+    /// The JIDs that the client's certificate proves.
+    pub identities: Vec<String>,
+}
+
+/// A login whose account's credentials are being read.
+pub(super) struct Attempt {
+    jid: BareJid,
+    mechanism: Mechanism,
+    step: Step,
+}
+
+enum Step {
+    Scram(Hash, ClientFirst),
+    Plain(Zeroizing<String>),
+}
+
+/// A SCRAM exchange whose challenge was sent.
+pub(super) struct Responding {
+    exchange: Exchange,
+    jid: BareJid,
+    mechanism: Mechanism,
+    generation: u64,
+    /// What the log adds if it fails: something that the client must not learn.
+    hidden_reason: Option<&'static str>,
+}
+
+/// Who the client has proven to be, or is about to.
+pub(super) struct Identity {
+    pub jid: BareJid,
+    pub domain: Arc<DomainSettings>,
+    pub mechanism: Mechanism,
+    proof: Proof,
+    /// Better verifiers of the password that was shown.
+    upgrade: Option<Credentials>,
+    /// What goes into `<success/>`.
+    success: Option<Vec<u8>>,
+}
+
+/// What a worker found out about a password.
+struct Compared {
+    is_right: bool,
+    upgrade: Option<Credentials>,
+}
+
+/// Why a login failed.
+struct Failure<'a> {
+    failure: SaslFailure,
+    mechanism: Option<Mechanism>,
+    jid: Option<&'a BareJid>,
+    reason: &'a str,
+}
+
+type Next = Result<State, StreamError>;
+
+impl ClientStream {
+    /// An element while features are on the table.
+    pub(super) fn negotiate(
+        &mut self,
+        negotiating: Box<Negotiating>,
+        top: Top,
+        cx: &mut Context<'_>,
+    ) -> Next {
+        match (top.ns.as_str(), top.name.as_str()) {
+            (ns::TLS, "starttls") => self.start_tls(negotiating, cx),
+            (ns::SASL, "auth") => self.auth(negotiating, &top, cx),
+            (ns::SASL, "abort") => self.failed(
+                negotiating,
+                Failure::new(SaslFailure::Aborted, "nothing to abort"),
+                cx,
+            ),
+            (ns::SASL, "response") => self.failed(
+                negotiating,
+                Failure::new(SaslFailure::MalformedRequest, "a response to no challenge"),
+                cx,
+            ),
+            // RFC 6120 §4.9.3.12.
+            (ns::CLIENT, "message" | "presence" | "iq") => Err(StreamError::new(
+                StreamCondition::NotAuthorized,
+                "Log in before you send stanzas",
+            )),
+            _ => Err(unsupported(&top)),
+        }
+    }
+
+    fn auth(&mut self, negotiating: Box<Negotiating>, top: &Top, cx: &mut Context<'_>) -> Next {
+        let name = top.attribute("mechanism").unwrap_or_default();
+        let Some(mechanism) = Mechanism::parse(name) else {
+            let failure = Failure::new(SaslFailure::InvalidMechanism, "an unknown mechanism");
+            return self.failed(negotiating, failure, cx);
+        };
+        if !negotiating.offer.mechanisms.contains(&mechanism) {
+            return self.not_offered(negotiating, mechanism, cx);
+        }
+        match simple::decode(&top.text()) {
+            Err(failure) => {
+                let failure = Failure::new(failure, "no base64").with(mechanism);
+                self.failed(negotiating, failure, cx)
+            }
+            Ok(Some(data)) => self.initial(negotiating, mechanism, &data, cx),
+            // EXTERNAL and ANONYMOUS have nothing that they must say.
+            Ok(None) if matches!(mechanism, Mechanism::External | Mechanism::Anonymous) => {
+                self.initial(negotiating, mechanism, b"", cx)
+            }
+            Ok(None) => {
+                write_with_data(cx.out, "challenge", Some(b""));
+                Ok(State::Asked(negotiating, mechanism))
+            }
+        }
+    }
+
+    /// RFC 6120 §6.5.4, §6.5.7.
+    fn not_offered(
+        &mut self,
+        negotiating: Box<Negotiating>,
+        mechanism: Mechanism,
+        cx: &mut Context<'_>,
+    ) -> Next {
+        let domain = &negotiating.opened.domain;
+        let verdict = policy::may_use(mechanism, &domain.c2s, &domain.auth, negotiating.facts);
+        let encrypted = Facts {
+            is_encrypted: true,
+            ..negotiating.facts
+        };
+        let helps = policy::may_use(mechanism, &domain.c2s, &domain.auth, encrypted).allowed;
+        let needs_login = policy::may_authenticate(&domain.c2s, negotiating.facts);
+        let failure = if !needs_login.allowed || (!negotiating.facts.is_encrypted && helps) {
+            SaslFailure::EncryptionRequired
+        } else {
+            SaslFailure::InvalidMechanism
+        };
+        let failure = Failure::new(failure, verdict.reason).with(mechanism);
+        self.failed(negotiating, failure, cx)
+    }
+
+    /// An element after an empty challenge.
+    pub(super) fn asked(
+        &mut self,
+        negotiating: Box<Negotiating>,
+        mechanism: Mechanism,
+        top: &Top,
+        cx: &mut Context<'_>,
+    ) -> Next {
+        match self.response(top) {
+            Ok(data) => self.initial(negotiating, mechanism, &data, cx),
+            Err(Some(failure)) => {
+                let failure = Failure::new(failure, "no response").with(mechanism);
+                self.failed(negotiating, failure, cx)
+            }
+            Err(None) => Err(not_in_sasl(top)),
+        }
+    }
+
+    /// The data of a `<response/>`.
+    ///
+    /// # Errors
+    /// The SASL failure that answers the element; none if it is no part of SASL.
+    fn response(&self, top: &Top) -> Result<Vec<u8>, Option<SaslFailure>> {
+        match (top.ns.as_str(), top.name.as_str()) {
+            (ns::SASL, "response") => {
+                let data = simple::decode(&top.text()).map_err(Some)?;
+                Ok(data.unwrap_or_default())
+            }
+            (ns::SASL, "abort") => Err(Some(SaslFailure::Aborted)),
+            (ns::SASL, _) => Err(Some(SaslFailure::MalformedRequest)),
+            _ => Err(None),
+        }
+    }
+
+    fn initial(
+        &mut self,
+        negotiating: Box<Negotiating>,
+        mechanism: Mechanism,
+        data: &[u8],
+        cx: &mut Context<'_>,
+    ) -> Next {
+        match mechanism {
+            Mechanism::Anonymous => self.anonymous(negotiating, data, cx),
+            Mechanism::External => self.external(negotiating, data, cx),
+            Mechanism::Plain => {
+                let plain = match Plain::parse(data) {
+                    Ok(plain) => plain,
+                    Err(failure) => {
+                        let failure =
+                            Failure::new(failure, "the message is broken").with(mechanism);
+                        return self.failed(negotiating, failure, cx);
+                    }
+                };
+                let (username, authzid) = (plain.username, plain.authzid);
+                // A password that cannot be prepared is nobody's; it takes the same way.
+                let password = jid::prepare_password(&plain.password)
+                    .map_or_else(|_| plain.password.clone(), Zeroizing::new);
+                let step = Step::Plain(password);
+                self.look_up(negotiating, mechanism, &username, authzid, step, cx)
+            }
+            _ => self.scram(negotiating, mechanism, data, cx),
+        }
+    }
+
+    fn scram(
+        &mut self,
+        negotiating: Box<Negotiating>,
+        mechanism: Mechanism,
+        data: &[u8],
+        cx: &mut Context<'_>,
+    ) -> Next {
+        let Some((hash, plus)) = mechanism.scram() else {
+            let failure = Failure::new(SaslFailure::InvalidMechanism, "it is not built");
+            return self.failed(negotiating, failure, cx);
+        };
+        let has_plus = negotiating.offer.has_plus();
+        match ClientFirst::parse_explained(data, hash, plus, has_plus, self.bindings()) {
+            Ok(first) => {
+                let (username, authzid) = (first.username.clone(), first.authzid.clone());
+                let step = Step::Scram(hash, first);
+                self.look_up(negotiating, mechanism, &username, authzid, step, cx)
+            }
+            Err(refusal) => {
+                let failure = Failure::new(refusal.failure, refusal.reason).with(mechanism);
+                self.failed(negotiating, failure, cx)
+            }
+        }
+    }
+
+    /// Asks the store for the credentials of the account that a login is for.
+    fn look_up(
+        &mut self,
+        negotiating: Box<Negotiating>,
+        mechanism: Mechanism,
+        username: &str,
+        authzid: Option<String>,
+        step: Step,
+        cx: &mut Context<'_>,
+    ) -> Next {
+        let domain = &negotiating.opened.domain.name;
+        let Ok(jid) = BareJid::new(Some(username), domain) else {
+            let failure = Failure::new(SaslFailure::NotAuthorized, "no localpart can be this name")
+                .with(mechanism);
+            return self.failed(negotiating, failure, cx);
+        };
+        if !is_own_identity(authzid.as_deref(), &jid) {
+            let failure = Failure::new(SaslFailure::InvalidAuthzid, "acts as somebody else")
+                .with(mechanism)
+                .of(&jid);
+            return self.failed(negotiating, failure, cx);
+        }
+        let verdict = cx
+            .throttle
+            .may_log_in(self.origin.ip(), jid.as_str(), cx.now.mono);
+        if verdict == Verdict::Refuse {
+            let failure = Failure::new(
+                SaslFailure::TemporaryAuthFailure,
+                "too many failed logins from this address or for this account",
+            )
+            .with(mechanism)
+            .of(&jid);
+            return self.failed(negotiating, failure, cx);
+        }
+        cx.actions.push(Action::LoadCredentials(jid.clone()));
+        Ok(State::Loading(
+            negotiating,
+            Box::new(Attempt {
+                jid,
+                mechanism,
+                step,
+            }),
+        ))
+    }
+
+    /// The store has answered.
+    pub(super) fn loaded(
+        &mut self,
+        negotiating: Box<Negotiating>,
+        attempt: Attempt,
+        answer: Result<Option<(AccountRecord, Credentials)>, StoreError>,
+        cx: &mut Context<'_>,
+    ) -> Next {
+        let Attempt {
+            jid,
+            mechanism,
+            step,
+        } = attempt;
+        let found = match answer {
+            Ok(found) => found,
+            Err(error) => {
+                log::error!("credentials not loaded jid={jid} error={error}");
+                let failure = Failure::new(SaslFailure::TemporaryAuthFailure, "the store failed")
+                    .with(mechanism)
+                    .of(&jid);
+                return self.failed(negotiating, failure, cx);
+            }
+        };
+        match step {
+            Step::Scram(hash, first) => {
+                Ok(self.challenge(negotiating, jid, mechanism, hash, first, found, cx))
+            }
+            Step::Plain(password) => Ok(self.compare(negotiating, jid, password, found, cx)),
+        }
+    }
+
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "it is one step of a login, cut out only for its length"
+    )]
+    fn challenge(
+        &mut self,
+        negotiating: Box<Negotiating>,
+        jid: BareJid,
+        mechanism: Mechanism,
+        hash: Hash,
+        first: ClientFirst,
+        found: Option<(AccountRecord, Credentials)>,
+        cx: &mut Context<'_>,
+    ) -> State {
+        let auth = &negotiating.opened.domain.auth;
+        let generation = found.as_ref().map_or(0, |(record, _)| record.generation);
+        let known = found
+            .as_ref()
+            .and_then(|(_, credentials)| credentials.verifier(hash));
+        let hidden_reason = match (&found, known) {
+            (_, Some(_)) => None,
+            (None, None) => Some("there is no such account"),
+            (Some((_, credentials)), None) if credentials.bcrypt.is_some() => {
+                Some("the account has only a bcrypt hash, which takes PLAIN")
+            }
+            (Some(_), None) => Some("the account has no verifier for this hash"),
+        };
+        // Made also when it is not used, so that both ways cost the same.
+        let fake = fake_verifier(cx.secret, jid.as_str(), hash, auth.iterations);
+        let offer = downgrade_string(&negotiating.offer.mechanisms, &negotiating.offer.bindings);
+        let nonce = cx.random_hex(18);
+        let (exchange, challenge) = first.challenge(
+            known.unwrap_or(&fake),
+            known.is_some(),
+            &nonce,
+            Some(&offer),
+        );
+        write_with_data(cx.out, "challenge", Some(&challenge));
+        State::Responding(
+            negotiating,
+            Box::new(Responding {
+                exchange,
+                jid,
+                mechanism,
+                generation,
+                hidden_reason,
+            }),
+        )
+    }
+
+    /// The answer to a SCRAM challenge.
+    pub(super) fn responded(
+        &mut self,
+        negotiating: Box<Negotiating>,
+        responding: Responding,
+        top: &Top,
+        cx: &mut Context<'_>,
+    ) -> Next {
+        let Responding {
+            exchange,
+            jid,
+            mechanism,
+            generation,
+            hidden_reason,
+        } = responding;
+        let data = match self.response(top) {
+            Ok(data) => data,
+            Err(Some(failure)) => {
+                let failure = Failure::new(failure, "no response")
+                    .with(mechanism)
+                    .of(&jid);
+                return self.failed(negotiating, failure, cx);
+            }
+            Err(None) => return Err(not_in_sasl(top)),
+        };
+        match exchange.finish_explained(&data) {
+            Ok(success) => {
+                let identity = Box::new(Identity {
+                    jid,
+                    domain: Arc::clone(&negotiating.opened.domain),
+                    mechanism,
+                    proof: Proof::Credentials(generation),
+                    upgrade: None,
+                    success: Some(success),
+                });
+                Ok(self.proven(negotiating, identity, cx))
+            }
+            Err(refusal) => {
+                let reason = hidden_reason.unwrap_or(refusal.reason);
+                let failure = Failure::new(refusal.failure, reason)
+                    .with(mechanism)
+                    .of(&jid);
+                self.failed(negotiating, failure, cx)
+            }
+        }
+    }
+
+    /// Has a worker compare a password with what is stored, or with nothing at the same cost.
+    fn compare(
+        &mut self,
+        negotiating: Box<Negotiating>,
+        jid: BareJid,
+        password: Zeroizing<String>,
+        found: Option<(AccountRecord, Credentials)>,
+        cx: &mut Context<'_>,
+    ) -> State {
+        let generation = found.as_ref().map_or(0, |(record, _)| record.generation);
+        let policy = hash_policy(&negotiating.opened.domain.auth);
+        let mut salts = [0; 64];
+        (cx.random)(&mut salts);
+        cx.actions.push(Action::Work(Box::new(move || {
+            value(match found {
+                Some((_, credentials)) => compare(&credentials, &password, &policy, &salts),
+                None => {
+                    Credentials::dummy_verify(&password, &policy);
+                    Compared {
+                        is_right: false,
+                        upgrade: None,
+                    }
+                }
+            })
+        })));
+        let identity = Box::new(Identity {
+            jid,
+            domain: Arc::clone(&negotiating.opened.domain),
+            mechanism: Mechanism::Plain,
+            proof: Proof::Credentials(generation),
+            upgrade: None,
+            success: None,
+        });
+        State::Hashing(negotiating, identity)
+    }
+
+    /// A worker has compared the password.
+    pub(super) fn hashed(
+        &mut self,
+        negotiating: Box<Negotiating>,
+        mut identity: Box<Identity>,
+        answer: Option<Value>,
+        cx: &mut Context<'_>,
+    ) -> Next {
+        let Some(answer) = answer else {
+            let failure = Failure::new(SaslFailure::TemporaryAuthFailure, "too many logins wait")
+                .with(Mechanism::Plain)
+                .of(&identity.jid);
+            return self.failed(negotiating, failure, cx);
+        };
+        match answer.downcast::<Compared>() {
+            Ok(compared) if compared.is_right => {
+                identity.upgrade = compared.upgrade;
+                Ok(self.proven(negotiating, identity, cx))
+            }
+            _ => {
+                let failure = Failure::new(SaslFailure::NotAuthorized, "wrong name or password")
+                    .with(Mechanism::Plain)
+                    .of(&identity.jid);
+                self.failed(negotiating, failure, cx)
+            }
+        }
+    }
+
+    /// XEP-0178 §2: the certificate says who it is; an authorization identity chooses among several.
+    fn external(
+        &mut self,
+        negotiating: Box<Negotiating>,
+        data: &[u8],
+        cx: &mut Context<'_>,
+    ) -> Next {
+        let domain = Arc::clone(&negotiating.opened.domain);
+        let authzid = match simple::parse_external(data) {
+            Ok(authzid) => authzid,
+            Err(failure) => {
+                let failure =
+                    Failure::new(failure, "the message is broken").with(Mechanism::External);
+                return self.failed(negotiating, failure, cx);
+            }
+        };
+        let proven: Vec<BareJid> = negotiating
+            .identities
+            .iter()
+            .filter_map(|identity| BareJid::parse(identity).ok())
+            .filter(|jid| jid.domain() == domain.name.as_str() && jid.local().is_some())
+            .collect();
+        let chosen = match authzid {
+            None if proven.len() == 1 => proven.first(),
+            None => None,
+            Some(authzid) => proven
+                .iter()
+                .find(|jid| is_own_identity(Some(&authzid), jid)),
+        };
+        match chosen.cloned() {
+            Some(jid) => {
+                let identity = Box::new(Identity {
+                    jid,
+                    domain,
+                    mechanism: Mechanism::External,
+                    proof: Proof::Certificate,
+                    upgrade: None,
+                    success: None,
+                });
+                Ok(self.proven(negotiating, identity, cx))
+            }
+            None => {
+                let reason = "the certificate does not prove this address";
+                let failure =
+                    Failure::new(SaslFailure::InvalidAuthzid, reason).with(Mechanism::External);
+                self.failed(negotiating, failure, cx)
+            }
+        }
+    }
+
+    /// XEP-0175: a random account for as long as its session lives. The name is drawn until it falls
+    /// on this shard, which spares the connection a move.
+    fn anonymous(
+        &mut self,
+        negotiating: Box<Negotiating>,
+        data: &[u8],
+        cx: &mut Context<'_>,
+    ) -> Next {
+        if let Err(failure) = simple::check_anonymous(data) {
+            let failure = Failure::new(failure, "the message is broken").with(Mechanism::Anonymous);
+            return self.failed(negotiating, failure, cx);
+        }
+        let domain = Arc::clone(&negotiating.opened.domain);
+        // With 256 shards a thousand draws miss once in fifty; then the connection moves.
+        for is_last in (0..1000).map(|draw| draw == 999) {
+            let name = cx.random_hex(16);
+            let Ok(jid) = BareJid::new(Some(&name), &domain.name) else {
+                break;
+            };
+            if is_last || cx.placement.shard_of(jid.as_str()) == cx.shard {
+                let identity = Box::new(Identity {
+                    jid,
+                    domain,
+                    mechanism: Mechanism::Anonymous,
+                    proof: Proof::Anonymous,
+                    upgrade: None,
+                    success: None,
+                });
+                return Ok(self.proven(negotiating, identity, cx));
+            }
+        }
+        let failure = Failure::new(SaslFailure::TemporaryAuthFailure, "no name could be made")
+            .with(Mechanism::Anonymous);
+        self.failed(negotiating, failure, cx)
+    }
+
+    fn proven(
+        &mut self,
+        negotiating: Box<Negotiating>,
+        identity: Box<Identity>,
+        cx: &mut Context<'_>,
+    ) -> State {
+        cx.actions
+            .push(Action::Admit(identity.jid.clone(), identity.proof));
+        State::Admitting(negotiating, identity)
+    }
+
+    /// The account's shard has decided.
+    pub(super) fn admitted(
+        &mut self,
+        negotiating: Box<Negotiating>,
+        mut identity: Box<Identity>,
+        verdict: Result<(), Refusal>,
+        cx: &mut Context<'_>,
+    ) -> Next {
+        let (failure, reason) = match verdict {
+            Ok(()) => {
+                write_with_data(cx.out, "success", identity.success.take().as_deref());
+                if let (Some(credentials), Proof::Credentials(generation)) =
+                    (identity.upgrade.take(), identity.proof)
+                {
+                    cx.actions.push(Action::Upgrade {
+                        jid: identity.jid.clone(),
+                        generation,
+                        credentials,
+                    });
+                }
+                log::debug!(
+                    "stream={} authenticated jid={} mechanism={}",
+                    self.origin.stream,
+                    identity.jid,
+                    identity.mechanism
+                );
+                return Ok(self.authenticated(identity, cx));
+            }
+            Err(Refusal::Changed) => (
+                SaslFailure::NotAuthorized,
+                "the credentials changed during the login, or there is no such account",
+            ),
+            Err(Refusal::Disabled) => (SaslFailure::AccountDisabled, "the account is disabled"),
+            Err(Refusal::Unavailable) => (SaslFailure::TemporaryAuthFailure, "the store failed"),
+        };
+        let failure = Failure::new(failure, reason)
+            .with(identity.mechanism)
+            .of(&identity.jid);
+        self.failed(negotiating, failure, cx)
+    }
+
+    /// A login has failed. Logs it in the one form that log watchers know, counts it where it was a
+    /// guess, and answers after the delay that the throttle demands.
+    fn failed(
+        &mut self,
+        negotiating: Box<Negotiating>,
+        failure: Failure<'_>,
+        cx: &mut Context<'_>,
+    ) -> Next {
+        let name = failure.jid.map_or("-", BareJid::as_str);
+        let mechanism = failure.mechanism.map_or("-", Mechanism::name);
+        log::info!(
+            "login failed address={} jid={name} domain={} mechanism={mechanism} condition={} \
+             reason={:?} stream={}",
+            self.origin.ip(),
+            negotiating.opened.domain.name,
+            failure.failure.condition(),
+            failure.reason,
+            self.origin.stream
+        );
+        self.failures = self.failures.saturating_add(1);
+        let is_guess = matches!(
+            failure.failure,
+            SaslFailure::NotAuthorized | SaslFailure::InvalidAuthzid
+        );
+        if is_guess {
+            let (address, now) = (self.origin.ip(), cx.now.mono);
+            cx.throttle.login_failed(address, name, now);
+            // A right password is never held back: its owner is not the one who guesses.
+            if let Verdict::SlowDown(delay) = cx.throttle.may_log_in(address, name, now) {
+                return Ok(State::Delayed(negotiating, now + delay, failure.failure));
+            }
+        }
+        self.send_failure(negotiating, failure.failure, cx)
+    }
+
+    /// Answers a failed login; after too many the stream ends (RFC 6120 §6.4.5).
+    pub(super) fn send_failure(
+        &mut self,
+        negotiating: Box<Negotiating>,
+        failure: SaslFailure,
+        cx: &mut Context<'_>,
+    ) -> Next {
+        cx.out.extend_from_slice(b"<failure xmlns='");
+        cx.out.extend_from_slice(ns::SASL.as_bytes());
+        cx.out.extend_from_slice(b"'><");
+        cx.out.extend_from_slice(failure.condition().as_bytes());
+        cx.out.extend_from_slice(b"/></failure>");
+        if self.failures >= cx.settings.limits.login_failures_per_stream_max {
+            return Err(StreamError::new(
+                StreamCondition::PolicyViolation,
+                "Too many failed logins",
+            ));
+        }
+        Ok(State::Negotiating(negotiating))
+    }
+}
+
+impl<'a> Failure<'a> {
+    fn new(failure: SaslFailure, reason: &'a str) -> Failure<'a> {
+        Failure {
+            failure,
+            mechanism: None,
+            jid: None,
+            reason,
+        }
+    }
+
+    fn with(self, mechanism: Mechanism) -> Failure<'a> {
+        Failure {
+            mechanism: Some(mechanism),
+            ..self
+        }
+    }
+
+    fn of(self, jid: &'a BareJid) -> Failure<'a> {
+        Failure {
+            jid: Some(jid),
+            ..self
+        }
+    }
+}
+
+/// An element of another namespace in the middle of an exchange.
+fn not_in_sasl(top: &Top) -> StreamError {
+    if top.ns == ns::CLIENT {
+        StreamError::new(
+            StreamCondition::NotAuthorized,
+            "Log in before you send stanzas",
+        )
+    } else {
+        unsupported(top)
+    }
+}
+
+/// Whether an authorization identity is the account itself; none is, too (RFC 6120 §6.3.8).
+fn is_own_identity(authzid: Option<&str>, jid: &BareJid) -> bool {
+    authzid.is_none_or(|authzid| {
+        authzid.is_empty()
+            || Jid::parse(authzid).is_ok_and(|authzid| authzid.as_str() == jid.as_str())
+    })
+}
+
+fn hash_policy(auth: &Auth) -> HashPolicy {
+    HashPolicy {
+        storage: auth.storage,
+        hashes: auth.hashes.clone(),
+        iterations: auth.iterations,
+        bcrypt_cost: auth.bcrypt_cost,
+    }
+}
+
+/// Runs on a worker.
+fn compare(
+    credentials: &Credentials,
+    password: &str,
+    policy: &HashPolicy,
+    salts: &[u8; 64],
+) -> Compared {
+    let is_right = credentials.verify(password);
+    let mut upgrade = None;
+    if is_right && credentials.wants_upgrade(policy) {
+        let drawn = Cell::new(0);
+        let draw = |salt: &mut [u8]| {
+            // Each salt is 16 bytes and there are at most three hashes.
+            for byte in salt {
+                *byte = salts[drawn.get() % salts.len()];
+                drawn.set(drawn.get() + 1);
+            }
+        };
+        match Credentials::derive(password, policy, &draw) {
+            Ok(derived) => upgrade = Some(derived),
+            Err(error) => log::warn!("credentials not upgraded error={error}"),
+        }
+    }
+    Compared { is_right, upgrade }
+}
+
+fn write_with_data(out: &mut Vec<u8>, name: &str, data: Option<&[u8]>) {
+    out.push(b'<');
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b" xmlns='");
+    out.extend_from_slice(ns::SASL.as_bytes());
+    match data {
+        None => out.extend_from_slice(b"'/>"),
+        Some(data) => {
+            out.extend_from_slice(b"'>");
+            out.extend_from_slice(simple::encode(data).as_bytes());
+            out.extend_from_slice(b"</");
+            out.extend_from_slice(name.as_bytes());
+            out.push(b'>');
+        }
+    }
+}

@@ -1,0 +1,755 @@
+//! The stream of a client, from its first header to its end (RFC 6120 §4 to §7).
+//!
+//! ```text
+//! Opening ─ header ─► Negotiating ─ starttls ─► Securing ─ TLS ─► Opening
+//!                       │    ▲
+//!                     auth   └─ failure ── Delayed ◄──┐
+//!                       ▼                             │
+//!             Asked, Loading, Responding, Hashing ────┤
+//!                       │ proof                       │
+//!                       ▼                             │
+//!                    Admitting ── refused ────────────┘
+//!                       │ success
+//!                       ▼
+//!                    Opening ─ header ─► Binding ─ bind ─► Bound ─► Closing
+//! ```
+//! A state that waits for a helper is not given input: the client's bytes stay in the socket.
+
+use std::time::Duration;
+
+use crate::clock::Mono;
+use crate::jid::FullJid;
+use crate::limits::{CLOSE_WAIT, UNAUTHENTICATED_ELEMENT_BYTES_MAX};
+use crate::net::transport::TlsFacts;
+use crate::ns;
+use crate::router::session::{SessionOrigin, TlsSummary};
+use crate::sasl::scram::Bindings;
+use crate::slots::Key;
+use crate::stanza::StanzaError;
+use crate::stanza::{self, Stanza};
+use crate::stanza::{StreamCondition, StreamError};
+use crate::stream::authenticate::{Attempt, Identity, Negotiating, Responding};
+use crate::stream::features::{self, Offer};
+use crate::stream::header::{self, Opened};
+use crate::stream::policy::{Facts, StartTls};
+use crate::stream::{Action, BindRequest, Context, Event, Origin, bind};
+use crate::xml::{Header, Top};
+
+/// The stream of one client connection.
+pub struct ClientStream {
+    /// Where it comes from.
+    pub origin: Origin,
+    pub(super) state: State,
+    pub(super) security: Security,
+    /// Failed logins on this connection (RFC 6120 §6.4.5).
+    pub(super) failures: u32,
+    is_header_sent: bool,
+    touched: Mono,
+}
+
+/// What protects the connection.
+pub(super) enum Security {
+    Clear,
+    Tls {
+        summary: TlsSummary,
+        /// What is needed until authentication is done.
+        proof: Box<TlsProof>,
+    },
+    /// After authentication: the rest is no longer needed.
+    Settled(TlsSummary),
+}
+
+#[derive(Default)]
+pub(super) struct TlsProof {
+    pub bindings: Bindings,
+    pub client_chain: Vec<Vec<u8>>,
+}
+
+pub(super) enum State {
+    /// A stream header is due; with an identity if the client is authenticated.
+    Opening(Option<Box<Identity>>),
+    /// Features were sent.
+    Negotiating(Box<Negotiating>),
+    /// `<proceed/>` was sent and the TLS handshake runs.
+    Securing,
+    /// The client chose a mechanism without an initial response.
+    Asked(Box<Negotiating>, crate::sasl::Mechanism),
+    /// The store is asked for credentials.
+    Loading(Box<Negotiating>, Box<Attempt>),
+    /// A worker compares a password.
+    Hashing(Box<Negotiating>, Box<Identity>),
+    /// A challenge was sent.
+    Responding(Box<Negotiating>, Box<Responding>),
+    /// A failure is held back.
+    Delayed(Box<Negotiating>, Mono, crate::sasl::SaslFailure),
+    /// The identity is proven; the account's shard decides.
+    Admitting(Box<Negotiating>, Box<Identity>),
+    /// The client is authenticated and must bind a resource.
+    Binding(Box<Binding>),
+    /// Stanzas flow.
+    Bound(Box<Bound>),
+    /// Our direction is closed; the peer's is waited for.
+    Closing { until: Mono, peer_closed: bool },
+    /// Nothing more happens.
+    Closed,
+}
+
+pub(super) struct Binding {
+    identity: Box<Identity>,
+    opened: Opened,
+    /// The request that the account's shard is deciding on.
+    asked: Option<Stanza>,
+}
+
+pub(super) struct Bound {
+    session: Key,
+    jid: FullJid,
+    opened: Opened,
+    pinged: Option<Mono>,
+}
+
+impl State {
+    fn name(&self) -> &'static str {
+        match self {
+            State::Opening(None) => "opening",
+            State::Opening(Some(_)) => "authenticated",
+            State::Negotiating(_) => "negotiating",
+            State::Securing => "securing",
+            State::Asked(..) => "asked",
+            State::Loading(..) => "loading",
+            State::Hashing(..) => "hashing",
+            State::Responding(..) => "responding",
+            State::Delayed(..) => "delayed",
+            State::Admitting(..) => "admitting",
+            State::Binding(_) => "binding",
+            State::Bound(_) => "bound",
+            State::Closing { .. } => "closing",
+            State::Closed => "closed",
+        }
+    }
+}
+
+impl ClientStream {
+    /// The stream of a connection that was just accepted.
+    pub fn new(origin: Origin) -> ClientStream {
+        ClientStream {
+            origin,
+            state: State::Opening(None),
+            security: Security::Clear,
+            failures: 0,
+            is_header_sent: false,
+            touched: origin.accepted,
+        }
+    }
+
+    /// Notes that the peer sent bytes, whatever they are (RFC 6120 §4.6.1).
+    pub fn touch(&mut self, now: Mono) {
+        self.touched = now;
+    }
+
+    /// When the peer last sent a byte.
+    pub fn touched(&self) -> Mono {
+        self.touched
+    }
+
+    /// Whether the machine takes input now.
+    pub fn takes_input(&self) -> bool {
+        !matches!(
+            self.state,
+            State::Loading(..)
+                | State::Hashing(..)
+                | State::Delayed(..)
+                | State::Admitting(..)
+                | State::Closed
+        )
+    }
+
+    /// The session, once a resource is bound.
+    pub fn session(&self) -> Option<Key> {
+        match &self.state {
+            State::Bound(bound) => Some(bound.session),
+            _ => None,
+        }
+    }
+
+    /// The state's name, for people.
+    pub fn state_name(&self) -> &'static str {
+        self.state.name()
+    }
+
+    /// When [`Event::Deadline`] is due.
+    pub fn deadline(&self, settings: &crate::config::Settings) -> Option<Mono> {
+        let limit = Duration::from_secs(settings.limits.unauthenticated_seconds_max);
+        let login = self.origin.accepted + limit;
+        match &self.state {
+            State::Bound(bound) => bound.deadline(self.touched),
+            State::Closing { until, .. } => Some(*until),
+            State::Delayed(_, until, _) => Some(login.min(*until)),
+            State::Closed => None,
+            _ => Some(login),
+        }
+    }
+
+    /// Takes an event.
+    pub fn on(&mut self, event: Event, cx: &mut Context<'_>) {
+        let state = std::mem::replace(&mut self.state, State::Closed);
+        let before = state.name();
+        match self.next(state, event, cx) {
+            Ok(state) => self.state = state,
+            Err(error) => self.fail(error, cx),
+        }
+        let after = self.state.name();
+        if before != after {
+            log::debug!("stream={} {before} -> {after}", self.origin.stream);
+        }
+    }
+
+    fn next(
+        &mut self,
+        state: State,
+        event: Event,
+        cx: &mut Context<'_>,
+    ) -> Result<State, StreamError> {
+        match (state, event) {
+            (State::Closed, _) => Ok(State::Closed),
+            (State::Closing { until, peer_closed }, event) => {
+                Ok(self.while_closing(until, peer_closed, &event, cx))
+            }
+            // Whatever the state, these end the stream.
+            (state, Event::Close) => Ok(self.close(state, cx)),
+            (state, Event::End(error)) => {
+                self.leave(state, cx);
+                Err(error)
+            }
+            (state, Event::BadXml(error)) => {
+                self.leave(state, cx);
+                Err(StreamError::from(error))
+            }
+            (state, Event::Deadline) => self.deadline_reached(state, cx),
+
+            (State::Opening(None), Event::Established(facts)) => {
+                self.secured(*facts);
+                Ok(State::Opening(None))
+            }
+            (State::Securing, Event::Established(facts)) => {
+                self.secured(*facts);
+                cx.actions.push(Action::Restart);
+                self.is_header_sent = false;
+                Ok(State::Opening(None))
+            }
+            (State::Opening(identity), Event::Open(header)) => self.opened(identity, &header, cx),
+
+            (State::Negotiating(negotiating), Event::Top(top)) => {
+                self.negotiate(negotiating, *top, cx)
+            }
+            (State::Asked(negotiating, mechanism), Event::Top(top)) => {
+                self.asked(negotiating, mechanism, &top, cx)
+            }
+            (State::Loading(negotiating, attempt), Event::Credentials(answer)) => {
+                self.loaded(negotiating, *attempt, answer, cx)
+            }
+            (State::Hashing(negotiating, identity), Event::Worked(value)) => {
+                self.hashed(negotiating, identity, value, cx)
+            }
+            (State::Responding(negotiating, responding), Event::Top(top)) => {
+                self.responded(negotiating, *responding, &top, cx)
+            }
+            (State::Admitting(negotiating, identity), Event::Admitted(verdict)) => {
+                self.admitted(negotiating, identity, verdict, cx)
+            }
+
+            (State::Binding(binding), Event::Top(top)) => self.bind(binding, *top, cx),
+            (State::Binding(binding), Event::Bound(result)) => self.bound(*binding, result, cx),
+            (State::Bound(bound), Event::Top(top)) => self.stanza(bound, *top, cx),
+
+            // What is left are answers that came too late for their state, and events that the
+            // shard does not make in it.
+            (state, event) => {
+                debug_assert!(
+                    !matches!(event, Event::Open(_) | Event::Top(_)),
+                    "a state without input got some"
+                );
+                Ok(state)
+            }
+        }
+    }
+
+    // --- headers and features ---
+
+    fn opened(
+        &mut self,
+        identity: Option<Box<Identity>>,
+        header: &Header,
+        cx: &mut Context<'_>,
+    ) -> Result<State, StreamError> {
+        let expected = identity.as_ref().map(|identity| identity.domain.as_ref());
+        let opened = match header::check(header, cx.settings, expected) {
+            Ok(opened) => opened,
+            Err(error) => {
+                if let Some(identity) = identity {
+                    cx.actions.push(Action::Leave(identity.jid));
+                }
+                return Err(error);
+            }
+        };
+        self.send_header(opened.domain.name.as_str(), opened.from.as_ref(), cx);
+        if let Some(identity) = identity {
+            features::write_after_authentication(cx.out, &opened.domain, cx.pipeline);
+            return Ok(State::Binding(Box::new(Binding {
+                identity,
+                opened,
+                asked: None,
+            })));
+        }
+        let identities = self.client_identities(&opened, cx);
+        let facts = self.facts(&opened, !identities.is_empty(), cx);
+        let offer = Offer::new(&opened.domain, facts, self.bindings());
+        features::write_before_authentication(
+            cx.out,
+            &offer,
+            &opened.domain,
+            cx.pipeline,
+            UNAUTHENTICATED_ELEMENT_BYTES_MAX,
+        );
+        if offer.starttls == StartTls::No && offer.mechanisms.is_empty() {
+            log::warn!(
+                "nobody can log in here domain={} address={} encrypted={}: no mechanism is left by \
+                 the options of [auth] and [c2s]",
+                opened.domain.name,
+                self.origin.ip(),
+                facts.is_encrypted
+            );
+        }
+        Ok(State::Negotiating(Box::new(Negotiating {
+            opened,
+            offer,
+            facts,
+            identities,
+        })))
+    }
+
+    fn send_header(&mut self, domain: &str, to: Option<&crate::jid::Jid>, cx: &mut Context<'_>) {
+        let id = cx.random_hex(16);
+        header::write(cx.out, domain, &id, to);
+        self.is_header_sent = true;
+    }
+
+    fn client_identities(&self, opened: &Opened, cx: &Context<'_>) -> Vec<String> {
+        match &self.security {
+            Security::Tls { proof, .. } if !proof.client_chain.is_empty() => cx
+                .certificates
+                .client_identities(opened.domain.name.as_str(), &proof.client_chain),
+            _ => Vec::new(),
+        }
+    }
+
+    fn facts(&self, opened: &Opened, has_client_identity: bool, cx: &Context<'_>) -> Facts {
+        Facts {
+            is_encrypted: !matches!(self.security, Security::Clear),
+            has_certificate: cx.certificates.has_certificate(opened.domain.name.as_str()),
+            has_binding: !self.bindings().available().is_empty(),
+            has_client_identity,
+        }
+    }
+
+    pub(super) fn bindings(&self) -> &Bindings {
+        static NONE: Bindings = Bindings {
+            exporter: None,
+            end_point: None,
+        };
+        match &self.security {
+            Security::Tls { proof, .. } => &proof.bindings,
+            Security::Clear | Security::Settled(_) => &NONE,
+        }
+    }
+
+    fn secured(&mut self, facts: TlsFacts) {
+        log::debug!(
+            "stream={} encrypted version={} cipher={} group={}",
+            self.origin.stream,
+            facts.version,
+            facts.cipher,
+            facts.group
+        );
+        self.security = Security::Tls {
+            summary: TlsSummary {
+                version: facts.version,
+                cipher: facts.cipher.into(),
+                group: facts.group.into(),
+            },
+            proof: Box::new(TlsProof {
+                bindings: facts.bindings,
+                client_chain: facts.client_chain,
+            }),
+        };
+    }
+
+    /// STARTTLS (RFC 6120 §5.4.2).
+    pub(super) fn start_tls(
+        &mut self,
+        negotiating: Box<Negotiating>,
+        cx: &mut Context<'_>,
+    ) -> Result<State, StreamError> {
+        if negotiating.offer.starttls == StartTls::No {
+            // §5.4.2.2: the failure, then the end of stream and connection.
+            cx.out.extend_from_slice(b"<failure xmlns='");
+            cx.out.extend_from_slice(ns::TLS.as_bytes());
+            cx.out.extend_from_slice(b"'/>");
+            return Ok(self.close(State::Negotiating(negotiating), cx));
+        }
+        if cx.unread > 0 {
+            // What an attacker slips in behind `<starttls/>` must not be taken for the client's
+            // words under TLS.
+            return Err(StreamError::new(
+                StreamCondition::PolicyViolation,
+                "Bytes were sent behind <starttls/> before the handshake",
+            ));
+        }
+        cx.out.extend_from_slice(b"<proceed xmlns='");
+        cx.out.extend_from_slice(ns::TLS.as_bytes());
+        cx.out.extend_from_slice(b"'/>");
+        let domain = negotiating.opened.domain.name.as_str().to_owned();
+        cx.actions.push(Action::StartTls(domain));
+        Ok(State::Securing)
+    }
+
+    /// The client is authenticated: a new stream follows (RFC 6120 §6.4.6).
+    pub(super) fn authenticated(&mut self, identity: Box<Identity>, cx: &mut Context<'_>) -> State {
+        self.security = match std::mem::replace(&mut self.security, Security::Clear) {
+            Security::Tls { summary, .. } => Security::Settled(summary),
+            other => other,
+        };
+        self.is_header_sent = false;
+        cx.actions.push(Action::Restart);
+        cx.actions
+            .push(Action::AcceptStanzas(identity.domain.c2s.stanza_bytes_max));
+        State::Opening(Some(identity))
+    }
+
+    // --- binding ---
+
+    fn bind(
+        &mut self,
+        mut binding: Box<Binding>,
+        top: Top,
+        cx: &mut Context<'_>,
+    ) -> Result<State, StreamError> {
+        let stanza = match self.read_stanza(top, cx) {
+            Ok(Some(stanza)) => stanza,
+            Ok(None) => return Ok(State::Binding(binding)),
+            Err(error) => {
+                self.leave(State::Binding(binding), cx);
+                return Err(error);
+            }
+        };
+        match bind::request(&stanza, &binding.identity.jid) {
+            bind::Request::Bind(resource) => {
+                let resource = resource.unwrap_or_else(|| cx.random_hex(bind::MADE_RESOURCE_BYTES));
+                let origin = SessionOrigin {
+                    address: self.origin.address,
+                    since: cx.now.wall,
+                    tls: self.tls_summary(),
+                    mechanism: binding.identity.mechanism,
+                    stream: self.origin.stream,
+                };
+                cx.actions.push(Action::Bind(Box::new(BindRequest {
+                    jid: binding.identity.jid.clone(),
+                    resource,
+                    origin,
+                })));
+                binding.asked = Some(stanza);
+                Ok(State::Binding(binding))
+            }
+            bind::Request::Refused(error) => {
+                write_error(&stanza, &error, cx);
+                Ok(State::Binding(binding))
+            }
+            bind::Request::Other => {
+                self.leave(State::Binding(binding), cx);
+                Err(StreamError::new(
+                    StreamCondition::NotAuthorized,
+                    "Bind a resource before you send stanzas",
+                ))
+            }
+        }
+    }
+
+    fn bound(
+        &mut self,
+        mut binding: Binding,
+        result: Result<(Key, FullJid), StanzaError>,
+        cx: &mut Context<'_>,
+    ) -> Result<State, StreamError> {
+        let Some(request) = binding.asked.take() else {
+            return Ok(State::Binding(Box::new(binding)));
+        };
+        match result {
+            Ok((session, jid)) => {
+                let mut reply = request.reply(crate::stanza::Type::Result, bind::result(&jid));
+                // Neither side has an address before the bind; clients compare ids only.
+                reply.from = None;
+                reply.to = None;
+                reply.write(cx.out);
+                log::info!(
+                    "session bound jid={jid} address={} mechanism={} encrypted={} stream={}",
+                    self.origin.ip(),
+                    binding.identity.mechanism,
+                    !matches!(self.security, Security::Clear),
+                    self.origin.stream
+                );
+                Ok(State::Bound(Box::new(Bound {
+                    session,
+                    jid,
+                    opened: binding.opened,
+                    pinged: None,
+                })))
+            }
+            Err(error) => {
+                write_error(&request, &error, cx);
+                Ok(State::Binding(Box::new(binding)))
+            }
+        }
+    }
+
+    fn tls_summary(&self) -> Option<TlsSummary> {
+        match &self.security {
+            Security::Clear => None,
+            Security::Tls { summary, .. } | Security::Settled(summary) => Some(summary.clone()),
+        }
+    }
+
+    // --- stanzas ---
+
+    fn stanza(
+        &mut self,
+        bound: Box<Bound>,
+        top: Top,
+        cx: &mut Context<'_>,
+    ) -> Result<State, StreamError> {
+        if top.ns == ns::STREAM && top.name == "error" {
+            log::info!(
+                "client reports a stream error jid={} stream={}",
+                bound.jid,
+                self.origin.stream
+            );
+            return Ok(self.close(State::Bound(bound), cx));
+        }
+        let size = top.size;
+        match self.read_stanza(top, cx) {
+            Ok(Some(mut stanza)) => {
+                if stanza.lang.is_none() {
+                    // RFC 6120 §4.7.4, §8.1.5.
+                    stanza.lang.clone_from(&bound.opened.lang);
+                }
+                cx.actions.push(Action::Route(Box::new(stanza), size));
+                Ok(State::Bound(bound))
+            }
+            Ok(None) => Ok(State::Bound(bound)),
+            Err(error) => {
+                self.leave(State::Bound(bound), cx);
+                Err(error)
+            }
+        }
+    }
+
+    /// Reads a stanza; one that gets an error reply yields none.
+    fn read_stanza(&self, top: Top, cx: &mut Context<'_>) -> Result<Option<Stanza>, StreamError> {
+        let is_stanza =
+            top.ns == ns::CLIENT && matches!(top.name.as_str(), "message" | "presence" | "iq");
+        if !is_stanza {
+            return Err(unsupported(&top));
+        }
+        match Stanza::from_top(top) {
+            Ok(stanza) => Ok(Some(stanza)),
+            Err(bad) => match bad.answer() {
+                stanza::Answer::Stanza(reply) => {
+                    reply.write(cx.out);
+                    Ok(None)
+                }
+                stanza::Answer::Nothing => Ok(None),
+                stanza::Answer::StreamError(condition) => {
+                    Err(StreamError::new(condition, bad.text()))
+                }
+            },
+        }
+    }
+
+    // --- ending ---
+
+    fn deadline_reached(
+        &mut self,
+        state: State,
+        cx: &mut Context<'_>,
+    ) -> Result<State, StreamError> {
+        let now = cx.now.mono;
+        match state {
+            State::Bound(bound) => self.idle(bound, cx),
+            State::Delayed(negotiating, until, failure) if until <= now => {
+                self.send_failure(negotiating, failure, cx)
+            }
+            state if self.deadline_of(&state, cx) > Some(now) => Ok(state),
+            // No stream to write an error to: a handshake is running or never began.
+            State::Securing => {
+                cx.actions.push(Action::Drop);
+                Ok(State::Closed)
+            }
+            state => {
+                self.leave(state, cx);
+                Err(StreamError::new(
+                    StreamCondition::ConnectionTimeout,
+                    "You did not log in in time",
+                ))
+            }
+        }
+    }
+
+    fn deadline_of(&self, _: &State, cx: &Context<'_>) -> Option<Mono> {
+        let limit = Duration::from_secs(cx.settings.limits.unauthenticated_seconds_max);
+        Some(self.origin.accepted + limit)
+    }
+
+    /// RFC 6120 §4.6.4: a silent client is asked once, then taken for gone.
+    fn idle(&mut self, mut bound: Box<Bound>, cx: &mut Context<'_>) -> Result<State, StreamError> {
+        let now = cx.now.mono;
+        if bound.deadline(self.touched).is_none_or(|due| due > now) {
+            return Ok(State::Bound(bound));
+        }
+        if bound.pinged.is_some_and(|pinged| pinged >= self.touched) {
+            self.leave(State::Bound(bound), cx);
+            return Err(StreamError::new(
+                StreamCondition::ConnectionTimeout,
+                "You did not answer a ping",
+            ));
+        }
+        bound.pinged = Some(now);
+        let id = cx.random_hex(4);
+        let domain = bound.opened.domain.name.as_str();
+        let ping = format!(
+            "<iq type='get' id='ping-{id}' from='{domain}'><ping xmlns='{}'/></iq>",
+            ns::PING
+        );
+        cx.out.extend_from_slice(ping.as_bytes());
+        Ok(State::Bound(bound))
+    }
+
+    /// Answers the peer's end of stream, or makes ours (RFC 6120 §4.4).
+    fn close(&mut self, state: State, cx: &mut Context<'_>) -> State {
+        self.leave(state, cx);
+        if self.is_header_sent {
+            cx.out.extend_from_slice(header::CLOSE);
+        }
+        self.closing(true, cx)
+    }
+
+    /// Ends the stream with an error (RFC 6120 §4.9.1.1). Our header goes first if it is still due
+    /// (§4.9.1.2).
+    fn fail(&mut self, error: StreamError, cx: &mut Context<'_>) {
+        log::debug!(
+            "stream={} ends condition={} text={:?}",
+            self.origin.stream,
+            error.condition.name(),
+            error.text
+        );
+        if !self.is_header_sent {
+            let domain = cx.settings.domains.keys().next();
+            let domain = domain.map_or(String::new(), |domain| domain.as_str().to_owned());
+            self.send_header(&domain, None, cx);
+        }
+        error.write(cx.out);
+        cx.out.extend_from_slice(header::CLOSE);
+        self.state = self.closing(false, cx);
+    }
+
+    fn closing(&mut self, peer_closed: bool, cx: &mut Context<'_>) -> State {
+        cx.actions.push(Action::Shutdown);
+        if peer_closed {
+            cx.actions.push(Action::Drop);
+        }
+        State::Closing {
+            until: cx.now.mono + CLOSE_WAIT,
+            peer_closed,
+        }
+    }
+
+    fn while_closing(
+        &mut self,
+        until: Mono,
+        peer_closed: bool,
+        event: &Event,
+        cx: &mut Context<'_>,
+    ) -> State {
+        let is_over = match event {
+            Event::Close => true,
+            Event::Deadline => until <= cx.now.mono,
+            // What the peer says after our end is not looked at, and may well be broken.
+            _ => false,
+        };
+        if is_over {
+            cx.actions.push(Action::Drop);
+        }
+        State::Closing {
+            until,
+            peer_closed: peer_closed || matches!(event, Event::Close),
+        }
+    }
+
+    /// The connection is gone without an end of the stream.
+    pub fn hung_up(&mut self, cx: &mut Context<'_>) {
+        let state = std::mem::replace(&mut self.state, State::Closed);
+        self.leave(state, cx);
+    }
+
+    /// Gives back what the state holds in the account.
+    fn leave(&mut self, state: State, cx: &mut Context<'_>) {
+        match state {
+            State::Bound(bound) => {
+                log::info!(
+                    "session ended jid={} stream={}",
+                    bound.jid,
+                    self.origin.stream
+                );
+                cx.actions.push(Action::Unbind(bound.session));
+            }
+            State::Binding(binding) => cx.actions.push(Action::Leave(binding.identity.jid)),
+            State::Opening(Some(identity)) => cx.actions.push(Action::Leave(identity.jid)),
+            State::Admitting(_, identity) => cx.actions.push(Action::Leave(identity.jid)),
+            _ => {}
+        }
+    }
+}
+
+impl Bound {
+    fn deadline(&self, touched: Mono) -> Option<Mono> {
+        let c2s = &self.opened.domain.c2s;
+        if c2s.idle_seconds == 0 {
+            return None;
+        }
+        match self.pinged {
+            Some(pinged) if pinged >= touched => {
+                Some(pinged + Duration::from_secs(c2s.ping_timeout_seconds))
+            }
+            _ => Some(touched + Duration::from_secs(c2s.idle_seconds)),
+        }
+    }
+}
+
+fn write_error(stanza: &Stanza, error: &StanzaError, cx: &mut Context<'_>) {
+    if let Some(mut reply) = stanza.error(error) {
+        reply.to = None;
+        reply.write(cx.out);
+    }
+}
+
+/// RFC 6120 §4.9.3.24, and §4.9.3.10 for what no stream carries.
+pub(super) fn unsupported(top: &Top) -> StreamError {
+    if matches!(top.ns.as_str(), ns::STREAM | ns::SERVER) {
+        return StreamError::new(
+            StreamCondition::InvalidNamespace,
+            "This element has no place in a client's stream",
+        );
+    }
+    StreamError::new(
+        StreamCondition::UnsupportedStanzaType,
+        "This server does not know this element here",
+    )
+}

@@ -1,0 +1,126 @@
+//! Stream headers (RFC 6120 §4.7): what a client's must say, and how ours answers.
+
+use std::sync::Arc;
+
+use crate::config::{DomainSettings, Settings};
+use crate::jid::{Domain, Jid};
+use crate::ns;
+use crate::stanza::{StreamCondition, StreamError};
+use crate::xml::Header;
+use crate::xml::escape_attribute;
+
+/// A client's stream header that was accepted.
+#[derive(Clone, Debug)]
+pub struct Opened {
+    /// The local domain that it is for.
+    pub domain: Arc<DomainSettings>,
+    /// Who the client says it is, not proven. Goes back as `to`.
+    pub from: Option<Jid>,
+    /// The default language of its stanzas.
+    pub lang: Option<Box<str>>,
+}
+
+/// Checks a client's stream header. `expected` is the domain of an earlier header on the same
+/// connection, which may be chosen again only by TLS (RFC 6120 §4.3.3).
+///
+/// # Errors
+/// The stream error that answers it.
+pub fn check(
+    header: &Header,
+    settings: &Settings,
+    expected: Option<&DomainSettings>,
+) -> Result<Opened, StreamError> {
+    header.check(ns::CLIENT)?;
+    // RFC 6120 §4.7.5: no version means 0.9, which knows neither features nor SASL.
+    let major = header
+        .version
+        .as_deref()
+        .and_then(|version| version.split_once('.'))
+        .and_then(|(major, minor)| {
+            let is_minor = !minor.is_empty() && minor.bytes().all(|byte| byte.is_ascii_digit());
+            is_minor.then(|| major.parse::<u32>().ok()).flatten()
+        });
+    if major.is_none_or(|major| major < 1) {
+        return Err(StreamError::new(
+            StreamCondition::UnsupportedVersion,
+            "This server speaks XMPP 1.0",
+        ));
+    }
+    let domain = find_domain(header.to.as_deref(), settings)?;
+    if expected.is_some_and(|expected| expected.name != domain.name) {
+        return Err(StreamError::new(
+            StreamCondition::HostUnknown,
+            "The stream was opened for another domain before",
+        ));
+    }
+    let from = match header.from.as_deref() {
+        None => None,
+        Some(from) => Some(Jid::parse(from).map_err(|_| {
+            StreamError::new(
+                StreamCondition::ImproperAddressing,
+                "The 'from' of the stream is no address",
+            )
+        })?),
+    };
+    Ok(Opened {
+        domain,
+        from,
+        lang: header
+            .lang
+            .as_deref()
+            .filter(|lang| is_lang(lang))
+            .map(Into::into),
+    })
+}
+
+/// RFC 6120 §4.9.1.3, §4.9.3.6, §4.9.3.7.
+fn find_domain(to: Option<&str>, settings: &Settings) -> Result<Arc<DomainSettings>, StreamError> {
+    let Some(to) = to else {
+        return Err(StreamError::new(
+            StreamCondition::HostUnknown,
+            "The stream has no 'to': name the domain that you want",
+        ));
+    };
+    let name = Domain::parse(to).map_err(|_| {
+        StreamError::new(
+            StreamCondition::ImproperAddressing,
+            "The 'to' of the stream is no domain",
+        )
+    })?;
+    settings.domains.get(&name).cloned().ok_or_else(|| {
+        StreamError::new(
+            StreamCondition::HostUnknown,
+            "This server does not serve that domain",
+        )
+    })
+}
+
+/// A language tag of reasonable length: it is repeated on every stanza (RFC 6120 §4.7.4).
+fn is_lang(lang: &str) -> bool {
+    !lang.is_empty()
+        && lang.len() <= 64
+        && lang
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+}
+
+/// Writes our header. `domain` is what the client asked for, where we serve it, else any of ours
+/// (RFC 6120 §4.9.1.3).
+pub fn write(out: &mut Vec<u8>, domain: &str, id: &str, to: Option<&Jid>) {
+    out.extend_from_slice(b"<?xml version='1.0'?><stream:stream from='");
+    escape_attribute(out, domain);
+    out.extend_from_slice(b"' id='");
+    out.extend_from_slice(id.as_bytes());
+    if let Some(to) = to {
+        out.extend_from_slice(b"' to='");
+        // RFC 6120 §4.7.2: the bare JID of the client's `from`.
+        escape_attribute(out, to.bare_str());
+    }
+    out.extend_from_slice(
+        b"' version='1.0' xml:lang='en' xmlns='jabber:client' \
+          xmlns:stream='http://etherx.jabber.org/streams'>",
+    );
+}
+
+/// The end of the stream (RFC 6120 §4.4).
+pub const CLOSE: &[u8] = b"</stream:stream>";
