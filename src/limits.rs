@@ -14,6 +14,9 @@ pub const XML_ATTRIBUTES_MAX: usize = 64;
 pub const XML_BINDINGS_MAX: usize = 32;
 /// Bytes of the namespaces and prefixes in scope, for the same reason.
 pub const XML_BINDING_BYTES_MAX: usize = 4096;
+/// Namespace declarations in scope, summed over all elements of one stanza: what the XML library
+/// copies for it. A roster of 256 KiB has about 30,000.
+pub const XML_BINDING_COPIES_MAX: usize = 65_536;
 /// Bytes of an XML name or namespace. The longest registered namespace has about 70.
 pub const XML_NAME_BYTES_MAX: usize = 1024;
 /// Bytes of the value of an XML attribute; the longest seen carry certificates or data: URIs.

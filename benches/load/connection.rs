@@ -315,10 +315,11 @@ fn group(ssl: &SslRef) -> String {
     const CODE_POINT_MARK: i64 = 0x0100_0000;
     // SAFETY: `ssl` is a live SSL with a session, and this control reads one integer from it: it
     // uses neither of the two further arguments.
+    #[expect(unsafe_code, reason = "the openssl crate has no call for it")]
     let id = unsafe {
         openssl_sys::SSL_ctrl(ssl.as_ptr(), SSL_CTRL_GET_NEGOTIATED_GROUP, 0, null_mut())
     };
-    match i64::from(id) {
+    match id {
         0 => "none".into(),
         id if id & CODE_POINT_MARK != 0 => match id & 0xffff {
             0x001d => "X25519".into(),

@@ -9,9 +9,8 @@ use super::{Failure, print, print_json};
 use crate::config::{self, Problem, Settings};
 use crate::features::FEATURES;
 use crate::net::certificate::CaStore;
-use crate::net::tls::TlsContexts;
+use crate::net::tls::{TlsContexts, TlsSettings};
 use crate::router::pipeline::Pipeline;
-use crate::server::certificates::tls_settings;
 
 /// What was found, as `--json` prints it.
 #[derive(Debug, Serialize)]
@@ -72,7 +71,7 @@ fn examine(path: &Path) -> Report {
         Ok(settings) => {
             let mut problems = examine_client_authorities(&settings);
             let mut warnings: Vec<_> = settings.warnings.iter().cloned().map(Finding::at).collect();
-            match TlsContexts::load(&tls_settings(&settings)) {
+            match TlsContexts::load(&TlsSettings::from_config(&settings)) {
                 Ok((_, found)) => warnings.extend(found.into_iter().map(Finding::anywhere)),
                 Err(found) => {
                     problems.extend(

@@ -17,9 +17,9 @@ use crate::clock::Clock;
 use crate::config::{self, Settings};
 use crate::jid::BareJid;
 use crate::net::certificate;
-use crate::net::tls::TlsContexts;
+use crate::net::random::fill_random;
+use crate::net::tls::{TlsContexts, TlsSettings};
 use crate::server::accounts::apply_offline;
-use crate::server::certificates::tls_settings;
 use crate::server::control::{Password, Reply, Request};
 use crate::server::privileges;
 use crate::storage::{OpenError, WriterCore, accounts};
@@ -197,7 +197,7 @@ fn make_certificate(settings: &Settings, directory: &Path) -> Result<String, Fai
 fn is_fresh(settings: &Settings) -> bool {
     let week_seconds = 7 * 86_400;
     let now = i64::try_from(Clock::start().now().wall.micros() / 1_000_000).unwrap_or(i64::MAX);
-    match TlsContexts::load(&tls_settings(settings)) {
+    match TlsContexts::load(&TlsSettings::from_config(settings)) {
         Ok((contexts, _)) => contexts
             .certificates()
             .iter()
@@ -247,7 +247,7 @@ fn prepare_accounts(settings: &Settings, directory: &Path) -> Result<Vec<DemoAcc
         let jid = format!("{name}@localhost");
         let password = match remembered(&known, &jid) {
             Some(password) => password.to_string(),
-            None => random_password()?,
+            None => random_password(),
         };
         list.push(DemoAccount { jid, password });
     }
@@ -304,10 +304,9 @@ fn remembered<'a>(known: &'a str, jid: &str) -> Option<&'a str> {
 }
 
 /// Eighty random bits, easy to type on a phone.
-fn random_password() -> Result<String, Failure> {
+fn random_password() -> String {
     let mut bytes = [0; 16];
-    openssl::rand::rand_bytes(&mut bytes)
-        .map_err(|error| Failure::no(format_args!("no random bytes: {error}")))?;
+    fill_random(&mut bytes);
     let mut password = String::new();
     for (index, byte) in bytes.into_iter().enumerate() {
         if index > 0 && index % 4 == 0 {
@@ -315,7 +314,7 @@ fn random_password() -> Result<String, Failure> {
         }
         password.push(char::from(ALPHABET[usize::from(byte % 32)]));
     }
-    Ok(password)
+    password
 }
 
 fn greeting(accounts: &[DemoAccount], ports: &Ports, fingerprint: &str) -> String {
@@ -358,7 +357,7 @@ mod tests {
 
     #[test]
     fn a_random_password_has_eighty_bits_and_no_lookalikes() {
-        let (one, other) = (random_password().unwrap(), random_password().unwrap());
+        let (one, other) = (random_password(), random_password());
         assert_ne!(one, other);
         let letters: Vec<_> = one.bytes().filter(|byte| *byte != b'-').collect();
         assert_eq!(letters.len(), 16);

@@ -1,11 +1,11 @@
 //! Finite-field Diffie-Hellman parameters for TLS 1.2: from a PEM file or a group of RFC 7919.
 
-use std::path::PathBuf;
-
 use openssl::bn::BigNum;
 use openssl::dh::Dh;
 use openssl::error::ErrorStack;
 use openssl::pkey::Params;
+
+use crate::config::{DH_GROUPS, DhParam};
 
 /// Below this DHE is weaker than everything else we negotiate (RFC 9325 §4.5).
 const BITS_MIN: i32 = 2048;
@@ -22,27 +22,11 @@ const GROUPS: [(&str, i32, u32); 5] = [
     ("ffdhe8192", 8192, 10_965_728),
 ];
 
-/// Where the parameters come from that allow DHE cipher suites.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum DhParam {
-    /// A PEM file, as `openssl dhparam` writes it.
-    File(PathBuf),
-    /// A group of RFC 7919, as "ffdhe3072".
-    Named(String),
-}
-
 /// Checked parameters, and what to call them in a log line.
 pub(super) struct DhGroup {
     pub params: Dh<Params>,
     /// "ffdhe2048", or "DH-2048" for parameters of one's own.
     pub label: String,
-}
-
-impl DhParam {
-    /// The names that [`DhParam::Named`] may hold.
-    pub fn names() -> impl Iterator<Item = &'static str> {
-        GROUPS.iter().map(|(name, ..)| *name)
-    }
 }
 
 /// Reads, or computes, and checks the parameters. The error is a sentence for people.
@@ -59,10 +43,9 @@ pub(super) fn load(source: &DhParam) -> Result<DhGroup, String> {
 
 fn named(name: &str) -> Result<DhGroup, String> {
     let Some(&(label, bits, x)) = GROUPS.iter().find(|(known, ..)| *known == name) else {
-        let known: Vec<_> = DhParam::names().collect();
         return Err(format!(
             "dhparam = \"{name}\" is neither a file nor a group of RFC 7919; the groups are {}",
-            known.join(", ")
+            DH_GROUPS.join(", ")
         ));
     };
     let params = prime(bits, x)
@@ -176,8 +159,15 @@ mod tests {
     }
 
     #[test]
+    fn every_name_that_the_configuration_takes_is_a_group() {
+        for name in DH_GROUPS {
+            assert_eq!(named(name).unwrap().label, name);
+        }
+    }
+
+    #[test]
     fn an_unknown_group_is_refused_with_the_known_ones() {
-        let text = load(&DhParam::Named("ffdhe1024".into())).err().unwrap();
+        let text = load(&DhParam::Named("ffdhe1024")).err().unwrap();
         assert!(
             text.contains("ffdhe1024") && text.contains("ffdhe3072"),
             "{text}"

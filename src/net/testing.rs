@@ -3,7 +3,7 @@
 
 use std::io;
 use std::net::{TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use openssl::ssl::{ErrorCode, Ssl, SslContext, SslContextBuilder, SslMethod, SslRef, SslStream};
@@ -277,7 +277,3 @@ pub(super) fn shown(dialog: &Dialog) -> String {
 pub(super) fn nothing(_: &mut SslContextBuilder) {}
 
 pub(super) fn no_wish(_: &mut SslRef) {}
-
-pub(super) fn file(path: &Path, bytes: &[u8]) {
-    write(path, 0o600, &[bytes]);
-}

@@ -20,16 +20,7 @@ use openssl::ssl::{
 pub use super::certificate::CertificateInfo;
 use super::certificate::{Directory, Pair};
 use super::dh_parameters::{self, DhGroup};
-
-pub use super::dh_parameters::DhParam;
-
-/// AEAD and forward secrecy only. DHE comes last: one such handshake costs the server as much as
-/// 13 with X25519 (FACTS §4). It takes part only where there are parameters for it.
-pub const CIPHERS: &str = "ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM:DHE+CHACHA20:!aNULL:!aDSS";
-
-/// The suites of TLS 1.3, all that OpenSSL turns on by itself.
-pub const CIPHERSUITES: &str =
-    "TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256:TLS_AES_128_GCM_SHA256";
+use crate::config::{DhParam, Settings, Tls, TlsVersion};
 
 /// Key exchange groups by preference. No ffdhe groups: in TLS 1.3 a client could choose them and
 /// make a handshake 13 times as costly (FACTS §4).
@@ -46,15 +37,6 @@ const CLIENT_CHAIN_DEPTH_MAX: u32 = 8;
 
 /// The application protocol of client connections, in the form of RFC 7301 §3.1.
 pub(super) const ALPN_CLIENT: &[u8] = b"\x0bxmpp-client";
-
-/// The lowest version of TLS that is spoken. Older ones are not to be had (RFC 9325 §3.1.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum TlsVersion {
-    /// TLS 1.2.
-    V1_2,
-    /// TLS 1.3.
-    V1_3,
-}
 
 /// The rules of TLS for the whole server, and the files of its domains.
 ///
@@ -129,19 +111,45 @@ struct Choice {
 static CHOICE: OnceLock<Index<Ssl, Choice>> = OnceLock::new();
 static DH_LABEL: OnceLock<Index<SslContext, String>> = OnceLock::new();
 
-impl Default for TlsSettings {
-    fn default() -> TlsSettings {
+impl TlsSettings {
+    /// What the configuration says.
+    pub fn from_config(settings: &Settings) -> TlsSettings {
+        let domains = settings.domains.values().map(|domain| TlsDomain {
+            name: domain.name.as_str().to_owned(),
+            ascii: domain.name.to_ascii(),
+            certificate: domain.certificate.clone(),
+            key: domain.key.clone(),
+            dhparam: domain.dhparam.clone(),
+            required: domain.c2s.require_encryption,
+        });
+        let mut rules = TlsSettings::rules(&settings.tls);
+        rules.domains = domains.collect();
+        rules.request_client_certificate = settings
+            .domains
+            .values()
+            .any(|domain| domain.auth.client_ca.is_some());
+        rules
+    }
+
+    /// The rules of the whole server, without any domain.
+    fn rules(tls: &Tls) -> TlsSettings {
         TlsSettings {
-            certificates: None,
-            min_version: TlsVersion::V1_2,
-            ciphers: CIPHERS.to_owned(),
-            ciphersuites: CIPHERSUITES.to_owned(),
-            groups: None,
-            dhparam: None,
-            prefer_server_ciphers: true,
+            certificates: Some(tls.certificates.clone()),
+            min_version: tls.min_version,
+            ciphers: tls.ciphers.clone(),
+            ciphersuites: tls.ciphersuites.clone(),
+            groups: tls.groups.clone(),
+            dhparam: tls.dhparam.clone(),
+            prefer_server_ciphers: tls.prefer_server_ciphers,
             request_client_certificate: false,
             domains: Vec::new(),
         }
+    }
+}
+
+impl Default for TlsSettings {
+    fn default() -> TlsSettings {
+        TlsSettings::rules(&Tls::default())
     }
 }
 
@@ -500,3 +508,6 @@ impl fmt::Display for TlsProblem {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

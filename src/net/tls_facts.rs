@@ -62,7 +62,7 @@ fn exporter(ssl: &SslRef) -> Result<Option<Vec<u8>>, ErrorStack> {
 /// `tls-server-end-point`: the certificate's hash by the hash of its own signature, SHA-256 for MD5
 /// and SHA-1; undefined for signatures without one hash, as Ed25519 (RFC 5929 §4.1). RSA-PSS names
 /// its hash in parameters that OpenSSL's table of signatures does not know: undefined here too.
-fn end_point(certificate: &X509Ref) -> Result<Option<Vec<u8>>, ErrorStack> {
+pub(super) fn end_point(certificate: &X509Ref) -> Result<Option<Vec<u8>>, ErrorStack> {
     let signature = certificate.signature_algorithm().object().nid();
     let digest = match signature.signature_algorithms().map(|a| a.digest) {
         Some(Nid::MD5 | Nid::SHA1 | Nid::MD5_SHA1) => Some(MessageDigest::sha256()),
@@ -91,6 +91,7 @@ fn client_chain(ssl: &SslRef) -> Result<Vec<Vec<u8>>, ErrorStack> {
 fn group(ssl: &SslRef) -> String {
     // SAFETY: `ssl` is a live `SSL`, for the borrow guarantees it. This control reads one number
     // from it; it takes no argument and keeps no pointer. A library that does not know it gives 0.
+    #[expect(unsafe_code, reason = "the openssl crate has no call for it")]
     let id = unsafe {
         openssl_sys::SSL_ctrl(
             ssl.as_ptr(),

@@ -1,5 +1,6 @@
 //! What a connection is to its shard: bytes in, bytes out, and the moment when TLS is there.
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::RawFd;
@@ -34,7 +35,7 @@ pub enum Read {
 }
 
 /// What a TLS handshake agreed on.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct TlsFacts {
     /// "TLSv1.3", "TLSv1.2".
     pub version: &'static str,
@@ -47,7 +48,7 @@ pub struct TlsFacts {
     pub sni: Option<String>,
     /// The application protocol that was agreed on.
     pub alpn: Option<String>,
-    /// What SASL mechanisms with `-PLUS` can bind to.
+    /// What SASL mechanisms with `-PLUS` can bind to (RFC 9266, RFC 5929 §4).
     pub bindings: Bindings,
     /// The client's certificates in DER, leaf first. Nothing about them has been checked but that
     /// the client holds the leaf's key.
@@ -109,6 +110,20 @@ pub trait Transport: Send {
 
     /// The descriptor to register with a poll; `None` for a simulated connection.
     fn raw_fd(&self) -> Option<RawFd>;
+}
+
+impl fmt::Debug for TlsFacts {
+    /// Without the bindings, which serve to prove something to the peer and nothing in a log.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TlsFacts")
+            .field("version", &self.version)
+            .field("cipher", &self.cipher)
+            .field("group", &self.group)
+            .field("sni", &self.sni)
+            .field("alpn", &self.alpn)
+            .field("client_certificates", &self.client_chain.len())
+            .finish_non_exhaustive()
+    }
 }
 
 impl Buffers {

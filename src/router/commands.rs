@@ -87,7 +87,7 @@ impl Router {
             account.is_changing = false;
             if let Ok(record) = &record {
                 account.standing = match record {
-                    Some(record) => Standing::Known(record.clone()),
+                    Some(record) => Standing::Known(*record),
                     None => Standing::Unknown,
                 };
             }

@@ -104,7 +104,7 @@ impl Router {
                 .text("This server does not talk to other servers yet");
             self.reject(routed, error);
         } else if to.local().is_none() {
-            self.to_domain(routed);
+            self.handle_for_domain(routed);
         } else {
             let shard = self.placement.shard_of(to.bare_str());
             self.out.route(shard, routed);
@@ -213,7 +213,7 @@ impl Router {
             }
             // Subscriptions and probes are answered by the roster, which this server has not yet.
             (Kind::Presence, _) => self.out.settle(routed.ticket),
-            (Kind::Iq, _) => self.to_account(account, routed),
+            (Kind::Iq, _) => self.handle_for_account(account, routed),
         }
     }
 

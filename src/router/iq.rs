@@ -26,7 +26,7 @@ struct Pending {
 
 impl Router {
     /// Takes a stanza for a local domain itself (RFC 6120 §10.5.2).
-    pub(crate) fn to_domain(&mut self, routed: Routed) {
+    pub(crate) fn handle_for_domain(&mut self, routed: Routed) {
         match routed.stanza.kind {
             Kind::Iq => self.answer(None, routed),
             Kind::Presence => self.out.settle(routed.ticket),
@@ -37,7 +37,7 @@ impl Router {
     }
 
     /// Takes an IQ for an account's bare JID.
-    pub(crate) fn to_account(&mut self, account: Key, routed: Routed) {
+    pub(crate) fn handle_for_account(&mut self, account: Key, routed: Routed) {
         self.answer(Some(account), routed);
     }
 

@@ -5,13 +5,13 @@
 //! store; the change is applied on the store's writer later, by a function that either does it or
 //! tells why not.
 
-use std::cell::Cell;
 use std::fmt;
 use std::sync::Arc;
 
 use crate::clock::Wall;
 use crate::config::{DomainSettings, Settings};
 use crate::jid::{BareJid, Domain, JidError, prepare_password};
+use crate::net::random::fill_random;
 use crate::sasl::{CredentialError, Credentials, HashPolicy};
 use crate::server::control::{AccountChange, AccountInfo, Password, Reply, Request};
 use crate::storage::accounts::{self, AccountRecord};
@@ -30,8 +30,6 @@ pub enum Refusal {
     Password(JidError),
     /// The password cannot be stored in the form that the domain asks for.
     Credentials(CredentialError),
-    /// The operating system gave no random bytes for the salt.
-    NoRandomBytes,
 }
 
 impl fmt::Display for Refusal {
@@ -61,9 +59,6 @@ impl fmt::Display for Refusal {
             }
             Refusal::Password(why) => write!(f, "{why}; choose another one"),
             Refusal::Credentials(why) => write!(f, "the password cannot be stored: {why}"),
-            Refusal::NoRandomBytes => {
-                f.write_str("there are no random bytes for the password's salt")
-            }
         }
     }
 }
@@ -226,17 +221,8 @@ fn derive(password: &Password, domain: &DomainSettings) -> Result<Credentials, R
     let prepared = prepare_password(password.reveal())
         .map(Password::new)
         .map_err(Refusal::Password)?;
-    let random = Cell::new(true);
-    let salt = |bytes: &mut [u8]| {
-        if openssl::rand::rand_bytes(bytes).is_err() {
-            random.set(false);
-        }
-    };
-    let derived = Credentials::derive(prepared.reveal(), &hash_policy(domain), &salt);
-    if !random.get() {
-        return Err(Refusal::NoRandomBytes);
-    }
-    derived.map_err(Refusal::Credentials)
+    Credentials::derive(prepared.reveal(), &hash_policy(domain), &fill_random)
+        .map_err(Refusal::Credentials)
 }
 
 /// Answers [`Request::AccountList`] from the store. A domain that is neither served nor has

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::config::Settings;
 use crate::net::certificate::{CaStore, client_identities};
 use crate::net::tls::TlsContexts;
-use crate::server::certificates::tls_settings;
+use crate::net::tls::TlsSettings;
 use crate::stream::Certificates;
 
 /// The certificates of one generation, checked.
@@ -40,7 +40,7 @@ pub fn load_certificates(settings: &Settings) -> Result<Loaded, Vec<String>> {
             )),
         }
     }
-    match TlsContexts::load(&tls_settings(settings)) {
+    match TlsContexts::load(&TlsSettings::from_config(settings)) {
         Ok((contexts, warnings)) if problems.is_empty() => {
             let contexts = Arc::new(contexts);
             Ok(Loaded {

@@ -1,7 +1,6 @@
 //! Start, reload and stop of the server; its control socket and privileges.
 
 pub mod accounts;
-pub mod certificates;
 pub mod control;
 pub mod generation;
 pub mod live;

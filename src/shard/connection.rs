@@ -95,7 +95,7 @@ impl Input {
     }
 
     /// The next event in the bytes so far.
-    pub fn next(&mut self) -> Option<Event> {
+    pub fn next_event(&mut self) -> Option<Event> {
         if self.is_broken || self.is_dry {
             return None;
         }

@@ -373,7 +373,7 @@ impl Shard {
                 self.gated.push(key);
                 return;
             }
-            if let Some(event) = connection.input.next() {
+            if let Some(event) = connection.input.next_event() {
                 stanzas += 1;
                 self.event(key, event, outside);
                 continue;

@@ -29,7 +29,7 @@ fn written(stanza: &Stanza) -> String {
 fn answer(xml: &str) -> String {
     let bad = Stanza::from_top(top(xml)).expect_err("refused");
     match bad.answer() {
-        Answer::StreamError(condition) => condition.to_owned(),
+        Answer::StreamError(condition) => condition.name().to_owned(),
         Answer::Stanza(stanza) => written(&stanza),
         Answer::Nothing => String::new(),
     }

@@ -58,3 +58,16 @@ impl std::fmt::Display for XmlError {
 }
 
 impl std::error::Error for XmlError {}
+
+pub(super) const COMMENT: XmlError = XmlError::RestrictedXml("comments");
+pub(super) const DTD: XmlError = XmlError::RestrictedXml("document type declarations");
+pub(super) const ENTITY: XmlError =
+    XmlError::RestrictedXml("entity references but the five predefined");
+pub(super) const PROCESSING_INSTRUCTION: XmlError =
+    XmlError::RestrictedXml("processing instructions");
+pub(super) const TEXT_BETWEEN: XmlError =
+    XmlError::BadFormat("Text between the elements of a stream");
+
+pub(super) fn not_well_formed(what: &'static str) -> XmlError {
+    XmlError::NotWellFormed(Cow::Borrowed(what))
+}

@@ -11,9 +11,6 @@ use std::str;
 
 use super::error::XmlError;
 
-/// Bytes that are kept when nothing needs them, to spare an allocation for each read.
-const IDLE_CAPACITY_MAX: usize = 0;
-
 #[derive(Debug, Default)]
 pub(super) struct Feed {
     buf: Vec<u8>,
@@ -87,15 +84,11 @@ impl Feed {
         self.end = self.whole.min(bound).max(self.pos);
     }
 
-    /// Gives memory back when all was read.
+    /// Gives memory back while more bytes are awaited: an idle stream holds none.
     pub(super) fn release(&mut self) {
-        if self.keep() == self.buf.len() {
-            self.compact();
-            if self.buf.capacity() > IDLE_CAPACITY_MAX {
-                self.buf = Vec::new();
-            }
-        } else if self.in_text {
-            self.compact();
+        self.compact();
+        if self.buf.is_empty() {
+            self.buf = Vec::new();
         }
     }
 

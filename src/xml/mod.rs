@@ -7,17 +7,26 @@
 //!
 //! Only this module imports the XML library; `feed` and `start_tag` guard what it does not.
 
+mod bounds;
 mod canonical;
 mod element;
 mod error;
 mod feed;
+mod item;
+mod library;
+mod outside;
 mod parser;
 mod payload;
 mod start_tag;
 mod writer;
 
+pub use bounds::Bounds;
 pub use element::{Attribute, Element, Node};
 pub use error::XmlError;
-pub use parser::{Bounds, Header, Item, Parser, Top};
+pub use item::{Header, Item, Top};
+pub use parser::Parser;
 pub use payload::{Child, NO_NAMESPACE, Payload};
 pub use writer::{attribute, escape_attribute, escape_text};
+
+#[cfg(test)]
+mod tests;

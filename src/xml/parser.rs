@@ -9,172 +9,22 @@
 //! never sees a DTD, nor white space between elements of the stream; for each element that is
 //! open the namespace declarations in scope are counted, since it copies them all for each event.
 
-use std::borrow::Cow;
-
+use ::xml::attribute::OwnedAttribute;
 use ::xml::common::XmlVersion;
 use ::xml::name::OwnedName;
-use ::xml::reader::{ErrorKind, EventReader, ParserConfig, XmlEvent};
+use ::xml::reader::{ErrorKind, EventReader, XmlEvent};
 
-use super::element::{Attribute, Element};
-use super::error::XmlError;
+use super::bounds::Bounds;
+use super::element::Attribute;
+use super::error::{COMMENT, DTD, PROCESSING_INSTRUCTION, TEXT_BETWEEN, XmlError, not_well_formed};
 use super::feed::Feed;
+use super::item::{Header, Item, Top, is_content_namespace};
+use super::library::{reader, syntax_error};
+use super::outside::{self, Ahead, blank_len};
 use super::payload::{Builder, Payload};
 use super::start_tag::{self, Declared};
+use super::writer;
 use crate::{limits, ns};
-
-/// What one element of a stream may cost.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bounds {
-    /// Bytes of one top-level element or of the stream header, as sent; what is written anew may
-    /// have twice as many.
-    pub element_bytes_max: usize,
-    /// Open elements, the stream's root included.
-    pub depth_max: usize,
-    /// Attributes of one element, declarations of namespaces not counted.
-    pub attributes_max: usize,
-    /// Namespace declarations of all open elements together, the stream's root included.
-    pub bindings_max: usize,
-    /// Bytes of a name or of a namespace.
-    pub name_bytes_max: usize,
-    /// Bytes of an attribute's value, as sent.
-    pub attribute_bytes_max: usize,
-}
-
-impl Bounds {
-    /// Before authentication: 10 KiB (DESIGN §9).
-    pub const UNAUTHENTICATED: Bounds = Bounds::of(limits::UNAUTHENTICATED_ELEMENT_BYTES_MAX);
-
-    /// After authentication; `stanza_bytes_max` is the domain's setting.
-    pub fn client(stanza_bytes_max: usize) -> Bounds {
-        Bounds::of(stanza_bytes_max)
-    }
-
-    const fn of(element_bytes_max: usize) -> Bounds {
-        Bounds {
-            element_bytes_max,
-            depth_max: limits::XML_DEPTH_MAX,
-            attributes_max: limits::XML_ATTRIBUTES_MAX,
-            bindings_max: limits::XML_BINDINGS_MAX,
-            name_bytes_max: limits::XML_NAME_BYTES_MAX,
-            attribute_bytes_max: limits::XML_ATTRIBUTE_BYTES_MAX,
-        }
-    }
-}
-
-/// One step of a stream.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Item {
-    /// The stream header.
-    Open(Box<Header>),
-    /// A complete child of the root: a stanza or a nonza.
-    Top(Box<Top>),
-    /// `</stream:stream>`. Nothing follows but a `restart`.
-    Close,
-}
-
-/// The start tag of the root element, as it came; `check` judges it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Header {
-    /// The local name.
-    pub name: String,
-    /// The namespace of the root element; empty if it has none.
-    pub ns: String,
-    /// The prefix of the root element.
-    pub prefix: Option<String>,
-    /// The default namespace declared on the root; empty if none is.
-    pub content_ns: String,
-    /// Some prefix is bound to the stream namespace.
-    pub binds_stream_ns: bool,
-    /// `from`, as sent.
-    pub from: Option<String>,
-    /// `to`, as sent.
-    pub to: Option<String>,
-    /// `id`, as sent.
-    pub id: Option<String>,
-    /// `version`, as sent.
-    pub version: Option<String>,
-    /// `xml:lang`, as sent.
-    pub lang: Option<String>,
-}
-
-impl Header {
-    /// Judges names and namespaces of a header for a stream with this content namespace.
-    ///
-    /// Any prefix is taken for the stream namespace (RFC 6120 §4.8.5 allows but does not ask for
-    /// `stream` alone), and the content namespace may be left undeclared (§4.8.2).
-    ///
-    /// # Errors
-    /// `BadNamespacePrefix` if the root lacks the prefix that is bound to the stream namespace
-    /// (§4.9.3.2), `InvalidNamespace` for another root or content namespace (§4.8.1, §4.9.3.10),
-    /// `BadFormat` if the root is not `stream`.
-    pub fn check(&self, content_ns: &str) -> Result<(), XmlError> {
-        if self.ns != ns::STREAM {
-            if self.binds_stream_ns && self.name == "stream" {
-                let what = "The root element lacks the prefix of the stream namespace";
-                return Err(XmlError::BadNamespacePrefix(what));
-            }
-            let what = "The root element is not in the stream namespace";
-            return Err(XmlError::InvalidNamespace(what));
-        }
-        if self.name != "stream" {
-            return Err(XmlError::BadFormat("The root element is not a stream"));
-        }
-        let undeclared = self.content_ns.is_empty() || self.content_ns == ns::STREAM;
-        if !undeclared && self.content_ns != content_ns {
-            let what = "The default namespace is not the content namespace of this stream";
-            return Err(XmlError::InvalidNamespace(what));
-        }
-        Ok(())
-    }
-}
-
-/// One complete child of the root, its children already canonical.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Top {
-    /// The local name.
-    pub name: String,
-    /// The namespace as resolved: `jabber:client` and `jabber:server` are told apart here, and
-    /// only here. Empty if it has none.
-    pub ns: String,
-    /// In document order, declarations of namespaces left out.
-    pub attributes: Vec<Attribute>,
-    /// Children and text.
-    pub payload: Payload,
-    /// Bytes as received.
-    pub size: usize,
-}
-
-impl Top {
-    /// The value of an attribute without namespace, or of `xml:lang`.
-    pub fn attribute(&self, name: &str) -> Option<&str> {
-        let found = self.attributes.iter().find(|a| a.is_named(name));
-        found.map(|attribute| attribute.value.as_str())
-    }
-
-    /// Takes an attribute out, as `attribute` finds it.
-    pub fn take_attribute(&mut self, name: &str) -> Option<String> {
-        let found = self.attributes.iter_mut().find(|a| a.is_named(name));
-        found.map(|attribute| std::mem::take(&mut attribute.value))
-    }
-
-    /// True if this is the element of that namespace and name.
-    pub fn is(&self, ns: &str, name: &str) -> bool {
-        self.ns == ns && self.name == name
-    }
-
-    /// The whole as a tree. Children in the content namespace are in `jabber:client` there.
-    pub fn to_element(&self) -> Element {
-        let mut element = Element::new(self.ns.as_str(), self.name.as_str());
-        element.attributes.clone_from(&self.attributes);
-        element.nodes = self.payload.nodes();
-        element
-    }
-
-    /// The text directly inside, unescaped.
-    pub fn text(&self) -> String {
-        self.payload.text()
-    }
-}
 
 /// Where in the document the next byte stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -214,6 +64,10 @@ pub struct Parser {
     start: u64,
     /// Open elements, the root first.
     scopes: Vec<Scope>,
+    /// The library stands just behind a tag of a child of the root, and nothing is pending in it.
+    behind_tag: bool,
+    /// Declarations in scope, summed over the elements of this child of the root.
+    copies: usize,
     top: Option<Box<Top>>,
     builder: Builder,
     failed: Option<XmlError>,
@@ -231,6 +85,8 @@ impl Parser {
             },
             start: 0,
             scopes: Vec::new(),
+            behind_tag: false,
+            copies: 0,
             top: None,
             builder: Builder::default(),
             failed: None,
@@ -259,6 +115,10 @@ impl Parser {
     ///
     /// # Errors
     /// What the peer did wrong. The stream cannot go on; every later call says the same.
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "an iterator that says None must not go on later"
+    )]
     pub fn next(&mut self) -> Result<Option<Item>, XmlError> {
         if let Some(error) = &self.failed {
             return Err(error.clone());
@@ -288,6 +148,7 @@ impl Parser {
         };
         self.start = self.reader.source().offset();
         self.scopes.clear();
+        self.behind_tag = false;
         self.top = None;
         self.builder = Builder::default();
         self.failed = None;
@@ -299,7 +160,7 @@ impl Parser {
     pub fn unread(&self) -> usize {
         let unread = self.reader.source().unread();
         match self.stage {
-            Stage::Prolog { .. } | Stage::Between => unread.trim_ascii_start().len(),
+            Stage::Prolog { .. } | Stage::Between => unread.len() - blank_len(unread),
             Stage::Closed => 0,
             Stage::Declaration | Stage::Root | Stage::Inside => {
                 let begun = self.reader.source().offset() - self.start;
@@ -322,11 +183,13 @@ impl Parser {
                 Stage::Prolog { .. } => self.enter_document()?,
                 Stage::Between => self.enter_element()?,
                 Stage::Closed => false,
+                Stage::Inside if self.behind_tag => self.take_plain_text()?,
                 Stage::Declaration | Stage::Root | Stage::Inside => true,
             };
             if !goes_on {
                 return Ok(None);
             }
+            self.behind_tag = false;
             let item = match self.reader.next() {
                 Ok(event) => self.on(event)?,
                 Err(error) => return self.on_obstacle(error.kind()),
@@ -337,10 +200,9 @@ impl Parser {
         }
     }
 
-    /// Looks at what stands in front of the root, which is kept from the library unless it is
-    /// the XML declaration: so no DTD ever reaches it. True if the library can go on.
+    /// Keeps what stands in front of the root from the library, but for the XML declaration: so no
+    /// DTD ever reaches it. True if the library can go on.
     fn enter_document(&mut self) -> Result<bool, XmlError> {
-        const DECLARATION: &[u8] = b"<?xml";
         let Stage::Prolog {
             declaration,
             restarted,
@@ -350,61 +212,54 @@ impl Parser {
         };
         let feed = self.reader.source_mut();
         let blank = blank_len(feed.ahead());
-        if blank > 0 {
-            feed.skip(blank);
-            // XML 1.0 §2.8: nothing stands in front of a declaration.
-            self.stage = Stage::Prolog {
-                declaration: declaration && restarted,
-                restarted,
-            };
-            return self.enter_document();
-        }
-        let found = match feed.ahead() {
-            // An empty prefix, or UTF-16 without a mark.
-            [0, ..] | [b'<', 0, ..] => Err(XmlError::UnsupportedEncoding),
-            [b'<', b'?', ..] if !declaration => Err(PROCESSING_INSTRUCTION),
-            [b'<', b'?', ..] => match feed.ahead() {
-                [_, _, b'x', b'm', b'l', b' ' | b'\t' | b'\r' | b'\n', ..] => {
-                    Ok(Some(Stage::Declaration))
-                }
-                begun if DECLARATION.starts_with(begun) || begun == DECLARATION => Ok(None),
-                _ => Err(PROCESSING_INSTRUCTION),
-            },
-            [b'<', b'!', b'-', ..] => Err(COMMENT),
-            [b'<', b'!', b'D', ..] => Err(DTD),
-            [b'<', b'!', _, ..] => Err(not_well_formed("Text in front of the stream header")),
-            [] | [b'<'] | [b'<', b'!'] => Ok(None),
-            [b'<', ..] => Ok(Some(Stage::Root)),
-            _ => Err(not_well_formed("Text in front of the stream header")),
-        };
-        match found? {
-            Some(stage) => {
-                self.stage = stage;
-                Ok(true)
+        feed.skip(blank);
+        // XML 1.0 §2.8: nothing stands in front of a declaration.
+        let declaration = declaration && (restarted || blank == 0);
+        self.stage = match outside::before_root(feed.ahead(), declaration)? {
+            Ahead::Unclear => {
+                self.stage = Stage::Prolog {
+                    declaration,
+                    restarted,
+                };
+                return self.wait();
             }
-            None => self.wait(),
-        }
+            Ahead::Declaration => Stage::Declaration,
+            Ahead::Tag => Stage::Root,
+        };
+        Ok(true)
     }
 
-    /// Passes over white space between elements, which would pile up in the library, and looks
-    /// at how the next one begins. True if the library can go on.
+    /// Passes over white space between elements, which would pile up in the library. True if the
+    /// library can go on.
     fn enter_element(&mut self) -> Result<bool, XmlError> {
         let feed = self.reader.source_mut();
         feed.skip(blank_len(feed.ahead()));
-        match feed.ahead() {
-            [b'<', b'?', ..] => Err(PROCESSING_INSTRUCTION),
-            [b'<', b'!', b'-', ..] => Err(COMMENT),
-            [b'<', b'!', b'D', ..] => Err(DTD),
-            [b'<', b'!', b'[', ..] => Err(TEXT_BETWEEN),
-            [b'<', b'!', _, ..] => Err(not_well_formed("Unknown markup")),
-            [] | [b'<'] | [b'<', b'!'] => self.wait(),
-            [b'<', ..] => {
-                self.stage = Stage::Inside;
-                self.start = feed.offset();
-                self.bound_element();
-                Ok(true)
-            }
-            _ => Err(TEXT_BETWEEN),
+        if outside::between(feed.ahead())? == Ahead::Unclear {
+            return self.wait();
+        }
+        self.stage = Stage::Inside;
+        self.start = feed.offset();
+        self.behind_tag = false;
+        self.copies = 0;
+        self.bound_element();
+        Ok(true)
+    }
+
+    /// Copies text that means itself without showing it to the library, which takes about a
+    /// hundred times longer over it. It can be left out because it would only be collected for
+    /// one event. True if the library can go on.
+    fn take_plain_text(&mut self) -> Result<bool, XmlError> {
+        let feed = self.reader.source_mut();
+        let length = writer::plain_text_len(feed.ahead());
+        if length > 0 {
+            self.builder
+                .plain_text(feed.ahead().get(..length).unwrap_or_default());
+            feed.skip(length);
+            self.check_written()?;
+        }
+        match self.reader.source().ahead() {
+            [] => self.wait(),
+            _ => Ok(true),
         }
     }
 
@@ -435,11 +290,6 @@ impl Parser {
             } => {
                 let bindings = namespace.0.iter().map(|(p, n)| (p.as_str(), n.as_str()));
                 let declared = self.check_tag(&attributes, bindings.clone())?;
-                let attributes = attributes.into_iter().map(|attribute| Attribute {
-                    name: attribute.name.local_name,
-                    ns: attribute.name.namespace,
-                    value: attribute.value,
-                });
                 if self.stage == Stage::Root {
                     return self
                         .open_root(name, attributes, bindings, declared)
@@ -486,10 +336,13 @@ impl Parser {
     /// Checks what holds for every start tag, and counts its declarations.
     fn check_tag<'a>(
         &mut self,
-        attributes: &[::xml::attribute::OwnedAttribute],
+        attributes: &[OwnedAttribute],
         mut bindings: impl Iterator<Item = (&'a str, &'a str)>,
     ) -> Result<Declared, XmlError> {
-        let declared = start_tag::check(self.reader.source().start_tag(), &self.bounds)?;
+        let tag = self.reader.source().start_tag();
+        let declared = start_tag::check(tag, &self.bounds)?;
+        // The end of an empty element is still to be told.
+        self.behind_tag = !tag.ends_with(b"/>");
         self.reader.source_mut().mark_markup();
         if self.scopes.len() >= self.bounds.depth_max {
             return Err(XmlError::TooBig("depth of elements"));
@@ -497,6 +350,10 @@ impl Parser {
         let (count, bytes) = self.bindings_in_scope(declared);
         if count > self.bounds.bindings_max || bytes > limits::XML_BINDING_BYTES_MAX {
             return Err(start_tag::TOO_MANY_BINDINGS);
+        }
+        self.copies += count;
+        if self.copies > limits::XML_BINDING_COPIES_MAX {
+            return Err(XmlError::TooBig("elements with namespaces in scope"));
         }
         // Namespaces in XML 1.0 §3 reserves both; the library checks the default namespace.
         let is_reserved = |(prefix, space): (&str, &str)| {
@@ -523,7 +380,7 @@ impl Parser {
     fn open_root<'a>(
         &mut self,
         name: OwnedName,
-        attributes: impl Iterator<Item = Attribute>,
+        attributes: Vec<OwnedAttribute>,
         bindings: impl Iterator<Item = (&'a str, &'a str)>,
         declared: Declared,
     ) -> Result<Item, XmlError> {
@@ -540,7 +397,8 @@ impl Parser {
             }
         }
         for attribute in attributes {
-            let field = match (attribute.ns.as_deref(), attribute.name.as_str()) {
+            let name = &attribute.name;
+            let field = match (name.namespace.as_deref(), name.local_name.as_str()) {
                 (None, "from") => &mut header.from,
                 (None, "to") => &mut header.to,
                 (None, "id") => &mut header.id,
@@ -559,7 +417,7 @@ impl Parser {
     fn open_element(
         &mut self,
         name: OwnedName,
-        attributes: impl Iterator<Item = Attribute>,
+        attributes: Vec<OwnedAttribute>,
         declared: Declared,
     ) -> Result<(), XmlError> {
         let ns = name.namespace.unwrap_or_default();
@@ -567,10 +425,11 @@ impl Parser {
         let Some(parent) = self.scopes.last().filter(|_| self.top.is_some()) else {
             check_namespace(&ns)?;
             check_prefix(&ns, prefix.as_deref())?;
+            self.builder.begin();
             self.top = Some(Box::new(Top {
                 name: local,
                 ns: ns.clone(),
-                attributes: attributes.collect(),
+                attributes: attributes.into_iter().map(owned).collect(),
                 payload: Payload::empty(),
                 size: 0,
             }));
@@ -590,9 +449,14 @@ impl Parser {
         if let Some(ns) = xmlns {
             check_namespace(ns)?;
         }
-        let attributes: Vec<Attribute> = attributes.collect();
-        let written = attributes.iter();
-        let written = written.map(|a| (a.ns.as_deref(), a.name.as_str(), a.value.as_str()));
+        let written = attributes.iter().map(|a| {
+            let name = &a.name;
+            (
+                name.namespace.as_deref(),
+                name.local_name.as_str(),
+                a.value.as_str(),
+            )
+        });
         self.builder.open(&local, xmlns, written);
         self.push_scope(ns, is_content, declared);
         self.check_written()
@@ -628,6 +492,7 @@ impl Parser {
                 }))
             }
             _ => {
+                self.behind_tag = true;
                 self.builder.close(&name.local_name);
                 Ok(None)
             }
@@ -659,58 +524,12 @@ impl Parser {
     }
 }
 
-const COMMENT: XmlError = XmlError::RestrictedXml("comments");
-const DTD: XmlError = XmlError::RestrictedXml("document type declarations");
-const ENTITY: XmlError = XmlError::RestrictedXml("entity references but the five predefined");
-const PROCESSING_INSTRUCTION: XmlError = XmlError::RestrictedXml("processing instructions");
-const TEXT_BETWEEN: XmlError = XmlError::BadFormat("Text between the elements of a stream");
-
-fn not_well_formed(what: &'static str) -> XmlError {
-    XmlError::NotWellFormed(Cow::Borrowed(what))
-}
-
-/// The library's configuration. Its own bounds are as high as ours can be set; ours are checked
-/// here, because bounds change within a document.
-fn reader(feed: Feed) -> EventReader<Feed> {
-    let mut config = ParserConfig::new()
-        .ignore_end_of_stream(true)
-        .whitespace_to_characters(true)
-        .cdata_to_characters(true)
-        .coalesce_characters(true)
-        .ignore_comments(false);
-    // No sniffing of byte order marks, no other encodings (RFC 6120 §11.6).
-    config.override_encoding = "utf-8".parse().ok();
-    config.allow_multiple_root_elements = false;
-    config.max_entity_expansion_depth = 0;
-    config.max_attributes = limits::XML_ATTRIBUTES_MAX;
-    EventReader::new_with_config(feed, config)
-}
-
-/// The library tells kinds of syntax errors apart by their texts alone.
-fn syntax_error(message: &str) -> XmlError {
-    const TEXT_CHARS_MAX: usize = 200;
-    let begins = |start: &str| message.starts_with(start);
-    if begins("Unexpected entity: ") {
-        ENTITY
-    } else if begins("Unexpected token: <!DOCTYPE") {
-        DTD
-    } else if begins("Unsupported encoding: ") || begins("Declared encoding ") {
-        XmlError::UnsupportedEncoding
-    } else if begins("This document is larger") {
-        XmlError::TooBig("attributes of one element")
-    } else {
-        let clipped: String = message.chars().take(TEXT_CHARS_MAX).collect();
-        XmlError::NotWellFormed(Cow::Owned(clipped))
+fn owned(attribute: OwnedAttribute) -> Attribute {
+    Attribute {
+        name: attribute.name.local_name,
+        ns: attribute.name.namespace,
+        value: attribute.value,
     }
-}
-
-fn blank_len(bytes: &[u8]) -> usize {
-    let is_text = |byte: &u8| !matches!(byte, b' ' | b'\t' | b'\r' | b'\n');
-    bytes.iter().position(is_text).unwrap_or(bytes.len())
-}
-
-fn is_content_namespace(namespace: &str) -> bool {
-    matches!(namespace, ns::CLIENT | ns::SERVER)
 }
 
 /// RFC 6120 §4.8.5: no prefix for the content namespace.

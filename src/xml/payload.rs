@@ -40,6 +40,9 @@ pub struct Child {
     range: Range<u32>,
 }
 
+/// Canonical bytes of most stanzas' children; the first allocation of each.
+const ORDINARY_BYTES: usize = 256;
+
 const NOWHERE: Range<u32> = u32::MAX..u32::MAX;
 
 impl PartialEq for Payload {
@@ -247,9 +250,9 @@ impl Builder {
         self.bytes.len()
     }
 
-    /// Makes room for what is likely to come.
-    pub(super) fn reserve(&mut self, bytes: usize) {
-        self.bytes.reserve(bytes);
+    /// Makes room for an ordinary stanza.
+    pub(super) fn begin(&mut self) {
+        self.bytes.reserve(ORDINARY_BYTES);
     }
 
     /// Opens an element; `xmlns` is its namespace if that differs from its parent's.
@@ -292,6 +295,12 @@ impl Builder {
         }
     }
 
+    /// Appends character data that `writer::plain_text_len` has measured.
+    pub(super) fn plain_text(&mut self, text: &[u8]) {
+        self.finish_tag();
+        writer::escape_plain_text(&mut self.bytes, text);
+    }
+
     /// The payload; the builder is as new.
     pub(super) fn finish(&mut self) -> Payload {
         let Builder {
@@ -312,7 +321,7 @@ impl Builder {
             }
         }
         // A payload may wait in a queue for days: what doubling left over is given back.
-        if bytes.capacity() > bytes.len() + bytes.len() / 4 {
+        if bytes.capacity() > ORDINARY_BYTES.max(bytes.len() + bytes.len() / 4) {
             bytes.shrink_to_fit();
         }
         let inner = Inner {
@@ -358,7 +367,7 @@ impl Builder {
         let ns = match xmlns {
             None => 0..0,
             Some("") => NOWHERE,
-            Some(ns) if ns.contains(['&', '\'', '"', '<', '>']) => {
+            Some(ns) if writer::is_escaped(ns) => {
                 self.escaped.push((self.children.len(), ns.to_owned()));
                 0..0
             }

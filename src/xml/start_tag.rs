@@ -6,8 +6,8 @@
 //! the stream over the first and the last, so they are refused here; declarations are counted,
 //! so that the copying stays bounded.
 
+use super::bounds::Bounds;
 use super::error::XmlError;
-use super::parser::Bounds;
 
 /// What a start tag declares.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -142,8 +142,9 @@ fn take_value(bytes: &[u8]) -> Result<(&[u8], &[u8]), XmlError> {
 /// RFC 3986 §2. Expat refuses to parse a namespace that holds the character by which the
 /// application wants names joined (`}`, space, control characters are in use); it excepts these.
 pub(super) fn is_portable_namespace(namespace: &str) -> bool {
-    let is_uri = |b: u8| {
-        !b.is_ascii() || b.is_ascii_alphanumeric() || b"-._~:/?#[]@!$&'()*+,;=%".contains(&b)
+    let is_uri = |b: u8| match b {
+        b'!' | b'#'..=b';' | b'=' | b'?'..=b'[' | b']' | b'_' | b'a'..=b'z' | b'~' => true,
+        _ => !b.is_ascii(),
     };
     namespace.bytes().all(is_uri)
 }
@@ -232,6 +233,14 @@ mod tests {
             "http://jabber.org/protocol/disco#info"
         ));
         assert!(is_portable_namespace("urn:é?a=1&b='2'"));
+        for byte in 0..0x80_u8 {
+            let is_uri = byte.is_ascii_alphanumeric() || b"-._~:/?#[]@!$&'()*+,;=%".contains(&byte);
+            assert_eq!(
+                is_portable_namespace(&char::from(byte).to_string()),
+                is_uri,
+                "{byte}"
+            );
+        }
         for bad in ["a b", "a}b", "\n", "\u{1}", "a<b", "a\"b", "\u{7f}"] {
             assert!(!is_portable_namespace(bad), "{bad:?}");
         }

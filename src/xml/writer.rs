@@ -18,6 +18,13 @@ pub fn escape_attribute(out: &mut Vec<u8>, value: &str) {
     escape(out, value.as_bytes(), &ATTRIBUTE);
 }
 
+/// True if `escape_attribute` writes something else than `value`.
+pub(super) fn is_escaped(value: &str) -> bool {
+    value
+        .bytes()
+        .any(|byte| ATTRIBUTE[usize::from(byte)] && byte != 0xEF)
+}
+
 /// Appends ` name='value'`. The name is one of ours and is not escaped.
 pub fn attribute(out: &mut Vec<u8>, name: &str, value: &str) {
     out.push(b' ');
@@ -76,6 +83,27 @@ fn finish_attribute(out: &mut Vec<u8>, local: &str, value: &str) {
     out.push(b'\'');
 }
 
+/// Appends character data that `plain_text_len` has measured.
+pub(super) fn escape_plain_text(out: &mut Vec<u8>, text: &[u8]) {
+    escape(out, text, &TEXT);
+}
+
+/// How many bytes in front are text that means itself: no markup or reference, no `]` that could
+/// begin `]]>`, no CR, which would be read as LF, no character that XML 1.0 §2.2 forbids.
+pub(super) fn plain_text_len(utf8: &[u8]) -> usize {
+    let mut from = 0;
+    while let Some(rest) = utf8.get(from..) {
+        let Some(at) = rest.iter().position(|byte| NOT_PLAIN[usize::from(*byte)]) else {
+            return utf8.len();
+        };
+        match rest.get(at..at + 2) {
+            Some([0xEF, second]) if *second != 0xBF => from += at + 2,
+            _ => return from + at,
+        }
+    }
+    utf8.len()
+}
+
 /// Undoes `escape_text` and `escape_attribute`. Other references are left as they are.
 pub(super) fn unescape(escaped: &[u8]) -> String {
     let mut plain = Vec::with_capacity(escaped.len());
@@ -131,6 +159,7 @@ const fn special(always: &[u8], plain_controls: &[u8]) -> [bool; 256] {
 }
 
 static TEXT: [bool; 256] = special(b"&<>", b"\t\n");
+static NOT_PLAIN: [bool; 256] = special(b"&<]", b"\t\n");
 static ATTRIBUTE: [bool; 256] = special(b"&<>'\"", b"");
 
 fn escape(out: &mut Vec<u8>, bytes: &[u8], special: &[bool; 256]) {
@@ -214,6 +243,24 @@ mod tests {
             String::from_utf8(out).expect("UTF-8"),
             "<e xmlns='urn:e' a='1' xmlns:n1='urn:x' n1:b='2' xml:lang='en' xmlns:n3='urn:y' n3:b='3' n1:c='4'"
         );
+    }
+
+    #[test]
+    fn plain_text_ends_at_whatever_needs_a_parser() {
+        for (text, expected) in [
+            ("abc\t\n>\"'", 8),
+            ("é漢😀\u{FF21}<", 12),
+            ("ab&amp;", 2),
+            ("ab]", 2),
+            ("ab\r", 2),
+            ("ab\u{1}", 2),
+            ("ab\u{FFFE}", 2),
+            ("ab\u{FFFD}", 2),
+            ("", 0),
+        ] {
+            assert_eq!(plain_text_len(text.as_bytes()), expected, "{text:?}");
+        }
+        assert_eq!(plain_text_len(b"ab\xEF"), 2);
     }
 
     proptest! {

@@ -56,10 +56,10 @@ impl Names {
             if let Ok(address) = other.value.decode_as::<Utf8StringRef<'_>>() {
                 self.xmpp.push(address.to_string());
             }
-        } else if other.type_id == ID_ON_DNS_SRV {
-            if let Ok(name) = other.value.decode_as::<Ia5StringRef<'_>>() {
-                self.srv.push(name.to_string());
-            }
+        } else if other.type_id == ID_ON_DNS_SRV
+            && let Ok(name) = other.value.decode_as::<Ia5StringRef<'_>>()
+        {
+            self.srv.push(name.to_string());
         }
     }
 

@@ -128,20 +128,17 @@ impl ControlSocket {
         self.stopping.store(true, Ordering::Release);
         // On Linux this ends an `accept` that waits (unix(7) sockets: it fails with EINVAL).
         if let Err(error) = rustix::net::shutdown(&self.listener, rustix::net::Shutdown::Read) {
-            log::warn!("control socket not shut down error=\"{error}\"");
+            log::warn!(error:%; "control socket not shut down");
             return;
         }
         if self.accepting.join().is_err() {
-            log::error!("the control socket's thread panicked");
+            log::error!("control socket's thread panicked");
         }
         // Only what is ours: an operator may have moved the file and started another server.
         let ours = fs::symlink_metadata(&self.path)
             .is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == self.file);
         if ours && let Err(error) = fs::remove_file(&self.path) {
-            log::warn!(
-                "control socket not removed path={} error=\"{error}\"",
-                self.path.display()
-            );
+            log::warn!(path:% = self.path.display(), error:%; "control socket not removed");
         }
     }
 }
@@ -234,7 +231,7 @@ fn accept_until_stopped(
             Ok((stream, _)) => start_call(stream, &calls, backend),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => {
-                log::warn!("control socket: no call accepted error=\"{error}\"");
+                log::warn!(error:%; "control call not accepted");
                 thread::sleep(ACCEPT_PAUSE);
             }
         }
@@ -274,7 +271,7 @@ fn start_call(stream: UnixStream, calls: &Arc<AtomicUsize>, backend: &Arc<dyn Ba
         .spawn(move || run_call(&call, backend.as_ref()));
     if let Err(error) = started {
         // The closure is gone and the connection with it; the command says that no reply came.
-        log::warn!("control socket: no thread for a call error=\"{error}\"");
+        log::warn!(error:%; "control call has no thread");
     }
 }
 
@@ -284,7 +281,7 @@ fn check_peer(stream: &UnixStream) -> Result<(), Reply> {
     if peer.uid.is_root() || peer.uid == rustix::process::geteuid() {
         return Ok(());
     }
-    log::warn!("control socket: call refused uid={}", peer.uid.as_raw());
+    log::warn!(uid = peer.uid.as_raw(); "control call refused");
     Err(Reply::error(
         "only root and the user whom stanzad runs as may control it",
     ))
@@ -360,7 +357,7 @@ fn answer(mut stream: &UnixStream, reply: &Reply) {
         });
     if let Err(error) = written {
         // What was asked is done all the same; the command says that it got no reply.
-        log::info!("control socket: reply not delivered error=\"{error}\"");
+        log::info!(error:%; "control reply not delivered");
     }
 }
 
