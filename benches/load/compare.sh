@@ -13,13 +13,14 @@
 #   GROUPS_OFFERED    key exchange groups (X25519)            TLS      version (1.3)
 #   ROWS              which rows (see below)                  OUT      directory of the reports
 #   LOAD, STANZAD     the binaries, built here if not given
+#   NICE              of servers and generator (0); below 0 keeps other work out of the figures
 set -euo pipefail
 
 cd "$(dirname "$0")/../.."
 : "${SECONDS_MEASURED:=10}" "${SHARDS:=2}" "${GROUPS_OFFERED:=X25519}" "${TLS:=1.3}"
 : "${ROWS:=idle window-1 window-10 pairs-500 rate login}"
 : "${OUT:=${CARGO_TARGET_DIR:-target}/compare}"
-: "${PORT:=15222}" "${MECHANISM:=SCRAM-SHA-256}"
+: "${NICE:=0}" "${PORT:=15222}" "${MECHANISM:=SCRAM-SHA-256}"
 ACCOUNTS=2000
 servers=("$@")
 [ $# -gt 0 ] || servers=(stanzad prosody ejabberd)
@@ -94,7 +95,7 @@ ssl = { certificate = "$work/example.org.crt", key = "$work/example.org.key" }
 log = { warn = "$work/prosody.log" }
 VirtualHost "example.org"
 CONF
-    prosody -F --config "$dir/prosody.cfg.lua" >>"$work/prosody.log" 2>&1 &
+    nice -n "$NICE" prosody -F --config "$dir/prosody.cfg.lua" >>"$work/prosody.log" 2>&1 &
     server_pid=$!
     await_port prosody
 }
@@ -116,6 +117,7 @@ listen:
   - port: $PORT
     ip: "127.0.0.1"
     module: ejabberd_c2s
+    backlog: 1024
     starttls: true
     starttls_required: true
     max_stanza_size: 262144
@@ -136,7 +138,7 @@ CONF
         file:write_file(\"$dir/ready\", <<>>)."
     HOME=$dir ERL_LIBS=/usr/lib/x86_64-linux-gnu ERL_MAX_PORTS=32000 ERL_CRASH_DUMP=$dir/crash.dump \
         EJABBERD_CONFIG_PATH=$dir/ejabberd.yml EJABBERD_LOG_PATH=$work/ejabberd.log \
-        erl -noinput +K true +P 250000 -mnesia dir "\"$dir/mnesia\"" -s ejabberd \
+        nice -n "$NICE" erl -noinput +K true +P 250000 -mnesia dir "\"$dir/mnesia\"" -s ejabberd \
         -eval "$register" >>"$work/ejabberd.log" 2>&1 &
     server_pid=$!
     await_port ejabberd
@@ -165,6 +167,7 @@ c2s_tls = []
 [tls]
 certificates = "$dir/certs"
 [auth]
+mechanisms = ["SCRAM-SHA-256", "PLAIN"]
 hashes = ["SHA-256"]
 [limits]
 connections_per_address_max = 20000
@@ -172,12 +175,12 @@ connections_per_address_max = 20000
 level = "warn"
 [domain."example.org"]
 CONF
-    "$STANZAD" run --config "$config" >>"$work/stanzad.log" 2>&1 &
+    nice -n "$NICE" "$STANZAD" run --config "$config" >>"$work/stanzad.log" 2>&1 &
     server_pid=$!
     await_port stanzad
     [ ! -e "$dir/ready" ] || return 0
     for ((i = 0; i < ACCOUNTS; i++)); do
-        echo "pw$i" | "$STANZAD" account --config "$config" add "user$i@example.org" >/dev/null ||
+        echo "pw$i" | "$STANZAD" account add --config "$config" "user$i@example.org" >/dev/null ||
             die "stanzad did not take user$i@example.org"
     done
     touch "$dir/ready"
@@ -188,7 +191,7 @@ row() {
     local server=$1 name=$2
     shift 2
     case " $ROWS " in *" $name "*) ;; *) return 0 ;; esac
-    "$LOAD" --json --label "$server" --address "127.0.0.1:$PORT" --domain example.org \
+    nice -n "$NICE" "$LOAD" --json --label "$server" --address "127.0.0.1:$PORT" --domain example.org \
         --pid "$server_pid" --tls-version "$TLS" --groups "$GROUPS_OFFERED" \
         --mechanism "$MECHANISM" --seconds "$SECONDS_MEASURED" "$@" > "$OUT/$server-$name.json" || {
         rm -f "$OUT/$server-$name.json"

@@ -122,7 +122,15 @@ impl Connection {
         })
     }
 
-    /// Whether the TCP connection stands.
+    /// Whether the socket did not take all that was flushed.
+    pub fn is_blocked(&self) -> bool {
+        match &self.layer {
+            Layer::Plain => !self.outgoing.is_empty(),
+            Layer::Tls { stream, .. } => !stream.get_ref().to_send.is_empty(),
+        }
+    }
+
+    /// Whether the TCP connection stands; once it does, small writes are not held back.
     ///
     /// # Errors
     /// If it was refused.
@@ -131,7 +139,10 @@ impl Connection {
             return Err(error);
         }
         match self.socket.peer_addr() {
-            Ok(_) => Ok(true),
+            Ok(_) => {
+                self.socket.set_nodelay(true)?;
+                Ok(true)
+            }
             Err(e) if e.kind() == ErrorKind::NotConnected => Ok(false),
             Err(e) => Err(e),
         }
@@ -306,31 +317,29 @@ fn tls_error(error: openssl::ssl::Error) -> io::Error {
 
 /// The name of the group agreed on. The safe crate has no call for it.
 fn group(ssl: &SslRef) -> String {
-    use foreign_types::ForeignTypeRef;
+    use std::ffi::{c_int, c_long};
     use std::ptr::null_mut;
 
-    // From openssl/ssl.h, stable since 3.0: SSL_get_negotiated_group is this control.
-    const SSL_CTRL_GET_NEGOTIATED_GROUP: i32 = 134;
+    use foreign_types::ForeignTypeRef;
+    use openssl::nid::Nid;
+
+    // SSL_get_negotiated_group of openssl/ssl.h is this control, since 3.0.
+    const GET_NEGOTIATED_GROUP: c_int = 134;
     // Groups without an OpenSSL identifier come as their TLS code point, marked so.
-    const CODE_POINT_MARK: i64 = 0x0100_0000;
-    // SAFETY: `ssl` is a live SSL with a session, and this control reads one integer from it: it
-    // uses neither of the two further arguments.
+    const CODE_POINT_MARK: c_long = 0x0100_0000;
+    // SAFETY: `ssl` is a live SSL, and this control reads one integer from it: it uses neither of
+    // the two further arguments.
     #[expect(unsafe_code, reason = "the openssl crate has no call for it")]
-    let id = unsafe {
-        openssl_sys::SSL_ctrl(ssl.as_ptr(), SSL_CTRL_GET_NEGOTIATED_GROUP, 0, null_mut())
-    };
-    match id {
-        0 => "none".into(),
-        id if id & CODE_POINT_MARK != 0 => match id & 0xffff {
-            0x001d => "X25519".into(),
-            0x11ec => "X25519MLKEM768".into(),
-            0x11eb => "SecP256r1MLKEM768".into(),
-            0x11ed => "SecP384r1MLKEM1024".into(),
-            other => format!("group 0x{other:04x}"),
-        },
-        id => match openssl::nid::Nid::from_raw(id as i32).short_name() {
-            Ok(name) => name.to_owned(),
-            Err(_) => format!("group {id}"),
-        },
+    let id = unsafe { openssl_sys::SSL_ctrl(ssl.as_ptr(), GET_NEGOTIATED_GROUP, 0, null_mut()) };
+    if id & CODE_POINT_MARK == 0 {
+        let name = Nid::from_raw(id as c_int).short_name();
+        return name.map_or_else(|_| format!("group {id}"), str::to_owned);
+    }
+    match id & 0xffff {
+        0x001d => "X25519".into(),
+        0x11eb => "SecP256r1MLKEM768".into(),
+        0x11ec => "X25519MLKEM768".into(),
+        0x11ed => "SecP384r1MLKEM1024".into(),
+        other => format!("group 0x{other:04x}"),
     }
 }

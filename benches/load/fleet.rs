@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use mio::{Events, Interest, Poll, Token, Waker};
+use mio::{Events, Interest, Poll, Registry, Token, Waker};
 use slab::Slab;
 
 use crate::connection::{Connection, Progress, SCRATCH_BYTES};
@@ -16,6 +16,7 @@ const ARRIVALS_MAX: usize = 32;
 /// Without any session coming online for so long, building a fleet fails.
 const ARRIVAL_PATIENCE: Duration = Duration::from_secs(30);
 
+const BOTH: Interest = Interest::READABLE.add(Interest::WRITABLE);
 const WAKE: Token = Token(usize::MAX);
 
 /// What a run does with its sessions. Each call may send and close through the fleet.
@@ -70,17 +71,19 @@ impl Fleet {
         let entry = self.sessions.vacant_entry();
         let id = entry.key();
         let session = entry.insert(Session::new(connection, account, resource, &self.logins));
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        self.poll
-            .registry()
-            .register(&mut session.connection.socket, Token(id), interest)?;
+        let socket = &mut session.connection.socket;
+        self.poll.registry().register(socket, Token(id), BOTH)?;
         Ok(id)
     }
 
-    /// Queues bytes of a session; they are written at the end of the turn.
-    pub fn send(&mut self, id: usize, bytes: &[u8]) {
-        self.sessions[id].connection.queue(bytes);
+    /// Queues bytes of a session; they are written at the end of the turn. False if it is gone.
+    pub fn send(&mut self, id: usize, parts: &[&[u8]]) -> bool {
+        let Some(session) = self.sessions.get_mut(id) else {
+            return false;
+        };
+        parts.iter().for_each(|part| session.connection.queue(part));
         self.dirty.push(id);
+        true
     }
 
     /// Ends the stream of a session; the workload hears of it when the server has answered.
@@ -104,7 +107,11 @@ impl Fleet {
                 continue;
             }
             let ended = event.is_read_closed() || event.is_error();
-            if let Err(what) = self.ready(work, id, event.is_writable(), ended) {
+            if event.is_writable() {
+                self.dirty.push(id);
+            }
+            let readable = event.is_readable() || ended;
+            if let Err(what) = self.ready(work, id, readable, ended) {
                 self.fail(work, id, what);
             }
         }
@@ -113,17 +120,18 @@ impl Fleet {
         Ok(())
     }
 
+    /// Handles readiness; `ended` if the peer will send no more.
     fn ready(
         &mut self,
         work: &mut impl Workload,
         id: usize,
-        writable: bool,
+        readable: bool,
         ended: bool,
     ) -> Result<(), String> {
         let session = &mut self.sessions[id];
-        if writable {
-            session.writable(&self.logins)?;
-            self.dirty.push(id);
+        session.begin(&self.logins)?;
+        if !readable {
+            return Ok(());
         }
         let progress = session.read(&self.logins, &mut self.scratch, ended)?;
         if progress == Progress::Established {
@@ -170,7 +178,8 @@ impl Fleet {
             let Some(session) = self.sessions.get_mut(id) else {
                 continue;
             };
-            if let Err(error) = session.connection.flush() {
+            let flushed = session.connection.flush();
+            if let Err(error) = flushed.and_then(|()| watch(self.poll.registry(), id, session)) {
                 self.fail(work, id, error.to_string());
             }
         }
@@ -182,7 +191,7 @@ impl Fleet {
     fn fail(&mut self, work: &mut impl Workload, id: usize, what: String) {
         if let Some(session) = self.remove(id) {
             let failure = Failure {
-                what: format!("{what} (while {})", session.stage()),
+                what: format!("{}: {what}", session.doing()),
                 jid: session.jid,
             };
             work.failed(self, id, failure);
@@ -222,12 +231,13 @@ impl Fleet {
                 return Err(failure.to_string());
             }
             if arrivals.last.elapsed() > ARRIVAL_PATIENCE {
-                let stages = self.sessions.iter().filter(|(_, s)| !s.is_online());
-                let stage = stages.map(|(_, s)| s.stage()).next().unwrap_or_default();
-                return Err(format!(
-                    "no login for 30 s; {} wait, one {stage}",
-                    arrivals.pending
-                ));
+                let waiting = self
+                    .sessions
+                    .iter()
+                    .find(|(_, session)| !session.is_online());
+                let doing = waiting.map_or("gone", |(_, session)| session.doing());
+                let pending = arrivals.pending;
+                return Err(format!("no login for 30 s; {pending} wait, one {doing}"));
             }
         }
         Ok(ids)
@@ -239,6 +249,18 @@ impl Fleet {
             .iter()
             .find_map(|(_, session)| session.connection.tls_facts())
     }
+}
+
+/// Asks for writability only while it is needed. With both asked for all the time, whatever arrives
+/// while a session is being handled would end the next sleep once more, for nothing.
+fn watch(registry: &Registry, id: usize, session: &mut Session) -> io::Result<()> {
+    let wanted = session.wants_write();
+    if wanted != session.watches_writes {
+        let interest = if wanted { BOTH } else { Interest::READABLE };
+        registry.reregister(&mut session.connection.socket, Token(id), interest)?;
+        session.watches_writes = wanted;
+    }
+    Ok(())
 }
 
 /// The workload of [`Fleet::muster`].

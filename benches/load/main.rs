@@ -132,6 +132,9 @@ fn run(options: &Options) -> Result<(), String> {
         }
         Command::Check | Command::Ratios { .. } => unreachable!("they returned above"),
     };
+    if report.is_empty() {
+        return outcome;
+    }
     if options.json {
         println!("{:#}", report.json());
         eprint!("{}", report.table());

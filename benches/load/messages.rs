@@ -216,20 +216,24 @@ impl Messages {
 
     fn send(&mut self, fleet: &mut Fleet, pair: usize) {
         let pair = &mut self.pairs[pair];
-        let connection = &mut fleet.sessions[pair.sender].connection;
-        connection.queue(&pair.head);
-        connection.queue(&id(pair.next));
-        connection.queue(&pair.tail);
-        fleet.send(pair.sender, b"");
+        // A session that is gone has made trouble, which ends the run after this turn.
+        let parts = [&pair.head[..], &id(pair.next), &pair.tail];
+        if !fleet.send(pair.sender, &parts) {
+            return;
+        }
         pair.next += 1;
         pair.sent.push_back(Instant::now());
         self.counts.sent += 1;
     }
 
-    /// Checks a message that a pair's receiver got.
-    fn receive(&mut self, pair: usize, message: &[u8], now: Instant) {
+    /// Checks a message that a pair's receiver got; true if it is the one that was awaited.
+    fn receive(&mut self, pair: usize, message: &[u8], now: Instant) -> bool {
         let pair = &mut self.pairs[pair];
         let found = scanner::attribute(message, b"id").and_then(number);
+        if found.is_some_and(|found| found >> RUN_SHIFT != pair.next >> RUN_SHIFT) {
+            // A server may have kept what an earlier run broke off.
+            return false;
+        }
         let is_right = scanner::attribute(message, b"from") == Some(&pair.sender_jid)
             && scanner::attribute(message, b"type") == Some(b"chat")
             && scanner::contains(message, &self.body);
@@ -240,7 +244,7 @@ impl Messages {
             let message = String::from_utf8_lossy(message);
             self.trouble
                 .get_or_insert(format!("wrong, double or late: {message}"));
-            return;
+            return false;
         };
         let skipped = found - pair.expected;
         self.counts.lost += skipped;
@@ -251,6 +255,7 @@ impl Messages {
         pair.expected = found + 1;
         self.counts.received += 1;
         self.last = now;
+        true
     }
 }
 
@@ -264,8 +269,7 @@ impl Workload for Messages {
         }
         match self.receives_for.get(session) {
             Some(&Some(pair)) => {
-                self.receive(pair, stanza, now);
-                if self.refill {
+                if self.receive(pair, stanza, now) && self.refill {
                     self.send(fleet, pair);
                 }
             }
@@ -292,13 +296,14 @@ impl Pair {
         } else {
             to
         };
+        let first = u64::from(std::process::id()) << RUN_SHIFT;
         Pair {
             sender,
             head: format!("<message to='{to}' id='").into_bytes(),
             tail: format!("' type='chat'><body>{body}</body>{CHILDREN}</message>").into_bytes(),
             sender_jid: fleet.sessions[sender].jid.clone().into_bytes(),
-            next: 0,
-            expected: 0,
+            next: first,
+            expected: first,
             sent: VecDeque::new(),
         }
     }
@@ -312,6 +317,8 @@ const CHILDREN: &str = "<request xmlns='urn:xmpp:receipts'/><markable xmlns='urn
 const OVERHEAD: usize =
     "<message to='' id='' type='chat'><body></body></message>".len() + ID_BYTES + CHILDREN.len();
 const ID_BYTES: usize = 16;
+/// Above these bits an id tells which run it belongs to.
+const RUN_SHIFT: u32 = 40;
 
 /// A sequence number as an id of constant length.
 fn id(sequence: u64) -> [u8; ID_BYTES] {

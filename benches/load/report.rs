@@ -30,6 +30,11 @@ impl Report {
         }
     }
 
+    /// Whether nothing was measured.
+    pub fn is_empty(&self) -> bool {
+        self.figures.is_empty()
+    }
+
     /// Adds what was true of the run.
     pub fn fact(&mut self, name: &str, value: String) {
         self.facts.push((name.into(), value));
@@ -102,18 +107,21 @@ impl Report {
     }
 }
 
-/// Figures that `load ratios` shows, where less is better, but for the first.
+/// Figures that `load ratios` shows.
 const COMPARED: [&str; 9] = [
-    "messages a second",
     "server CPU per message",
     "server CPU per login",
     "server memory per session",
     "latency p50",
     "latency p99",
+    "messages a second",
+    "logins a second",
     "generator CPU per message",
     "generator CPU per login",
-    "logins a second",
 ];
+
+/// The reports of one row, by the server's label.
+type Row = BTreeMap<String, Value>;
 
 /// Reads the files that runs with `--json` wrote, and shows for each row every server's figures, and
 /// theirs divided by those of server `base`.
@@ -121,8 +129,8 @@ const COMPARED: [&str; 9] = [
 /// # Errors
 /// If a file cannot be read or is no report.
 pub fn ratios(base: &str, files: &[PathBuf]) -> Result<String, String> {
-    let mut rows: BTreeMap<String, BTreeMap<String, Value>> = BTreeMap::new();
-    let mut order: Vec<String> = Vec::new();
+    let mut rows: BTreeMap<String, Row> = BTreeMap::new();
+    let mut labels: Vec<String> = Vec::new();
     for file in files {
         let text = fs::read_to_string(file).map_err(|e| format!("{}: {e}", file.display()))?;
         let report: Value =
@@ -130,22 +138,26 @@ pub fn ratios(base: &str, files: &[PathBuf]) -> Result<String, String> {
         let (Some(label), Some(row)) = (report["label"].as_str(), report["row"].as_str()) else {
             return Err(format!("{}: no label or no row", file.display()));
         };
-        if !order.iter().any(|known| known == label) {
-            order.push(label.to_owned());
+        if !labels.iter().any(|known| known == label) {
+            labels.push(label.to_owned());
         }
         rows.entry(row.to_owned())
             .or_default()
             .insert(label.to_owned(), report.clone());
     }
-    order.sort_by_key(|label| label != base);
+    labels.sort_by_key(|label| label != base);
     let mut table = String::new();
-    for (row, reports) in &rows {
-        table += &format!("{row}\n");
-        for name in COMPARED {
-            table += &compared_line(name, base, &order, reports);
-        }
-        for label in order.iter().filter(|label| reports.contains_key(*label)) {
-            let tls = reports[label]["facts"]["TLS"].as_str().unwrap_or("?");
+    for (name, row) in &rows {
+        table += &format!("{name}\n{:38}", "");
+        labels
+            .iter()
+            .for_each(|label| table += &format!("{label:<20}"));
+        table += "\n";
+        COMPARED
+            .iter()
+            .for_each(|figure| table += &compared_line(figure, base, &labels, row));
+        for (label, report) in row {
+            let tls = report["facts"]["TLS"].as_str().unwrap_or("TLS unknown");
             table += &format!("  {label}: {tls}\n");
         }
     }
@@ -153,26 +165,24 @@ pub fn ratios(base: &str, files: &[PathBuf]) -> Result<String, String> {
 }
 
 /// One figure of all servers; empty if none has it.
-fn compared_line(
-    name: &str,
-    base: &str,
-    order: &[String],
-    reports: &BTreeMap<String, Value>,
-) -> String {
-    let figure = |label: &str| reports.get(label)?["figures"][name]["value"].as_f64();
-    let unit = reports
+fn compared_line(name: &str, base: &str, labels: &[String], row: &Row) -> String {
+    let figure = |label: &str| row.get(label)?["figures"][name]["value"].as_f64();
+    let unit = row
         .values()
         .find_map(|report| report["figures"][name]["unit"].as_str());
     let Some(unit) = unit else {
         return String::new();
     };
-    let mut line = format!("  {:<34}", format!("{name} ({unit})"));
-    for label in order {
-        let Some(value) = figure(label) else { continue };
-        line += &match figure(base).filter(|based| *based > 0.0 && label != base) {
-            Some(based) => format!("  {label} {value:.1} (x{:.2})", value / based),
-            None => format!("  {label} {value:.1}"),
+    let based = figure(base).filter(|based| *based > 0.0);
+    let mut line = format!("  {:<36}", format!("{name}, {unit}"));
+    for label in labels {
+        line += &match (figure(label), based) {
+            (None, _) => format!("{:<20}", "-"),
+            (Some(value), Some(based)) if label != base => {
+                format!("{:<20}", format!("{value:.1} (x{:.2})", value / based))
+            }
+            (Some(value), _) => format!("{:<20}", format!("{value:.1}")),
         };
     }
-    line + "\n"
+    line.trim_end().to_owned() + "\n"
 }

@@ -85,6 +85,28 @@ enum State {
     Online,
     /// Our `</stream:stream>` is sent, the server's is awaited.
     Closing,
+    /// The server sent what ends a login.
+    Failed,
+}
+
+impl State {
+    /// What the session is doing, for messages about failures.
+    fn doing(&self) -> &'static str {
+        match self {
+            State::Connecting => "connecting",
+            State::Unencrypted => "opening a stream",
+            State::StartingTls => "asking for TLS",
+            State::Handshaking => "in the TLS handshake",
+            State::Unauthenticated => "opening a stream in TLS",
+            State::Challenge(_) | State::Success(_) => "authenticating",
+            State::Unbound => "opening a stream after authentication",
+            State::Binding { .. } => "binding a resource",
+            State::Starting => "starting a session",
+            State::Online => "online",
+            State::Closing => "closing the stream",
+            State::Failed => "logging in",
+        }
+    }
 }
 
 /// A client's connection with its login.
@@ -98,6 +120,8 @@ pub struct Session {
     /// The full JID; the server's word on it once online.
     pub jid: String,
     pub opened: Instant,
+    /// Whether its socket is registered for writability.
+    pub watches_writes: bool,
     resource: String,
     state: State,
 }
@@ -136,6 +160,7 @@ impl Session {
             account,
             jid: format!("{user}@{}/{resource}", logins.domain),
             opened: Instant::now(),
+            watches_writes: true,
             resource: resource.to_owned(),
             state: State::Connecting,
         }
@@ -151,22 +176,21 @@ impl Session {
         matches!(self.state, State::Closing)
     }
 
-    /// Where it stands, for messages about sessions that came to nothing.
-    pub fn stage(&self) -> String {
-        let state = format!("{:?}", self.state);
-        state
-            .split([' ', '('])
-            .next()
-            .unwrap_or_default()
-            .to_lowercase()
+    /// What it is doing, for messages about failures.
+    pub fn doing(&self) -> &'static str {
+        self.state.doing()
     }
 
-    /// The socket is writable: perhaps TCP has just been connected.
-    pub fn writable(&mut self, logins: &Logins) -> Result<(), String> {
-        if !matches!(self.state, State::Connecting) {
-            return Ok(());
-        }
-        if !self.connection.is_connected().map_err(|e| e.to_string())? {
+    /// Whether it waits for the socket to become writable.
+    pub fn wants_write(&self) -> bool {
+        matches!(self.state, State::Connecting) || self.connection.is_blocked()
+    }
+
+    /// Begins TLS or the stream if TCP has just been connected.
+    pub fn begin(&mut self, logins: &Logins) -> Result<(), String> {
+        if !matches!(self.state, State::Connecting)
+            || !self.connection.is_connected().map_err(|e| e.to_string())?
+        {
             return Ok(());
         }
         if logins.direct_tls {
@@ -215,7 +239,10 @@ impl Session {
             return Ok(Step::Stanza);
         }
         let element = element.to_vec();
-        let step = self.login(&element, logins)?;
+        let doing = self.doing();
+        let step = self
+            .login(&element, logins)
+            .map_err(|what| format!("{doing}: {what}"))?;
         // A new stream follows TLS and SASL (RFC 6120 §5.4.3.3, §6.4.6).
         if matches!(self.state, State::Handshaking | State::Unbound) {
             scanner.restart();
@@ -236,7 +263,7 @@ impl Session {
                 String::from_utf8_lossy(element)
             ))
         };
-        let state = std::mem::replace(&mut self.state, State::Connecting);
+        let state = std::mem::replace(&mut self.state, State::Failed);
         self.state = match (state, scanner::name(element)) {
             (State::Unencrypted, b"stream:features") => {
                 if !scanner::contains(element, b"urn:ietf:params:xml:ns:xmpp-tls") {
