@@ -108,6 +108,9 @@ struct Choice {
     alpn: &'static [u8],
 }
 
+/// Where OpenSSL keeps what is ours.
+type Indexes = (Index<Ssl, Choice>, Index<SslContext, String>);
+
 static CHOICE: OnceLock<Index<Ssl, Choice>> = OnceLock::new();
 static DH_LABEL: OnceLock<Index<SslContext, String>> = OnceLock::new();
 
@@ -435,7 +438,7 @@ fn check_rules(settings: &TlsSettings) -> Vec<TlsProblem> {
     problems
 }
 
-fn indexes() -> Result<(Index<Ssl, Choice>, Index<SslContext, String>), ErrorStack> {
+fn indexes() -> Result<Indexes, ErrorStack> {
     // Two threads may both make one: an index costs a few bytes, and one of them is kept.
     let choice = match CHOICE.get() {
         Some(index) => *index,

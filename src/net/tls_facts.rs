@@ -1,10 +1,13 @@
 //! What a finished handshake agreed on: version, suite, group, and the channel bindings.
 
+use std::ffi::{c_int, c_long};
+
 use foreign_types::ForeignTypeRef;
 use openssl::error::ErrorStack;
 use openssl::hash::MessageDigest;
 use openssl::nid::Nid;
-use openssl::ssl::{NameType, SslRef, SslVersion};
+use openssl::pkey::Id;
+use openssl::ssl::{NameType, SslRef, SslStream, SslVersion};
 use openssl::x509::X509Ref;
 
 use super::transport::TlsFacts;
@@ -15,10 +18,10 @@ const EXPORTER_LABEL: &str = "EXPORTER-Channel-Binding";
 const EXPORTER_BYTES: usize = 32;
 
 /// `SSL_CTRL_GET_NEGOTIATED_GROUP` of OpenSSL 3.0 and newer, which the crate does not name.
-const CTRL_GET_NEGOTIATED_GROUP: std::ffi::c_int = 134;
+const CTRL_GET_NEGOTIATED_GROUP: c_int = 134;
 
 /// Set by OpenSSL on a group that has no NID; the low 16 bits are the number in TLS.
-const GROUP_WITHOUT_NID: std::ffi::c_long = 0x0100_0000;
+const GROUP_WITHOUT_NID: c_long = 0x0100_0000;
 
 /// Collects the facts of an established connection. `dh_label` names the parameters that DHE uses.
 ///
@@ -85,6 +88,35 @@ fn client_chain(ssl: &SslRef) -> Result<Vec<Vec<u8>>, ErrorStack> {
         chain.push(certificate.to_der()?);
     }
     Ok(chain)
+}
+
+#[expect(unsafe_code, reason = "the openssl crate has no call for it")]
+unsafe extern "C" {
+    /// Sets the type of a key and frees what it held (EVP_PKEY_set_type(3)); not in `openssl_sys`.
+    fn EVP_PKEY_set_type(key: *mut openssl_sys::EVP_PKEY, nid: c_int) -> c_int;
+}
+
+/// Frees the client's half of a hybrid key exchange. OpenSSL keeps it for as long as the
+/// connection lives, only to show it, and an expanded ML-KEM key takes 6.3 KiB: a fifth of what an
+/// idle connection costs.
+pub(super) fn drop_key_share<S>(stream: &mut SslStream<S>, facts: &TlsFacts) {
+    if !facts.group.contains("MLKEM") {
+        return;
+    }
+    let Ok(key) = stream.ssl().peer_tmp_key() else {
+        return;
+    };
+    // SAFETY: `key` is a live `EVP_PKEY`, of which we hold a counted reference, so it stays valid
+    // over the call; the call frees what is in the key, never the key. The only other reference is
+    // the connection's, to which `&mut` gives us the sole access. After the handshake libssl uses
+    // it only to hand it out (SSL_get_peer_tmp_key) and to free it, and a key without content is
+    // valid for both; there is no second key exchange, since renegotiation is off.
+    #[expect(unsafe_code, reason = "the openssl crate has no call for it")]
+    let result = unsafe { EVP_PKEY_set_type(key.as_ptr(), Id::X25519.as_raw()) };
+    debug_assert_eq!(
+        result, 1,
+        "X25519 is a type of key in every OpenSSL with hybrid groups"
+    );
 }
 
 /// The name of the ECDHE or hybrid group, empty if OpenSSL does not tell.

@@ -197,11 +197,12 @@ impl SocketTransport {
     }
 
     fn established(&mut self) -> io::Result<Read> {
-        let State::Handshake(stream) = &self.state else {
+        let State::Handshake(stream) = &mut self.state else {
             return Ok(Read::End);
         };
         let ssl = stream.ssl();
         let facts = tls_facts::collect(ssl, tls::dh_label(ssl)).map_err(io::Error::other)?;
+        tls_facts::drop_key_share(stream, &facts);
         // Only now, when nothing can fail: the stream holds the shard's buffer.
         if let State::Handshake(stream) = mem::replace(&mut self.state, State::Failed) {
             self.state = State::Secure(stream);
