@@ -13,7 +13,7 @@ use crate::net;
 use crate::net::transport::Transport;
 use crate::post::{Address, Gates, Mailbox};
 use crate::shard::Post;
-use crate::shard::turn::{Due, Outside, Shard};
+use crate::shard::turn::{Due, Outside, Ready, Shard};
 use crate::slots::Key;
 use crate::storage::{Batch, Lane, ReadFn, Store, Value};
 use crate::workers::Workers;
@@ -91,13 +91,11 @@ impl Sleeper {
             }
             let now = clock.now();
             ready.clear();
-            ready.extend(
-                events
-                    .iter()
-                    .map(|event| event.token())
-                    .filter(|token| *token != MAILBOX)
-                    .map(|token| token.0),
-            );
+            let sockets = events.iter().filter(|event| event.token() != MAILBOX);
+            ready.extend(sockets.map(|event| Ready {
+                index: event.token().0,
+                is_closed: event.is_read_closed() || event.is_error(),
+            }));
             let has_more = mailbox.drain(TURN_POSTS_MAX, &mut posts);
             if posts.iter().any(|post| matches!(post, Post::Stop)) {
                 stop_by = Some(now.mono + STOP_WAIT);

@@ -54,6 +54,15 @@ pub enum Due {
     Never,
 }
 
+/// News of a connection's socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ready {
+    /// The connection's position in the slab, as it was registered; another may have it by now.
+    pub index: usize,
+    /// Whether the peer has closed its direction, or the socket has an error.
+    pub is_closed: bool,
+}
+
 /// One shard: its connections and its router.
 pub struct Shard {
     /// Accounts and sessions.
@@ -107,13 +116,13 @@ impl Shard {
         }
     }
 
-    /// One turn, in the order of DESIGN §4. `posts` came from the mailbox; `ready` are the slab
-    /// positions of connections whose sockets have news, some of which may be old.
+    /// One turn, in the order of DESIGN §4. `posts` came from the mailbox; `ready` tells of sockets
+    /// that have news, some of which may be old.
     pub fn turn(
         &mut self,
         now: Now,
         posts: &mut Vec<Post>,
-        ready: &[usize],
+        ready: &[Ready],
         outside: &mut dyn Outside,
     ) -> Due {
         self.router.now = now;
@@ -127,9 +136,9 @@ impl Shard {
             self.again.extend(gated);
         }
         let again = std::mem::take(&mut self.again);
-        for &index in ready {
-            if let Some(key) = self.connections.at(index) {
-                self.writable(key);
+        for news in ready {
+            if let Some(key) = self.connections.at(news.index) {
+                self.noticed(key, news.is_closed);
                 self.read(key, outside);
             }
         }
@@ -335,11 +344,12 @@ impl Shard {
         }
     }
 
-    /// The socket may take bytes again.
-    fn writable(&mut self, key: Key) {
+    /// The socket may have bytes, or take some again.
+    fn noticed(&mut self, key: Key, is_closed: bool) {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
+        connection.transport.readable(is_closed);
         if connection.is_blocked {
             connection.is_blocked = false;
             // Asking for the buffer puts the connection on the list of those to be written.
@@ -712,9 +722,17 @@ impl Shard {
             Ending::Shutdown => {
                 connection.transport.shutdown();
                 connection.ending = Ending::IsShut;
+                // close_notify and FIN may have to wait for the socket; the next edge sends them.
+                match connection.transport.flush() {
+                    Ok(is_sent) => connection.is_blocked = !is_sent,
+                    Err(_) => self.remove(key, outside),
+                }
             }
             Ending::Drop => {
                 connection.transport.shutdown();
+                if let Err(error) = connection.transport.flush() {
+                    log::trace!("the end was not sent error={error}");
+                }
                 self.remove(key, outside);
             }
             Ending::StartTls(domain) => {
