@@ -108,6 +108,7 @@ class BoundStream:
         self.write(f"<auth xmlns='{SASL[1:-1]}' mechanism='{mechanism}'>{first}</auth>")
         server_first = self._challenge("challenge")
         fields = dict(field.split("=", 1) for field in server_first.split(","))
+        assert fields.get("h") == self._offer_hash(digest), "the hash of the offer is missing or wrong"
         salted = hashlib.pbkdf2_hmac(
             digest, password.encode(), base64.b64decode(fields["s"]), int(fields["i"])
         )
@@ -124,6 +125,13 @@ class BoundStream:
         verdict = self._challenge("success")
         expected = base64.b64encode(mac(mac(salted, b"Server Key"), message)).decode()
         assert verdict == f"v={expected}", "the server's signature is wrong"
+
+    def _offer_hash(self, digest):
+        """What protects the lists of mechanisms and bindings from being changed (XEP-0474 §6.1)."""
+        offer = "\x1e".join(sorted(self.mechanisms))
+        if self.bindings:
+            offer += "\x1f" + "\x1e".join(sorted(self.bindings))
+        return base64.b64encode(hashlib.new(digest, offer.encode()).digest()).decode()
 
     def _challenge(self, name):
         answer = self.element()
@@ -164,6 +172,8 @@ def unbound(port, domain, ca, account, password):
 def refused(port, domain, ca, account, password, mechanism, flag, data):
     """This exchange fails; `data` maps a stream to the binding sent. Yields the condition."""
     with _opened(port, domain, ca) as stream:
+        # Otherwise the refusal would be one of the mechanism and prove nothing.
+        assert mechanism in stream.mechanisms, f"{mechanism} is not in {stream.mechanisms}"
         try:
             stream.scram(mechanism, account, password, flag, data(stream))
         except Refused as refusal:

@@ -4,6 +4,8 @@ import asyncio
 import time
 import traceback
 
+FAILED = object()
+
 
 class Report:
     """Collects results; a check that raises anything has failed, and the suite goes on."""
@@ -12,7 +14,7 @@ class Report:
         self.rows = []
 
     async def check(self, client, name, work, seconds=20):
-        """Awaits `work` (a coroutine) for at most `seconds`; yields its value, or None if it failed.
+        """Awaits `work` (a coroutine) for at most `seconds`; yields its value, or FAILED.
 
         A string that it yields is told in the table.
         """
@@ -29,7 +31,7 @@ class Report:
             detail = value if isinstance(value, str) else ""
             self._record(client, name, started, True, detail)
             return value
-        return None
+        return FAILED
 
     def fail(self, client, name, detail):
         """Records a check that could not even be tried: this too is a failure."""

@@ -6,16 +6,21 @@ Started by `run`, which installs what this needs. See README.md in this folder.
 import argparse
 import asyncio
 import itertools
+import json
 import os
 import secrets
+import shutil
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 import channel_binding
+import tls_promises
 from certificates import Authority
 from client import Client, ClientError
-from report import Report
+from clients.profanity import Profanity
+from report import FAILED, Report
 from server import Server
 
 HERE = Path(__file__).parent
@@ -132,7 +137,7 @@ async def basics(suite):
                 told = [facts.get("tls_version"), facts.get("mechanism"), f"roster: {facts['roster']}"]
                 return ", ".join(str(fact) for fact in told if fact)
 
-            if await suite.report.check(name, f"login ({where})", login()) is None:
+            if await suite.report.check(name, f"login ({where})", login()) is FAILED:
                 continue
             if domain == DOMAIN:
                 await services(suite, client, session, where)
@@ -208,6 +213,7 @@ async def chat(suite):
     seconds = 60
     await suite.report.check(pair, f"{2 * CHAT_ACCOUNTS} accounts online", log_all_in(), seconds)
     await suite.report.check(pair, "accounts on both shards", shards_covered(suite, sessions))
+    await suite.report.check(right.name, "group X25519MLKEM768", hybrid_group(suite, sessions))
     for sender, receiver in ((left, right), (right, left)):
         name = f"{sender.name} to {receiver.name}"
         pairs = list(itertools.product(sessions[sender], sessions[receiver]))
@@ -231,7 +237,22 @@ async def chat(suite):
 
 
 async def shards_covered(suite, sessions):
-    raise NotImplementedError
+    """The server's own list tells where each account is; both kinds of pairs must occur."""
+    told = json.loads(await suite.server.sessions())["sessions"]
+    shards = {session["jid"]: session["shard"] for session in told}
+    left, right = ([shards[jid] for _, jid in opened] for opened in sessions.values())
+    same = sum(a == b for a, b in itertools.product(left, right))
+    other = len(left) * len(right) - same
+    assert same and other, f"{same} pairs on one shard, {other} across"
+    return f"{same} pairs on one shard, {other} across"
+
+
+async def hybrid_group(suite, sessions):
+    """Node's OpenSSL offers X25519MLKEM768, as browsers do, and it is what stanzad prefers."""
+    told = json.loads(await suite.server.sessions())["sessions"]
+    ours = {jid for _, jid in sessions[suite.clients["xmpp.js"]]}
+    groups = {session["group"] for session in told if session["jid"] in ours}
+    assert groups == {"X25519MLKEM768"}, f"groups: {groups}"
 
 
 async def all_pairs(sender, receiver, pairs):
@@ -347,7 +368,61 @@ async def own_bindings(suite):
             )
 
 
-PARTS = (basics, wrong_passwords, chat, mixed_chat, bindings)
+async def profanity(suite):
+    """profanity, with libstrophe, in a terminal: logs in, asks, and chats with slixmpp."""
+    name, other = "profanity", suite.clients["slixmpp"]
+    trusted = suite.folder / "trusted"
+    trusted.mkdir()
+    shutil.copy(suite.ca, trusted / "ca.pem")
+    subprocess.run(["/usr/bin/openssl", "rehash", trusted], check=True, timeout=10)
+    jid, friend = f"profanity@{DOMAIN}", f"profanity-friend@{DOMAIN}"
+    await suite.account(jid)
+    await suite.account(friend)
+    facts = await suite.login(other, friend, "friend", "direct")
+    ways = {"starttls": ("force", suite.server.port), "direct": ("legacy", suite.server.direct_port)}
+    for way, (policy, port) in ways.items():
+        home = suite.folder / f"profanity-{way}"
+
+        def session(check, *arguments):
+            return asyncio.to_thread(check, *arguments)
+
+        program = await suite.report.check(
+            name, f"starts ({way})", session(Profanity, home, trusted)
+        )
+        if program is FAILED:
+            continue
+        full = f"{jid}/{way}"
+
+        async def chat_both_ways():
+            there, back = f"there-{secrets.token_hex(6)}", f"back-{secrets.token_hex(6)}"
+            await session(program.message, facts["jid"], there)
+            message = await other.message("friend", there)
+            assert message["from"] == full, f"from {message['from']}, not {full}"
+            await other.call("send", session="friend", to=full, body=back)
+            await session(program.see_message, back)
+
+        password = suite.passwords[jid]
+        login = session(program.connect, full, password, port, policy)
+        if await suite.report.check(name, f"login ({way})", login) is not FAILED:
+            for check in (program.ping, program.version):
+                await suite.report.check(name, f"{check.__name__} ({way})", session(check, DOMAIN))
+            await suite.report.check(name, f"chat both ways with slixmpp ({way})", chat_both_ways())
+        await suite.report.check(name, f"closes ({way})", session(program.quit))
+    await other.call("close", session="friend")
+
+
+async def tls(suite):
+    """The promises on the running server, then on one with dhparam."""
+    await tls_promises.run(suite)
+    server = suite.new_server("dhparam", 'dhparam = "ffdhe2048"')
+    await suite.report.check("stanzad", "starts (dhparam)", server.start(), 30)
+    try:
+        await tls_promises.with_dhparam(suite, server)
+    finally:
+        await suite.report.check("stanzad", "stops (dhparam)", server.stop())
+
+
+PARTS = (basics, wrong_passwords, chat, mixed_chat, profanity, bindings, tls)
 
 
 async def main():
