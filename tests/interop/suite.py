@@ -378,7 +378,7 @@ async def profanity(suite):
     jid, friend = f"profanity@{DOMAIN}", f"profanity-friend@{DOMAIN}"
     await suite.account(jid)
     await suite.account(friend)
-    facts = await suite.login(other, friend, "friend", "direct")
+    await suite.login(other, friend, "friend", "direct")
     ways = {"starttls": ("force", suite.server.port), "direct": ("legacy", suite.server.direct_port)}
     for way, (policy, port) in ways.items():
         home = suite.folder / f"profanity-{way}"
@@ -395,7 +395,8 @@ async def profanity(suite):
 
         async def chat_both_ways():
             there, back = f"there-{secrets.token_hex(6)}", f"back-{secrets.token_hex(6)}"
-            await session(program.message, facts["jid"], there)
+            # The window of a bare JID is the one in which the answer of any resource appears.
+            await session(program.message, friend, there)
             message = await other.message("friend", there)
             assert message["from"] == full, f"from {message['from']}, not {full}"
             await other.call("send", session="friend", to=full, body=back)
@@ -448,7 +449,11 @@ async def main():
             await report.check(name, "stops", each.stop())
     status = report.close()
     if status:
-        print(f"the server's log: {suite.server.log}; all files: {folder}")
+        print(f"The end of the server's log:\n{suite.server.log_tail()}", file=sys.stderr)
+    if status or options.keep:
+        print(f"The logs are kept in {folder}", file=sys.stderr)
+    else:
+        shutil.rmtree(folder)
     return status
 
 

@@ -1,12 +1,16 @@
 """profanity, driven in a pseudo-terminal as a person would: keys in, screen out."""
 
 import os
+import time
 from pathlib import Path
 
 import pexpect
+import pyte
 
 STEP_SECONDS = 12
 PROGRAM = "/usr/bin/profanity"
+# Wide, so that no line that is waited for is broken.
+COLUMNS, ROWS = 200, 60
 
 
 class Profanity:
@@ -26,26 +30,32 @@ class Profanity:
             "XDG_CONFIG_HOME": str(home / "config"),
             "XDG_DATA_HOME": str(home / "data"),
         }
-        self._screen = open(home / "screen", "w")  # noqa: SIM115 (as long as the process)
+        self._screen = pyte.Screen(COLUMNS, ROWS)
+        self._stream = pyte.Stream(self._screen)
         self._terminal = pexpect.spawn(
             PROGRAM,
             ["-l", "DEBUG"],
             env=environment,
-            # Wide, so that no line that is waited for is broken.
-            dimensions=(40, 200),
+            dimensions=(ROWS, COLUMNS),
             encoding="utf-8",
-            timeout=STEP_SECONDS,
-            logfile=None,
         )
-        self._terminal.logfile_read = self._screen
         self._see("/help")
 
     def _see(self, text):
-        """Waits until `text` is drawn; raises AssertionError when it is not."""
-        try:
-            self._terminal.expect_exact(text)
-        except (pexpect.TIMEOUT, pexpect.EOF):
-            raise AssertionError(f"profanity never showed {text!r}: {self._screen.name}") from None
+        """Waits until `text` stands on the screen; raises AssertionError when it does not."""
+        deadline = time.monotonic() + STEP_SECONDS
+        while not any(text in line for line in self._screen.display):
+            try:
+                self._stream.feed(self._terminal.read_nonblocking(65536, timeout=0.5))
+            except pexpect.TIMEOUT:
+                pass
+            except pexpect.EOF:
+                raise AssertionError(f"profanity ended:\n{self._shown()}") from None
+            if time.monotonic() > deadline:
+                raise AssertionError(f"profanity never showed {text!r}:\n{self._shown()}")
+
+    def _shown(self):
+        return "\n".join(line.rstrip() for line in self._screen.display if line.strip())
 
     def type(self, line):
         self._terminal.send(f"{line}\r")
@@ -69,9 +79,10 @@ class Profanity:
         self.type(f"/serversoftware {domain}")
         self._see("Name")
 
-    def ping(self, domain):
+    def ping(self, _domain):
+        """Pings the server, which profanity does only where disco#info announces it."""
         self.type("/win 1")
-        self.type(f"/ping {domain}")
+        self.type("/ping")
         self._see("Ping response")
 
     def message(self, to, word):
@@ -86,7 +97,6 @@ class Profanity:
         if self._terminal.isalive():
             self.type("/quit")
             try:
-                self._terminal.expect(pexpect.EOF)
+                self._terminal.expect(pexpect.EOF, timeout=STEP_SECONDS)
             finally:
                 self._terminal.close(force=True)
-        self._screen.close()
