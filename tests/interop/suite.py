@@ -16,6 +16,7 @@ import tempfile
 from pathlib import Path
 
 import channel_binding
+import expat_check
 import tls_promises
 from certificates import Authority
 from client import Client, ClientError
@@ -38,6 +39,7 @@ def arguments():
     parser.add_argument("--stanzad", required=True, help="the server's binary")
     parser.add_argument("--tools", required=True, type=Path, help="folder that `run` filled")
     parser.add_argument("--examples", required=True, type=Path, help="folder of our example binaries")
+    parser.add_argument("--seed", default=secrets.token_hex(4), help="of the random documents")
     parser.add_argument("--only", help="run the parts whose name contains this")
     parser.add_argument("--keep", action="store_true", help="keep the temporary folder")
     return parser.parse_args()
@@ -423,7 +425,12 @@ async def tls(suite):
         await suite.report.check("stanzad", "stops (dhparam)", server.stop())
 
 
-PARTS = (basics, wrong_passwords, chat, mixed_chat, profanity, bindings, tls)
+async def xml(suite):
+    """What the parser passes on is what expat reads."""
+    await expat_check.run(suite, asyncio.to_thread)
+
+
+PARTS = (basics, wrong_passwords, chat, mixed_chat, profanity, bindings, tls, xml)
 
 
 async def main():
