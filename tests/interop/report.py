@@ -43,9 +43,14 @@ class Report:
         verdict = "pass" if passed else "FAIL"
         print(f"{verdict}  {client}: {name} ({seconds:.1f} s) {detail}", flush=True)
 
+    @property
+    def failed(self):
+        """How many checks failed so far."""
+        return sum(1 for row in self.rows if not row[2])
+
     def close(self):
         """Prints the table and the closing line; yields the exit status."""
-        failed = sum(1 for row in self.rows if not row[2])
+        failed = self.failed
         widths = [max([len(row[i]) for row in self.rows] + [6]) for i in (0, 1)]
         print(f"\n{'client':{widths[0]}}  {'check':{widths[1]}}  result")
         print(f"{'-' * widths[0]}  {'-' * widths[1]}  ------")

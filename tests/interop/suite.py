@@ -28,9 +28,9 @@ HERE = Path(__file__).parent
 DOMAIN = "example.org"
 RSA_DOMAIN = "rsa.example.org"
 PLUS_DOMAIN = "plus.example.org"
-# With five accounts a side, all of a side on one of two shards, and so no pair of either kind,
-# happens once in some hundred runs; `shards_covered` looks.
-CHAT_ACCOUNTS = 5
+# Accounts are spread over two shards by a hash with a fresh key. With ten a side, pairs of only one
+# kind (same shard, across) would need both sides to be on one shard each: once in 262,144 runs.
+CHAT_ACCOUNTS = 10
 BURST = 50
 
 
@@ -125,6 +125,10 @@ async def basics(suite):
     for name, client in suite.clients.items():
         localpart = name.replace(".", "")
         for domain, tls in itertools.product((DOMAIN, RSA_DOMAIN), ("starttls", "direct")):
+            if (name, domain, tls) == ("xmpp.js", RSA_DOMAIN, "direct"):
+                # xmpp.js 0.14 sends no SNI on direct TLS (Node's `tls.connect` needs `servername`
+                # for that), so it can only reach the default domain in this way.
+                continue
             jid = f"{localpart}@{domain}"
             key = "ECDSA" if domain == DOMAIN else "RSA"
             where = f"{tls}, {key}"
@@ -198,41 +202,43 @@ async def wrong_passwords(suite):
 
 
 async def chat(suite):
-    """Chat both ways between slixmpp and xmpp.js, all accounts with all."""
+    """Chat both ways between slixmpp and xmpp.js, all accounts with all, on and across shards."""
     left, right = suite.clients["slixmpp"], suite.clients["xmpp.js"]
     sessions = {left: [], right: []}
 
-    async def log_all_in():
-        for client, number in itertools.product((left, right), range(CHAT_ACCOUNTS)):
-            localpart = f"chat-{client.name.replace('.', '')}-{number}"
-            jid = f"{localpart}@{DOMAIN}"
-            await suite.account(jid)
-            tls = "direct" if number % 2 else "starttls"
-            facts = await suite.login(client, jid, localpart, tls)
-            sessions[client].append((localpart, facts["jid"]))
+    async def log_in(client, number):
+        localpart = f"chat-{client.name.replace('.', '')}-{number}"
+        jid = f"{localpart}@{DOMAIN}"
+        await suite.account(jid)
+        facts = await suite.login(client, jid, localpart, "direct" if number % 2 else "starttls")
+        sessions[client].append((localpart, facts["jid"]))
 
-    pair = f"{left.name} + {right.name}"
-    seconds = 60
-    await suite.report.check(pair, f"{2 * CHAT_ACCOUNTS} accounts online", log_all_in(), seconds)
-    await suite.report.check(pair, "accounts on both shards", shards_covered(suite, sessions))
-    await suite.report.check(right.name, "group X25519MLKEM768", hybrid_group(suite, sessions))
+    async def log_all_in():
+        for number in range(CHAT_ACCOUNTS):
+            await asyncio.gather(log_in(left, number), log_in(right, number))
+
+    both = f"{left.name} + {right.name}"
+    check = suite.report.check
+    if await check(both, f"{2 * CHAT_ACCOUNTS} accounts online", log_all_in(), 60) is FAILED:
+        return
+    await check(right.name, "group X25519MLKEM768", hybrid_group(suite, sessions[right]))
+    shards = await check(both, "accounts on both shards", shards_covered(suite, sessions))
     for sender, receiver in ((left, right), (right, left)):
         name = f"{sender.name} to {receiver.name}"
         pairs = list(itertools.product(sessions[sender], sessions[receiver]))
-        if not pairs:
-            suite.report.fail(name, "chat", "nobody is online")
-            continue
-        await suite.report.check(
-            name, f"chat, {CHAT_ACCOUNTS**2} pairs", all_pairs(sender, receiver, pairs)
-        )
-        await suite.report.check(name, "message to a bare JID", to_bare(sender, receiver, pairs[0]))
-        first, last = pairs[0], pairs[-1]
-        for number, (source, target) in enumerate((first, last), 1):
-            await suite.report.check(
-                name,
-                f"{BURST} messages in a row, in order, each once (pair {number})",
-                burst(sender, receiver, source, target),
+        await check(name, f"chat, {len(pairs)} pairs", all_pairs(sender, receiver, pairs))
+        await check(name, "message to a bare JID", to_bare(sender, receiver, pairs[0]))
+        for kind in ("on one shard", "across shards"):
+            title = f"{BURST} messages in a row, in order, each once, {kind}"
+            if shards is FAILED:
+                suite.report.fail(name, title, "it is not known who is on which shard")
+                continue
+            ends = next(
+                (source, target)
+                for source, target in pairs
+                if (shards[source[1]] == shards[target[1]]) == (kind == "on one shard")
             )
+            await check(name, title, burst(sender, receiver, *ends))
     for client, opened in sessions.items():
         for session, _ in opened:
             await client.call("close", session=session)
@@ -245,14 +251,15 @@ async def shards_covered(suite, sessions):
     left, right = ([shards[jid] for _, jid in opened] for opened in sessions.values())
     same = sum(a == b for a, b in itertools.product(left, right))
     other = len(left) * len(right) - same
+    print(f"      {same} pairs on one shard, {other} across")
     assert same and other, f"{same} pairs on one shard, {other} across"
-    return f"{same} pairs on one shard, {other} across"
+    return shards
 
 
-async def hybrid_group(suite, sessions):
+async def hybrid_group(suite, opened):
     """Node's OpenSSL offers X25519MLKEM768, as browsers do, and it is what stanzad prefers."""
     told = json.loads(await suite.server.sessions())["sessions"]
-    ours = {jid for _, jid in sessions[suite.clients["xmpp.js"]]}
+    ours = {jid for _, jid in opened}
     groups = {session["group"] for session in told if session["jid"] in ours}
     assert groups == {"X25519MLKEM768"}, f"groups: {groups}"
 
@@ -454,14 +461,13 @@ async def main():
         for each in reversed(started):
             name = getattr(each, "name", "stanzad")
             await report.check(name, "stops", each.stop())
-    status = report.close()
-    if status:
-        print(f"The end of the server's log:\n{suite.server.log_tail()}", file=sys.stderr)
-    if status or options.keep:
-        print(f"The logs are kept in {folder}", file=sys.stderr)
+    if report.failed:
+        print(f"\nThe end of the server's log:\n{suite.server.log_tail()}")
+    if report.failed or options.keep:
+        print(f"\nThe logs are kept in {folder}")
     else:
         shutil.rmtree(folder)
-    return status
+    return report.close()
 
 
 if __name__ == "__main__":
