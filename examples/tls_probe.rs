@@ -1,8 +1,8 @@
 //! Makes one TLS handshake with the OpenSSL that stanzad is built with, and tells what was agreed.
 //!
-//! `tls_probe ADDRESS:PORT NAME CA-FILE GROUPS`: the certificate must be NAME's and issued by the CA
-//! in CA-FILE; GROUPS is a colon-separated list of key exchange groups. tests/interop uses it for the
-//! groups that Debian's `openssl s_client` does not know.
+//! `tls_probe ADDRESS:PORT NAME CA-FILE GROUPS`: the certificate must be NAME's and issued by the
+//! CA in CA-FILE; GROUPS is a colon-separated list of key exchange groups. tests/interop uses it
+//! for the groups that Debian's `openssl s_client` does not know.
 
 use std::env;
 use std::error::Error;

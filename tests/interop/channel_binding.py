@@ -108,7 +108,9 @@ class BoundStream:
         self.write(f"<auth xmlns='{SASL[1:-1]}' mechanism='{mechanism}'>{first}</auth>")
         server_first = self._challenge("challenge")
         fields = dict(field.split("=", 1) for field in server_first.split(","))
-        assert fields.get("h") == self._offer_hash(digest), "the hash of the offer is missing or wrong"
+        assert fields.get("h") == self._offer_hash(digest), (
+            "the hash of the offer is missing or wrong"
+        )
         salted = hashlib.pbkdf2_hmac(
             digest, password.encode(), base64.b64decode(fields["s"]), int(fields["i"])
         )
@@ -127,7 +129,7 @@ class BoundStream:
         assert verdict == f"v={expected}", "the server's signature is wrong"
 
     def _offer_hash(self, digest):
-        """What protects the lists of mechanisms and bindings from being changed (XEP-0474 §6.1)."""
+        """What protects the lists of mechanisms and bindings from a change (XEP-0474 §6.1)."""
         offer = "\x1e".join(sorted(self.mechanisms))
         if self.bindings:
             offer += "\x1f" + "\x1e".join(sorted(self.bindings))
@@ -191,13 +193,28 @@ def refusals():
     plus, plain = "SCRAM-SHA-256-PLUS", "SCRAM-SHA-256"
     return [
         ("wrong tls-exporter", plus, f"p={EXPORTER}", lambda s: flipped(s.binding(EXPORTER))),
-        ("wrong tls-server-end-point", plus, f"p={END_POINT}", lambda s: flipped(s.binding(END_POINT))),
-        ("one binding under the other's name", plus, f"p={EXPORTER}", lambda s: s.binding(END_POINT)),
+        (
+            "wrong tls-server-end-point",
+            plus,
+            f"p={END_POINT}",
+            lambda s: flipped(s.binding(END_POINT)),
+        ),
+        (
+            "one binding under the other's name",
+            plus,
+            f"p={EXPORTER}",
+            lambda s: s.binding(END_POINT),
+        ),
         ("empty binding", plus, f"p={EXPORTER}", lambda _: b""),
         # The peer's Finished would be tls-unique, which TLS 1.3 does not have.
         ("binding that is not offered (tls-unique)", plus, "p=tls-unique", lambda _: b"x" * 12),
-        # RFC 5802 §6: the client could bind and saw no -PLUS, but it was offered: someone took it out.
+        # RFC 5802 §6: the client could bind but saw no offer of it, so someone took that out.
         ("stripped -PLUS offer ('y' flag)", plain, "y", lambda _: b""),
         ("-PLUS without a binding ('n' flag)", plus, "n", lambda _: b""),
-        ("binding with a mechanism that has none", plain, f"p={EXPORTER}", lambda s: s.binding(EXPORTER)),
+        (
+            "binding with a mechanism that has none",
+            plain,
+            f"p={EXPORTER}",
+            lambda s: s.binding(EXPORTER),
+        ),
     ]

@@ -5,7 +5,8 @@ The suite writes commands to its standard input, one object a line, and reads an
     {"ref": 1, "op": "connect", "session": "a", "jid": "juliet@example.org", "resource": "r",
      "password": "...", "host": "127.0.0.1", "port": 5222, "tls": "starttls" | "direct",
      "ca": "/path/ca.crt"}
-    {"ref": 1, "value": {"jid": "juliet@example.org/r", "mechanism": ...}}  or  {"ref": 1, "error": "..."}
+    {"ref": 1, "value": {"jid": "juliet@example.org/r", "mechanism": ...}}
+    {"ref": 1, "error": "..."}
     {"event": "message", "session": "a", "from": "...", "type": "chat", "body": "..."}
     {"event": "closed", "session": "a"}
 

@@ -76,7 +76,9 @@ def canonical(program, document):
     verdict = VERDICT.search(done.stdout)
     if verdict is None:
         return done.stdout, None
-    start = verdict.start() + (1 if done.stdout[verdict.start() : verdict.start() + 1] == b">" else 0)
+    start = verdict.start() + (
+        1 if done.stdout[verdict.start() : verdict.start() + 1] == b">" else 0
+    )
     return done.stdout[:start], verdict[1].decode()
 
 
@@ -140,7 +142,22 @@ class Generator:
         "'\"",
         "\ufffd\u200b",
     )
-    REFERENCES = ("&lt;", "&gt;", "&amp;", "&apos;", "&quot;", "&#65;", "&#x1F680;", "&#10;", "&#13;", "&#9;")
+    REFERENCES = (
+        "&lt;",
+        "&gt;",
+        "&amp;",
+        "&apos;",
+        "&quot;",
+        "&#65;",
+        "&#x1F680;",
+        "&#10;",
+        "&#13;",
+        "&#9;",
+    )
+    MARKUP = tuple(b"< > & ]]> <!--x--> <?p?> \x00 \xff \xc3 &#0; &x; xml: xmlns=''".split()) + (
+        b" xmlns:xml='urn:x'",
+        b"<!DOCTYPE a>",
+    )
     CDATA = ("<b>&amp;</b>", "]]", "", "]", "a&b", "é\n")
 
     def __init__(self, seed):
@@ -148,9 +165,12 @@ class Generator:
 
     def stream(self):
         pick = self._random.choice
-        declaration = pick(("", "<?xml version='1.0'?>", '<?xml version="1.0" encoding="UTF-8"?>\n'))
+        declaration = pick(
+            ("", "<?xml version='1.0'?>", '<?xml version="1.0" encoding="UTF-8"?>\n')
+        )
         head = (
-            f"<stream:stream to='example.org' version='1.0' xmlns='{CLIENT}' xmlns:stream='{STREAMS}'>"
+            "<stream:stream to='example.org' version='1.0'"
+            f" xmlns='{CLIENT}' xmlns:stream='{STREAMS}'>"
         )
         parts = [declaration, head]
         for _ in range(self._random.randint(1, 4)):
@@ -236,10 +256,7 @@ class Generator:
             elif kind == 2:
                 document[at:at] = document[at : at + self._random.randint(1, 12)]
             else:
-                document[at:at] = self._random.choice(
-                    (b"<", b">", b"&", b"]]>", b"<!--x-->", b"<?p?>", b"\x00", b"\xff", b"xmlns=''")
-                    + (b" xmlns:xml='urn:x'", b"&#0;", b"&x;", b"<!DOCTYPE a>", b"\xc3", b"xml:")
-                )
+                document[at:at] = self._random.choice(self.MARKUP)
         return bytes(document)
 
 

@@ -38,7 +38,9 @@ def arguments():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--stanzad", required=True, help="the server's binary")
     parser.add_argument("--tools", required=True, type=Path, help="folder that `run` filled")
-    parser.add_argument("--examples", required=True, type=Path, help="folder of our example binaries")
+    parser.add_argument(
+        "--examples", required=True, type=Path, help="folder of our example binaries"
+    )
     parser.add_argument("--seed", default=secrets.token_hex(4), help="of the random documents")
     parser.add_argument("--only", help="run the parts whose name contains this")
     parser.add_argument("--keep", action="store_true", help="keep the temporary folder")
@@ -140,7 +142,11 @@ async def basics(suite):
                 facts = await suite.login(client, jid, session, tls)
                 assert facts["jid"] == f"{jid}/{session}", f"bound as {facts['jid']}"
                 assert facts["roster"] in ("result", "service-unavailable"), facts["roster"]
-                told = [facts.get("tls_version"), facts.get("mechanism"), f"roster: {facts['roster']}"]
+                told = [
+                    facts.get("tls_version"),
+                    facts.get("mechanism"),
+                    f"roster: {facts['roster']}",
+                ]
                 return ", ".join(str(fact) for fact in told if fact)
 
             if await suite.report.check(name, f"login ({where})", login()) is FAILED:
@@ -268,7 +274,7 @@ async def all_pairs(sender, receiver, pairs):
     """A message from each session of the one to each of the other, by full JID."""
 
     async def one(source, target):
-        body = f"{source[0]} to {target[0]}: <&> \"d'accord\" äöü 你好 \U0001f680"
+        body = f'{source[0]} to {target[0]}: <&> "d\'accord" äöü 你好 \U0001f680'
         await sender.call("send", session=source[0], to=target[1], body=body)
         message = await receiver.message(target[0], body)
         assert message["from"] == source[1], f"from {message['from']}, not {source[1]}"
@@ -388,7 +394,10 @@ async def profanity(suite):
     await suite.account(jid)
     await suite.account(friend)
     await suite.login(other, friend, "friend", "direct")
-    ways = {"starttls": ("force", suite.server.port), "direct": ("legacy", suite.server.direct_port)}
+    ways = {
+        "starttls": ("force", suite.server.port),
+        "direct": ("legacy", suite.server.direct_port),
+    }
     for way, (policy, port) in ways.items():
         home = suite.folder / f"profanity-{way}"
 

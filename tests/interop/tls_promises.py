@@ -129,7 +129,9 @@ class Prober:
             await process.wait()
         except TimeoutError:
             words = seen.decode(errors="replace")
-            raise AssertionError(f"s_client did not end, or never showed {until}: {words}") from None
+            raise AssertionError(
+                f"s_client did not end, or never showed {until}: {words}"
+            ) from None
         finally:
             if process.returncode is None:
                 process.kill()
@@ -141,7 +143,9 @@ class Prober:
         port = self.server.direct_port
         return await self._s_client(port, [*sni, *arguments], keys, until)
 
-    async def starttls(self, *arguments, name="example.org", to="example.org", keys=b"", until=None):
+    async def starttls(
+        self, *arguments, name="example.org", to="example.org", keys=b"", until=None
+    ):
         """STARTTLS on a stream to `to`, with SNI `name` (None: no SNI)."""
         sni = ["-noservername"] if name is None else ["-servername", name]
         line = ["-starttls", "xmpp", "-xmpphost", to, *sni, *arguments]

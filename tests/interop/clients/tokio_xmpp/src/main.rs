@@ -74,7 +74,10 @@ async fn session(connect: Value, mut commands: mpsc::UnboundedReceiver<Value>) {
             event = client.next() => match event {
                 Some(Event::Stanza(Stanza::Message(message))) => tell(&connect, &message),
                 Some(_) => {}
-                None => return println!("{}", json!({"event": "closed", "session": connect["session"]})),
+                None => {
+                    let closed = json!({"event": "closed", "session": connect["session"]});
+                    return println!("{closed}");
+                }
             },
             command = commands.recv() => match command {
                 Some(command) if text(&command, "op") == "close" => {
