@@ -1,0 +1,319 @@
+//! The real program, started for one test and ended with it.
+
+use std::fs::{self, DirBuilder};
+use std::net::SocketAddr;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::net::UnixDatagram;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use openssl::asn1::Asn1Time;
+use openssl::bn::{BigNum, MsbOption};
+use openssl::hash::MessageDigest;
+use openssl::pkey::PKey;
+use openssl::rsa::Rsa;
+use openssl::x509::extension::SubjectAlternativeName;
+use openssl::x509::{X509, X509Name};
+use stanzad::clock::Wall;
+use stanzad::config::{self, Durability};
+use stanzad::server::accounts::apply_offline;
+use stanzad::server::control::{Password, Reply, Request, SessionInfo, StatusInfo, call};
+use stanzad::storage::WriterCore;
+
+use super::site::{Ended, Site};
+
+/// The password of every account that [`Server::start`] makes.
+pub const PASSWORD: &str = "r0m30myr0m30";
+
+/// The accounts that [`Server::start`] makes: enough that some pairs share one of two shards and
+/// others do not, whatever the key of the placement.
+pub const ACCOUNTS: [&str; 6] = [
+    "juliet@example.org",
+    "romeo@example.org",
+    "mercutio@example.org",
+    "tybalt@example.org",
+    "nurse@example.org",
+    "paris@example.net",
+];
+
+/// The longest wait for anything.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What the conf file says unless a test says otherwise.
+const CONF: &str = r#"
+[server]
+data = "data"
+control = "run/control.sock"
+shards = 2
+[listen]
+c2s = ["127.0.0.1:0"]
+c2s_tls = ["127.0.0.1:0"]
+[tls]
+certificates = "certs"
+[auth]
+iterations = 4096
+[store]
+durability = "normal"
+[limits]
+login_failures_per_address_max = 1000
+login_failures_per_account_max = 1000
+[log]
+level = "debug"
+to = "./log"
+[domain."example.org"]
+[domain."example.net"]
+"#;
+
+/// A running server. It is killed when dropped; if the test has failed by then, its log is told.
+pub struct Server {
+    /// Its directory: `stanzad.toml`, `certs/`, `data/`, `run/control.sock`, `log`, `stderr`.
+    pub site: Site,
+    /// Where it takes clients that start with STARTTLS.
+    pub c2s: SocketAddr,
+    /// Where it takes clients that start with TLS.
+    pub c2s_tls: SocketAddr,
+    child: Child,
+    ended: Option<ExitStatus>,
+}
+
+impl Server {
+    /// Starts a server for example.org and example.net with [`ACCOUNTS`]. `conf` is TOML that is
+    /// laid over the conf file of all tests, table by table and key by key.
+    pub fn start(conf: &str) -> Server {
+        Server::start_in(site(conf))
+    }
+
+    /// Starts a server in a directory made by [`site`] and since changed by the test.
+    pub fn start_in(site: Site) -> Server {
+        let socket = site.path("notify");
+        let notify = UnixDatagram::bind(&socket).unwrap();
+        let stderr = fs::File::create(site.path("stderr")).unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_stanzad"))
+            .args(["run", "--as-root", "--config"])
+            .arg(site.path("stanzad.toml"))
+            .env("NOTIFY_SOCKET", &socket)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(stderr)
+            .spawn()
+            .unwrap();
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut server = Server {
+            site,
+            c2s: nowhere,
+            c2s_tls: nowhere,
+            child,
+            ended: None,
+        };
+        server.wait_until_ready(&notify);
+        let status = server.status();
+        let address = |kind: &str| {
+            let listener = status.listeners.iter().find(|found| found.kind == kind);
+            listener.map_or(nowhere, |found| found.address.parse().unwrap())
+        };
+        server.c2s = address("c2s");
+        server.c2s_tls = address("c2s_tls");
+        server
+    }
+
+    fn wait_until_ready(&mut self, notify: &UnixDatagram) {
+        let step = Duration::from_millis(200);
+        notify.set_read_timeout(Some(step)).unwrap();
+        let deadline = Instant::now() + PATIENCE;
+        let mut message = [0; 256];
+        loop {
+            match notify.recv(&mut message) {
+                Ok(length) if message[..length].starts_with(b"READY=1") => return,
+                Ok(_) => {}
+                Err(_) if self.child.try_wait().unwrap().is_some() => {
+                    panic!("the server did not start: {}", self.stderr())
+                }
+                Err(_) => assert!(Instant::now() < deadline, "the server is never ready"),
+            }
+        }
+    }
+
+    /// What the server writes to standard error.
+    pub fn stderr(&self) -> String {
+        fs::read_to_string(self.site.path("stderr")).unwrap()
+    }
+
+    /// The log so far, from level debug on.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.site.path("log")).unwrap_or_default()
+    }
+
+    /// The process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The path of the control socket.
+    pub fn control(&self) -> PathBuf {
+        self.site.path("run/control.sock")
+    }
+
+    /// Asks over the control socket; what the server refuses fails the test.
+    pub fn ask(&self, request: &Request) -> Reply {
+        let owner = rustix::process::geteuid().as_raw();
+        match call(&self.control(), owner, request).unwrap() {
+            Reply::Error { text } => panic!("{request:?}: {text}"),
+            reply => reply,
+        }
+    }
+
+    /// What `stanzad status` tells.
+    pub fn status(&self) -> StatusInfo {
+        match self.ask(&Request::Status) {
+            Reply::Status(status) => *status,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// What `stanzad sessions` tells of an account, of a full JID, or of all.
+    pub fn sessions(&self, jid: Option<&str>) -> Vec<SessionInfo> {
+        let request = Request::Sessions {
+            domain: None,
+            jid: jid.map(str::to_owned),
+        };
+        match self.ask(&request) {
+            Reply::Sessions { sessions, .. } => sessions,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The shard that owns a full JID's session.
+    pub fn shard_of(&self, full_jid: &str) -> usize {
+        let sessions = self.sessions(Some(full_jid));
+        sessions.first().expect("it has a session").shard
+    }
+
+    /// Makes an account while the server runs.
+    pub fn add(&self, jid: &str, password: &str) {
+        self.ask(&Request::AccountAdd {
+            jid: jid.to_owned(),
+            password: Password::new(password.to_owned()),
+        });
+    }
+
+    /// Runs a command of the program against this server.
+    pub fn run(&self, words: &[&str], input: &str) -> Ended {
+        self.site.run(words, input.as_bytes())
+    }
+
+    /// Writes the conf file anew; a reload takes it up.
+    pub fn configure(&self, conf: &str) {
+        write_conf(&self.site, conf);
+    }
+
+    /// Reloads the conf file, which has to succeed.
+    pub fn reload(&self) {
+        self.ask(&Request::Reload);
+    }
+
+    /// Waits for the end of the process, which the test has brought about.
+    pub fn wait(&mut self) -> ExitStatus {
+        let status = self.child.wait().unwrap();
+        self.ended = Some(status);
+        status
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let early = match self.ended {
+            Some(_) => None,
+            None => self.child.try_wait().ok().flatten(),
+        };
+        // It may have ended by itself, which is judged below.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let stderr = self.stderr();
+        if std::thread::panicking() {
+            let log = self.log();
+            let tail = log.len().saturating_sub(8_000);
+            let tail = log.get(tail..).unwrap_or(&log);
+            eprintln!("--- log of the server\n{tail}\n--- its stderr\n{stderr}---");
+            return;
+        }
+        assert!(early.is_none(), "the server ended by itself: {stderr}");
+        assert!(!stderr.contains("panicked at"), "{stderr}");
+    }
+}
+
+/// A directory that is ready for a server: conf file, certificates, accounts.
+pub fn site(conf: &str) -> Site {
+    let site = Site::new();
+    write_conf(&site, conf);
+    site.certify();
+    let mut builder = DirBuilder::new();
+    builder.mode(0o700);
+    builder.create(site.path("data")).unwrap();
+    builder.create(site.path("run")).unwrap();
+    add_offline(&site, &ACCOUNTS);
+    site
+}
+
+/// Makes accounts with [`PASSWORD`] while no server runs, without a process for each.
+pub fn add_offline(site: &Site, accounts: &[&str]) {
+    let path = site.path("stanzad.toml");
+    let text = fs::read_to_string(&path).unwrap();
+    let settings = config::parse(&text, &path).unwrap();
+    let mut store = WriterCore::open(&site.path("data"), Durability::Normal).unwrap();
+    for jid in accounts {
+        let request = Request::AccountAdd {
+            jid: (*jid).to_owned(),
+            password: Password::new(PASSWORD.to_owned()),
+        };
+        let now = Wall::from_micros(1_000_000);
+        let reply = apply_offline(&mut store, &settings, &request, now);
+        assert!(matches!(reply, Reply::Account(_)), "{reply:?}");
+    }
+}
+
+/// Puts RSA certificates beside the ECDSA ones, by the convention for two kinds of keys.
+pub fn certify_rsa(site: &Site, file: &str, domain: &str) {
+    let key = PKey::from_rsa(Rsa::generate(2048).unwrap()).unwrap();
+    let mut serial = BigNum::new().unwrap();
+    serial.rand(159, MsbOption::MAYBE_ZERO, false).unwrap();
+    let mut name = X509Name::builder().unwrap();
+    name.append_entry_by_text("CN", domain).unwrap();
+    let name = name.build();
+    let mut builder = X509::builder().unwrap();
+    builder.set_version(2).unwrap();
+    let serial = serial.to_asn1_integer().unwrap();
+    builder.set_serial_number(&serial).unwrap();
+    builder.set_subject_name(&name).unwrap();
+    builder.set_issuer_name(&name).unwrap();
+    builder.set_pubkey(&key).unwrap();
+    let (from, to) = (Asn1Time::days_from_now(0), Asn1Time::days_from_now(30));
+    builder.set_not_before(&from.unwrap()).unwrap();
+    builder.set_not_after(&to.unwrap()).unwrap();
+    let context = builder.x509v3_context(None, None);
+    let names = SubjectAlternativeName::new().dns(domain).build(&context);
+    builder.append_extension(names.unwrap()).unwrap();
+    builder.sign(&key, MessageDigest::sha256()).unwrap();
+    let certificate = builder.build().to_pem().unwrap();
+    let path = |ending| site.path("certs").join(format!("{file}.{ending}"));
+    fs::write(path("crt"), certificate).unwrap();
+    fs::write(path("key"), key.private_key_to_pem_pkcs8().unwrap()).unwrap();
+    fs::set_permissions(path("key"), fs::Permissions::from_mode(0o600)).unwrap();
+}
+
+fn write_conf(site: &Site, conf: &str) {
+    let mut whole: toml::Table = CONF.parse().unwrap();
+    lay_over(&mut whole, conf.parse().unwrap());
+    fs::write(site.path("stanzad.toml"), whole.to_string()).unwrap();
+}
+
+fn lay_over(below: &mut toml::Table, above: toml::Table) {
+    for (key, value) in above {
+        match (below.get_mut(&key), value) {
+            (Some(toml::Value::Table(below)), toml::Value::Table(above)) => lay_over(below, above),
+            (_, value) => {
+                below.insert(key, value);
+            }
+        }
+    }
+}
