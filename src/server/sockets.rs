@@ -7,27 +7,27 @@ use crate::config::Settings;
 use crate::server::StartError;
 use crate::shard::listener::{Kind, Listening, adopt, bind};
 
-/// Opens all listening sockets. If the service manager hands any in (sd_listen_fds(3)), these and no
-/// others are used: each is named `c2s` or `c2s_tls` (`FileDescriptorName=`).
+/// Opens all listening sockets. Those that the service manager hands in (sd_listen_fds(3)), named
+/// `c2s` or `c2s_tls` (`FileDescriptorName=`), take the place of the option of that name.
 ///
 /// # Errors
 /// In words: which address, and why.
 pub fn open(settings: &Settings) -> Result<Vec<Listening>, StartError> {
-    let handed_in = handed_in()?;
-    if !handed_in.is_empty() {
-        return Ok(handed_in);
-    }
+    let mut sockets = handed_in()?;
+    let is_handed_in = |kind| sockets.iter().any(|listening| listening.kind == kind);
+    let (has_clients, has_direct) = (is_handed_in(Kind::Client), is_handed_in(Kind::ClientTls));
     let clients = settings
         .listen
         .c2s
         .iter()
+        .filter(|_| !has_clients)
         .map(|address| (Kind::Client, address));
     let direct = settings
         .listen
         .c2s_tls
         .iter()
+        .filter(|_| !has_direct)
         .map(|address| (Kind::ClientTls, address));
-    let mut sockets = Vec::new();
     let mut problems = Vec::new();
     for (kind, address) in clients.chain(direct) {
         match bind(kind, *address) {
