@@ -8,7 +8,8 @@ use base64::engine::general_purpose::STANDARD;
 use openssl::hash::{MessageDigest, hash};
 use openssl::nid::Nid;
 use openssl::ssl::{
-    Ssl, SslConnector, SslConnectorBuilder, SslMethod, SslRef, SslStream, SslVerifyMode,
+    ShutdownState, Ssl, SslConnector, SslConnectorBuilder, SslMethod, SslRef, SslStream,
+    SslVerifyMode,
 };
 use stanzad::ns;
 use stanzad::xml::{Bounds, Element, Header, Item, Parser};
@@ -69,6 +70,23 @@ impl Client {
         Ok(Client::over(Socket::Tls(stream)))
     }
 
+    /// Connects and upgrades to TLS by STARTTLS for example.org; SASL comes next.
+    pub fn secured(server: &Server) -> Client {
+        let mut client = Client::connect(server);
+        client.secure("example.org");
+        client
+    }
+
+    /// Like [`Client::login`], but does not bind a resource yet; features were heard.
+    pub fn authenticated(server: &Server, bare: &str) -> Client {
+        let mut client = Client::connect(server);
+        let (user, domain) = bare.split_once('@').unwrap();
+        client.secure(domain);
+        client.scram("SCRAM-SHA-256", user, PASSWORD).unwrap();
+        client.open(domain);
+        client
+    }
+
     fn over(socket: Socket) -> Client {
         Client {
             socket,
@@ -81,15 +99,11 @@ impl Client {
     /// Logs an account in over STARTTLS by SCRAM-SHA-256 with [`PASSWORD`] and binds a resource;
     /// `address` is a full JID, or a bare one whose resource the server makes.
     pub fn login(server: &Server, address: &str) -> Client {
-        let mut client = Client::connect(server);
         let (bare, resource) = match address.split_once('/') {
             Some((bare, resource)) => (bare, Some(resource)),
             None => (address, None),
         };
-        let (user, domain) = bare.split_once('@').unwrap();
-        client.secure(domain);
-        client.scram("SCRAM-SHA-256", user, PASSWORD).unwrap();
-        client.open(domain);
+        let mut client = Client::authenticated(server, bare);
         client.bind(resource);
         client
     }
@@ -142,6 +156,14 @@ impl Client {
         match &self.socket {
             Socket::Tls(stream) => stream.ssl(),
             _ => panic!("this connection has no TLS"),
+        }
+    }
+
+    /// Whether the server has ended TLS by close_notify.
+    pub fn heard_close_notify(&mut self) -> bool {
+        match &mut self.socket {
+            Socket::Tls(stream) => stream.get_shutdown().contains(ShutdownState::RECEIVED),
+            _ => false,
         }
     }
 
@@ -214,6 +236,13 @@ impl Client {
             text(&element)
         );
         element
+    }
+
+    /// The error stanza that comes next: kind and condition have to be these. It is given back.
+    pub fn refused(&mut self, name: &str, condition: &str) -> Element {
+        let stanza = self.stanza(name);
+        assert_eq!(error_of(&stanza), condition, "{}", text(&stanza));
+        stanza
     }
 
     /// The stream has to end in an orderly way: `</stream:stream>`, then the connection's end.
@@ -446,6 +475,25 @@ pub fn header(domain: &str) -> String {
         "<?xml version='1.0'?><stream:stream to='{domain}' version='1.0' xml:lang='en' \
          xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'>"
     )
+}
+
+/// The condition of an error stanza (RFC 6120 §8.3.2).
+pub fn error_of(stanza: &Element) -> String {
+    assert_eq!(stanza.attribute("type"), Some("error"), "{}", text(stanza));
+    let error = stanza.find(ns::CLIENT, "error").expect("it has an error");
+    let conditions: Vec<&Element> = error
+        .elements()
+        .filter(|child| child.ns == ns::STANZA_ERROR && child.name != "text")
+        .collect();
+    assert_eq!(conditions.len(), 1, "{}", text(stanza));
+    conditions[0].name.clone()
+}
+
+/// The condition of a SASL failure (RFC 6120 §6.5).
+pub fn failure_of(outcome: Result<(), Element>) -> String {
+    let failure = outcome.expect_err("the login fails");
+    let condition = failure.elements().next().expect("it has a condition");
+    condition.name.clone()
 }
 
 /// An element as a test's message shows it.

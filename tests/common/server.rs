@@ -86,18 +86,7 @@ impl Server {
 
     /// Starts a server in a directory made by [`site`] and since changed by the test.
     pub fn start_in(site: Site) -> Server {
-        let socket = site.path("notify");
-        let notify = UnixDatagram::bind(&socket).unwrap();
-        let stderr = fs::File::create(site.path("stderr")).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_stanzad"))
-            .args(["run", "--as-root", "--config"])
-            .arg(site.path("stanzad.toml"))
-            .env("NOTIFY_SOCKET", &socket)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(stderr)
-            .spawn()
-            .unwrap();
+        let (child, notify) = spawn(&site);
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut server = Server {
             site,
@@ -107,14 +96,15 @@ impl Server {
             ended: None,
         };
         server.wait_until_ready(&notify);
-        let status = server.status();
-        let address = |kind: &str| {
-            let listener = status.listeners.iter().find(|found| found.kind == kind);
-            listener.map_or(nowhere, |found| found.address.parse().unwrap())
-        };
-        server.c2s = address("c2s");
-        server.c2s_tls = address("c2s_tls");
         server
+    }
+
+    /// Starts it again after [`Server::wait`], with what it has stored, on other ports.
+    pub fn start_again(&mut self) {
+        assert!(self.ended.take().is_some(), "it runs still");
+        let (child, notify) = spawn(&self.site);
+        self.child = child;
+        self.wait_until_ready(&notify);
     }
 
     fn wait_until_ready(&mut self, notify: &UnixDatagram) {
@@ -124,7 +114,7 @@ impl Server {
         let mut message = [0; 256];
         loop {
             match notify.recv(&mut message) {
-                Ok(length) if message[..length].starts_with(b"READY=1") => return,
+                Ok(length) if message[..length].starts_with(b"READY=1") => break,
                 Ok(_) => {}
                 Err(_) if self.child.try_wait().unwrap().is_some() => {
                     panic!("the server did not start: {}", self.stderr())
@@ -132,6 +122,14 @@ impl Server {
                 Err(_) => assert!(Instant::now() < deadline, "the server is never ready"),
             }
         }
+        let status = self.status();
+        let address = |kind: &str| {
+            let mut listeners = status.listeners.iter();
+            let found = listeners.find(|listener| listener.kind == kind);
+            found.map(|listener| listener.address.parse().unwrap())
+        };
+        self.c2s = address("c2s").unwrap_or(self.c2s);
+        self.c2s_tls = address("c2s_tls").unwrap_or(self.c2s_tls);
     }
 
     /// What the server writes to standard error.
@@ -240,6 +238,26 @@ impl Drop for Server {
         assert!(early.is_none(), "the server ended by itself: {stderr}");
         assert!(!stderr.contains("panicked at"), "{stderr}");
     }
+}
+
+/// Starts the program; it says on the socket when it is ready (sd_notify(3)).
+fn spawn(site: &Site) -> (Child, UnixDatagram) {
+    let socket = site.path("notify");
+    // One of an earlier start may be there.
+    let _ = fs::remove_file(&socket);
+    let notify = UnixDatagram::bind(&socket).unwrap();
+    let mut stderr = fs::File::options();
+    let stderr = stderr.create(true).append(true).open(site.path("stderr"));
+    let child = Command::new(env!("CARGO_BIN_EXE_stanzad"))
+        .args(["run", "--as-root", "--config"])
+        .arg(site.path("stanzad.toml"))
+        .env("NOTIFY_SOCKET", &socket)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(stderr.unwrap())
+        .spawn()
+        .unwrap();
+    (child, notify)
 }
 
 /// A directory that is ready for a server: conf file, certificates, accounts.

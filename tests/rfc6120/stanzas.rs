@@ -1,0 +1,356 @@
+//! What stanzas are, and the errors that answer them (RFC 6120 §8.2 to §8.4).
+
+use crate::common::client::{Client, error_of, text};
+use crate::common::server::Server;
+
+/// [bad-request] [stanza-iq-child] RFC 6120 §8.2.3.
+#[test]
+fn an_iq_request_has_exactly_one_child() {
+    let server = Server::start("");
+    let mut romeo = Client::login(&server, "romeo@example.org/orchard");
+    let mut juliet = Client::login(&server, "juliet@example.org/balcony");
+    for type_ in ["get", "set"] {
+        for children in ["", "<a xmlns='x'/><b xmlns='x'/>"] {
+            juliet.send(format!(
+                "<iq type='{type_}' id='1' to='romeo@example.org/orchard'>{children}</iq>"
+            ));
+            let error = juliet.refused("iq", "bad-request");
+            assert_eq!(error.attribute("id"), Some("1"));
+        }
+    }
+    romeo.settle();
+}
+
+/// [stanza-iq-child] RFC 6120 §8.2.3: a result with too much is not answered, nor delivered.
+#[test]
+fn an_iq_result_has_at_most_one_child() {
+    let server = Server::start("");
+    let mut romeo = Client::login(&server, "romeo@example.org/orchard");
+    let mut juliet = Client::login(&server, "juliet@example.org/balcony");
+    let iq = |children: &str, id: &str| {
+        format!("<iq type='result' id='{id}' to='romeo@example.org/orchard'>{children}</iq>")
+    };
+    juliet.send(iq("<a xmlns='x'/><b xmlns='x'/>", "two"));
+    juliet.send(iq("", "none"));
+    juliet.send(iq("<a xmlns='x'/>", "one"));
+    assert_eq!(romeo.stanza("iq").attribute("id"), Some("none"));
+    assert_eq!(romeo.stanza("iq").attribute("id"), Some("one"));
+    juliet.settle();
+}
+
+/// [bad-request] [stanza-iq-id] RFC 6120 §8.2.3, §8.3.1.
+#[test]
+fn an_iq_without_id_is_refused() {
+    let server = Server::start("");
+    let mut juliet = Client::login(&server, "juliet@example.org/balcony");
+    juliet.send("<iq type='get' to='example.org'><ping xmlns='urn:xmpp:ping'/></iq>");
+    let error = juliet.refused("iq", "bad-request");
+    assert_eq!(error.attribute("id").unwrap_or_default(), "");
+    juliet.settle();
+}
+
+/// [bad-request] [stanza-iq-type] RFC 6120 §8.2.3, RFC 6121 §4.7.1.
+#[test]
+fn an_iq_or_presence_of_an_unknown_type_is_refused() {
+    let server = Server::start("");
+    let mut juliet = Client::login(&server, "juliet@example.org/balcony");
+    for stanza in [
+        "<iq type='query' id='1'><a xmlns='x'/></iq>",
+        "<iq type='GET' id='1'><a xmlns='x'/></iq>",
+        "<iq id='1'><a xmlns='x'/></iq>",
+        "<presence type='asleep' id='1'/>",
+    ] {
+        juliet.send(stanza);
+        let name = if stanza.starts_with("<iq") {
+            "iq"
+        } else {
+            "presence"
+        };
+        let error = juliet.refused(name, "bad-request");
+        assert_eq!(error.attribute("id"), Some("1"), "{stanza}");
+    }
+    juliet.settle();
+}
+
+/// [stanza-kind-iq] [stanza-iq-reply] RFC 6120 §8.2.3: every request is answered, once.
+#[test]
+fn every_iq_request_is_answered_with_its_id() {
+    let server = Server::start("");
+    let mut juliet = Client::login(&server, "juliet@example.org/balcony");
+    let recipients = [
+        "",
+        "to='example.org'",
+        "to='juliet@example.org'",
+        "to='juliet@example.org/balcony/none'",
+        "to='romeo@example.org'",
+        "to='romeo@example.org/none'",
+        "to='nobody@example.org'",
+        "to='example.org/none'",
+        "to='montague.example'",
+    ];
+    for (index, to) in recipients.iter().enumerate() {
+        for type_ in ["get", "set"] {
+            let id = format!("{index}{type_}");
+            juliet.send(format!(
+                "<iq {to} type='{type_}' id='{id}'><a xmlns='urn:x'/></iq>"
+            ));
+            let answer = juliet.stanza("iq");
+            assert_eq!(answer.attribute("id"), Some(&*id), "{}", text(&answer));
+            assert_eq!(answer.attribute("type"), Some("error"));
+        }
+    }
+    juliet.settle();
+}
+
+/// [stanza-iq-reply] [stanza-kind-iq] RFC 6120 §8.2.3, §10.5.4: between clients too.
+#[test]
+fn an_iq_and_its_answer_go_from_client_to_client() {
+    let server = Server::start("");
+    let mut romeo = Client::login(&server, "romeo@example.org/orchard");
+    let mut juliet = Client::login(&server, "juliet@example.org/balcony");
+    juliet.send("<iq type='get' id='q' to='romeo@example.org/orchard'><a xmlns='urn:x'/></iq>");
+    let request = romeo.stanza("iq");
+    assert!(request.find("urn:x", "a").is_some());
+    let from = request.attribute("from").unwrap();
+    romeo.send(format!(
+        "<iq type='result' id='q' to='{from}'><b xmlns='urn:x'/></iq>"
+    ));
+    let answer = juliet.stanza("iq");
+    assert_eq!(answer.attribute("from"), Some("romeo@example.org/orchard"));
+    assert!(answer.find("urn:x", "b").is_some());
+}
+
+/// [stanza-error] [stanza-error-child] [stanza-error-id] RFC 6120 §8.3.1: for each kind.
+#[test]
+fn errors_have_the_id_the_addresses_and_an_error_child() {
+    let server = Server::start("");
+    let mut juliet = Client::login(&server, "juliet@example.org/balcony");
+    for (name, stanza) in [
+        ("message", "<message to='romeo@montague.example' id='e1'/>"),
+        (
+            "presence",
+            "<presence to='romeo@montague.example' id='e1'/>",
+        ),
+        (
+            "iq",
+            "<iq type='get' to='romeo@montague.example' id='e1'><a xmlns='x'/></iq>",
+        ),
+    ] {
+        juliet.send(stanza);
+        let error = juliet.refused(name, "remote-server-not-found");
+        assert_eq!(error.attribute("id"), Some("e1"));
+        assert_eq!(error.attribute("from"), Some("romeo@montague.example"));
+        assert_eq!(error.attribute("to"), Some("juliet@example.org/balcony"));
+        let child = error.find("jabber:client", "error").unwrap();
+        assert_eq!(child.attribute("type"), Some("cancel"));
+    }
+}
+
+/// [stanza-error-reply] RFC 6120 §8.3.1: nothing answers an error, or a result.
+#[test]
+fn errors_and_results_are_never_answered() {
+    let server = Server::start("");
+    let mut juliet = Client::login(&server, "juliet@example.org/balcony");
+    let error = "<error type='cancel'>\
+                 <item-not-found xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error>";
+    for to in [
+        "nobody@example.org",
+        "romeo@example.org",
+        "romeo@example.org/none",
+        "montague.example",
+        "example.org",
+        "@@",
+    ] {
+        juliet.send(format!("<message type='error' to='{to}'>{error}</message>"));
+        juliet.send(format!(
+            "<presence type='error' to='{to}'>{error}</presence>"
+        ));
+        juliet.send(format!("<iq type='error' id='1' to='{to}'>{error}</iq>"));
+        juliet.send(format!("<iq type='result' id='1' to='{to}'/>"));
+    }
+    juliet.settle();
+}
+
+/// [stanza-error] RFC 6120 §8.3: errors of clients go to clients.
+#[test]
+fn errors_are_delivered_like_other_stanzas() {
+    let server = Server::start("");
+    let mut romeo = Client::login(&server, "romeo@example.org/orchard");
+    let mut juliet = Client::login(&server, "juliet@example.org/balcony");
+    juliet.send(
+        "<message type='error' id='1' to='romeo@example.org/orchard'><error type='wait'>\
+         <unexpected-request xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/>\
+         <too-soon xmlns='urn:example:app'/></error></message>",
+    );
+    let error = romeo.stanza("message");
+    let child = error.find("jabber:client", "error").unwrap();
+    assert_eq!(child.attribute("type"), Some("wait"));
+    assert!(child.find("urn:example:app", "too-soon").is_some());
+}
+
+/// [stanza-extension] [stanza-kind-message] RFC 6120 §8.4: what the server does not know it carries.
+#[test]
+fn unknown_extensions_are_delivered_untouched() {
+    let server = Server::start("");
+    let mut romeo = Client::login(&server, "romeo@example.org/orchard");
+    let mut juliet = Client::login(&server, "juliet@example.org/balcony");
+    let child = "<x xmlns='urn:example:x' a='1' b='&lt;'><y xmlns='urn:example:y'>t&amp;</y>\
+                 <n:z xmlns:n='urn:example:z' n:q='2'/>tail</x>";
+    juliet.send(format!(
+        "<message to='romeo@example.org/orchard'>{child}</message>"
+    ));
+    let message = romeo.stanza("message");
+    let x = message.find("urn:example:x", "x").unwrap();
+    assert_eq!((x.attribute("a"), x.attribute("b")), (Some("1"), Some("<")));
+    assert_eq!(x.find("urn:example:y", "y").unwrap().text(), "t&");
+    let z = x.find("urn:example:z", "z").unwrap();
+    assert_eq!(z.attributes[0].ns.as_deref(), Some("urn:example:z"));
+    assert_eq!(x.text(), "tail");
+    juliet.send(format!(
+        "<presence to='romeo@example.org/orchard'>{child}</presence>"
+    ));
+    assert!(
+        romeo
+            .stanza("presence")
+            .find("urn:example:x", "x")
+            .is_some()
+    );
+}
+
+/// [stanza-extension] [service-unavailable] RFC 6120 §8.4, §8.3.3.19: an IQ that the server does not
+/// know.
+#[test]
+fn an_unknown_iq_gets_an_error() {
+    let server = Server::start("");
+    let mut juliet = Client::login(&server, "juliet@example.org/balcony");
+    for to in ["", "to='example.org'", "to='juliet@example.org'"] {
+        juliet.send(format!(
+            "<iq {to} type='set' id='u'><u xmlns='urn:example:u'/></iq>"
+        ));
+        juliet.refused("iq", "service-unavailable");
+    }
+}
+
+/// [item-not-found] RFC 6120 §8.3.3.7, XEP-0030 §7: a node that is not there.
+#[test]
+fn an_unknown_node_is_not_found() {
+    let server = Server::start("");
+    let mut juliet = Client::login(&server, "juliet@example.org/balcony");
+    juliet.send(
+        "<iq to='example.org' type='get' id='n'>\
+         <query xmlns='http://jabber.org/protocol/disco#info' node='nothing'/></iq>",
+    );
+    juliet.refused("iq", "item-not-found");
+}
+
+/// [service-unavailable] RFC 6120 §8.3.3.19, RFC 6121 §8.5.1: what can't be delivered comes back, in
+/// the same way whether the account is not there or not online.
+#[test]
+fn an_unknown_account_looks_like_an_offline_one() {
+    let server = Server::start("");
+    let mut juliet = Client::login(&server, "juliet@example.org/balcony");
+    let mut answers = |user: &str| -> Vec<String> {
+        let mut heard = Vec::new();
+        for resource in ["", "/none"] {
+            let to = format!("{user}@example.org{resource}");
+            for stanza in [
+                format!("<message to='{to}' id='1'/>"),
+                format!("<message to='{to}' id='1' type='chat'/>"),
+                format!("<message to='{to}' id='1' type='groupchat'/>"),
+                format!("<message to='{to}' id='1' type='headline'/>"),
+                format!("<presence to='{to}' id='1'/>"),
+                format!("<presence to='{to}' id='1' type='probe'/>"),
+                format!("<presence to='{to}' id='1' type='subscribe'/>"),
+                format!("<iq to='{to}' id='1' type='get'><ping xmlns='urn:xmpp:ping'/></iq>"),
+                format!("<iq to='{to}' id='1' type='set'><a xmlns='urn:x'/></iq>"),
+                format!(
+                    "<iq to='{to}' id='1' type='get'>\
+                     <query xmlns='http://jabber.org/protocol/disco#info'/></iq>"
+                ),
+            ] {
+                juliet.send(&stanza);
+                let answer = juliet.until_settled();
+                let answer: Vec<_> = answer.iter().map(text).collect();
+                heard.push(answer.concat().replace(user, "USER"));
+            }
+        }
+        heard
+    };
+    let (offline, unknown) = (answers("romeo"), answers("rosaline"));
+    assert_eq!(offline, unknown);
+    assert!(offline[0].contains("service-unavailable"), "{offline:?}");
+}
+
+/// [stanza-kind-message] RFC 6120 §8.2.1: a message to a domain has no reader.
+#[test]
+fn a_message_to_the_server_comes_back() {
+    let server = Server::start("");
+    let mut juliet = Client::login(&server, "juliet@example.org/balcony");
+    juliet.send("<message to='example.org'><body>anybody there?</body></message>");
+    let error = juliet.refused("message", "service-unavailable");
+    assert_eq!(error.attribute("from"), Some("example.org"));
+}
+
+/// [stanza-kind-presence] RFC 6120 §8.2.2, RFC 6121 §4.2.2: all of one's own are told.
+#[test]
+fn presence_reaches_the_other_resources_of_the_account() {
+    let server = Server::start("");
+    let mut balcony = Client::login(&server, "juliet@example.org/balcony");
+    let mut garden = Client::login(&server, "juliet@example.org/garden");
+    balcony.send("<presence/>");
+    assert_eq!(
+        balcony.stanza("presence").attribute("from"),
+        Some("juliet@example.org/balcony")
+    );
+    garden.send("<presence><show>away</show></presence>");
+    for client in [&mut balcony, &mut garden] {
+        let presence = client.stanza("presence");
+        assert_eq!(
+            presence.attribute("from"),
+            Some("juliet@example.org/garden")
+        );
+        assert_eq!(
+            presence.find("jabber:client", "show").unwrap().text(),
+            "away"
+        );
+    }
+    garden.send("<presence type='unavailable'/>");
+    let presence = balcony.stanza("presence");
+    assert_eq!(presence.attribute("type"), Some("unavailable"));
+    // Once a resource is unavailable it is told nothing more (RFC 6121 §4.5.2).
+    balcony.send("<presence/>");
+    balcony.stanza("presence");
+    let heard = garden.until_settled();
+    assert!(
+        heard
+            .iter()
+            .all(|presence| presence.attribute("from") != Some(&*balcony.jid))
+    );
+}
+
+/// [internal-server-error] is for faults of our own; here the conditions that a peer can bring about
+/// have the types that RFC 6120 §8.3.3 recommends.
+#[test]
+fn errors_have_the_recommended_type() {
+    let server = Server::start("");
+    let mut juliet = Client::login(&server, "juliet@example.org/balcony");
+    for (stanza, condition, type_) in [
+        ("<iq type='get' id='1'/>", "bad-request", "modify"),
+        (
+            "<iq type='get' id='1' to='@'><a xmlns='x'/></iq>",
+            "jid-malformed",
+            "modify",
+        ),
+        (
+            "<iq type='get' id='1'><a xmlns='x'/></iq>",
+            "service-unavailable",
+            "cancel",
+        ),
+    ] {
+        juliet.send(stanza);
+        let error = juliet.stanza("iq");
+        assert_eq!(error_of(&error), condition);
+        let child = error.find("jabber:client", "error").unwrap();
+        assert_eq!(child.attribute("type"), Some(type_));
+    }
+}
