@@ -79,6 +79,21 @@ impl Inbox {
         Ok(())
     }
 
+    /// How many stanzas wait.
+    pub fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Whether none waits.
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// Bytes of the stanzas that wait.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// All that waits, in order.
     pub fn take(&mut self) -> VecDeque<Routed> {
         self.bytes = 0;

@@ -1,20 +1,34 @@
 //! Which shard owns what: a keyed hash of the name, the same on every shard (DESIGN §3).
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher, RandomState};
 
 /// The placement of one run of the process. The key is drawn at start, so that nobody outside can
 /// choose names that all fall on one shard.
 #[derive(Clone, Debug)]
 pub struct Placement {
-    key: RandomState,
+    key: PlacementKey,
     shards: u32,
+}
+
+#[derive(Clone, Debug)]
+enum PlacementKey {
+    Drawn(RandomState),
+    Given(u64),
 }
 
 impl Placement {
     /// A placement over `shards` shards (at least one) under a fresh key.
     pub fn new(shards: u32) -> Placement {
         Placement {
-            key: RandomState::new(),
+            key: PlacementKey::Drawn(RandomState::new()),
+            shards: shards.max(1),
+        }
+    }
+
+    /// A placement under a key that is known, so that a simulated run can be repeated.
+    pub fn with_key(shards: u32, key: u64) -> Placement {
+        Placement {
+            key: PlacementKey::Given(key),
             shards: shards.max(1),
         }
     }
@@ -27,8 +41,21 @@ impl Placement {
     /// The shard that owns the account of a bare JID.
     pub fn shard_of(&self, bare_jid: &str) -> u32 {
         // The high half times the count, shifted: an even spread without a division.
-        let high = self.key.hash_one(bare_jid) >> 32;
+        let high = self.key.hash(bare_jid) >> 32;
         ((high * u64::from(self.shards)) >> 32) as u32
+    }
+}
+
+impl PlacementKey {
+    fn hash(&self, name: &str) -> u64 {
+        match self {
+            PlacementKey::Drawn(key) => key.hash_one(name),
+            PlacementKey::Given(key) => {
+                let mut hasher = DefaultHasher::new();
+                (key, name).hash(&mut hasher);
+                hasher.finish()
+            }
+        }
     }
 }
 
@@ -48,5 +75,17 @@ mod tests {
             counts[shard as usize] += 1;
         }
         assert!(counts.iter().all(|&count| count > 800), "{counts:?}");
+    }
+
+    #[test]
+    fn a_known_key_places_alike_in_each_run() {
+        let shards = |key| -> Vec<u32> {
+            let placement = Placement::with_key(16, key);
+            (0..64)
+                .map(|n| placement.shard_of(&format!("user{n}@example.org")))
+                .collect()
+        };
+        assert_eq!(shards(1), shards(1));
+        assert_ne!(shards(1), shards(2));
     }
 }
