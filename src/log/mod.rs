@@ -8,6 +8,7 @@
 //! value; what a peer sent belongs there and not into the event's text.
 
 mod line;
+pub mod panic;
 mod sink;
 
 use std::fmt;

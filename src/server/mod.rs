@@ -78,6 +78,7 @@ pub fn run(
     // Before any thread, so that each inherits it: signals come to this one.
     let logging =
         crate::log::start(&settings.log).map_err(|error| StartError::new(error.to_string()))?;
+    crate::log::panic::install();
     let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM])
         .map_err(|error| StartError::new(format!("cannot handle signals: {error}")))?;
     let server = Server::start(settings, path, logging, &signals.handle())?;

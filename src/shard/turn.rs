@@ -458,6 +458,7 @@ impl Shard {
             self.actions = actions;
             return;
         };
+        crate::log::panic::handling(connection.stream.origin.stream);
         let mut random = |buffer: &mut [u8]| outside.random(buffer);
         let mut context = Context {
             now: self.router.now,
