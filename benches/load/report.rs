@@ -148,11 +148,8 @@ pub fn ratios(base: &str, files: &[PathBuf]) -> Result<String, String> {
     labels.sort_by_key(|label| label != base);
     let mut table = String::new();
     for (name, row) in &rows {
-        table += &format!("{name}\n{:38}", "");
-        labels
-            .iter()
-            .for_each(|label| table += &format!("{label:<20}"));
-        table += "\n";
+        let heads: String = labels.iter().map(|label| format!("{label:<20}")).collect();
+        table += &format!("{name}\n{:38}{}\n", "", heads.trim_end());
         COMPARED
             .iter()
             .for_each(|figure| table += &compared_line(figure, base, &labels, row));
