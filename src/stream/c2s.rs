@@ -678,19 +678,18 @@ impl ClientStream {
         event: &Event,
         cx: &mut Context<'_>,
     ) -> State {
-        let is_over = match event {
+        let peer_closed = match event {
             Event::Close => true,
-            Event::Deadline => until <= cx.now.mono,
+            // No later deadline follows: one that stayed in the past would come again at once.
+            Event::Deadline if until <= cx.now.mono => {
+                cx.actions.push(Action::Drop);
+                return State::Closed;
+            }
             // What the peer says after our end is not looked at, and may well be broken.
-            _ => false,
+            _ => return State::Closing { until, peer_closed },
         };
-        if is_over {
-            cx.actions.push(Action::Drop);
-        }
-        State::Closing {
-            until,
-            peer_closed: peer_closed || matches!(event, Event::Close),
-        }
+        cx.actions.push(Action::Drop);
+        State::Closing { until, peer_closed }
     }
 
     /// The connection is gone without an end of the stream.

@@ -45,6 +45,8 @@ fn a_client_that_never_begins_tls_is_cut_off() {
     for client in [&mut direct, &mut upgrading] {
         assert!(matches!(client.try_hear(), Ok(Heard::End) | Err(_)));
     }
+    // Each shard answers still, and has forgotten them.
+    assert_eq!(server.status().connections, 0);
 }
 
 /// The operator's limit does not reach those who have logged in.
@@ -118,4 +120,23 @@ fn messages_from_others_do_not_keep_a_silent_client() {
         }
     }
     silent.closes();
+}
+
+/// RFC 6120 §4.4: the client's own end is not waited for without end, and nobody else waits for it.
+#[test]
+fn a_client_that_never_closes_its_stream_is_dropped() {
+    let server = Server::start("[c2s]\nidle_seconds = 1\n");
+    let mut rude = Client::connect(&server);
+    rude.open("example.org");
+    rude.send("<unknown/>");
+    rude.fails("unsupported-stanza-type");
+    // Her pings are the clock.
+    let mut juliet = Client::login(&server, "juliet@example.org");
+    let mut pings = 0;
+    while server.status().connections > 1 {
+        juliet.stanza("iq");
+        juliet.send(" ");
+        pings += 1;
+        assert!(pings < 10, "it is never dropped");
+    }
 }
