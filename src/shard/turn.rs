@@ -399,6 +399,8 @@ impl Shard {
                     self.event(key, Event::Established(facts), outside);
                 }
                 Ok(Read::End) => {
+                    // The peer may still read, such as our answer to its end of the stream.
+                    self.write(key, outside);
                     self.remove(key, outside);
                     return;
                 }
