@@ -105,6 +105,7 @@ pub(super) struct Bound {
     session: Key,
     jid: FullJid,
     opened: Opened,
+    /// When the client was pinged, if it has sent nothing since.
     pinged: Option<Mono>,
 }
 
@@ -145,6 +146,10 @@ impl ClientStream {
     /// Notes that the peer sent bytes, whatever they are (RFC 6120 §4.6.1).
     pub fn touch(&mut self, now: Mono) {
         self.touched = now;
+        if let State::Bound(bound) = &mut self.state {
+            // Times would not tell: an answer may come in the millisecond of the ping.
+            bound.pinged = None;
+        }
     }
 
     /// When the peer last sent a byte.
@@ -614,7 +619,7 @@ impl ClientStream {
         if bound.deadline(self.touched).is_none_or(|due| due > now) {
             return Ok(State::Bound(bound));
         }
-        if bound.pinged.is_some_and(|pinged| pinged >= self.touched) {
+        if bound.pinged.is_some() {
             self.leave(State::Bound(bound), cx);
             return Err(StreamError::new(
                 StreamCondition::ConnectionTimeout,
@@ -724,10 +729,8 @@ impl Bound {
             return None;
         }
         match self.pinged {
-            Some(pinged) if pinged >= touched => {
-                Some(pinged + Duration::from_secs(c2s.ping_timeout_seconds))
-            }
-            _ => Some(touched + Duration::from_secs(c2s.idle_seconds)),
+            Some(pinged) => Some(pinged + Duration::from_secs(c2s.ping_timeout_seconds)),
+            None => Some(touched + Duration::from_secs(c2s.idle_seconds)),
         }
     }
 }
