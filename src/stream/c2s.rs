@@ -222,6 +222,16 @@ impl ClientStream {
             }
             // Whatever the state, these end the stream.
             (state, Event::Close) => Ok(self.close(state, cx)),
+            (state, Event::Top(top)) if top.is(ns::STREAM, "error") => {
+                // RFC 6120 §4.9.1.1: no error answers it, only the end.
+                let condition = top.payload.children().first();
+                log::info!(
+                    "client reports a stream error condition={:?} stream={}",
+                    condition.map_or("", |child| top.payload.name(child)),
+                    self.origin.stream
+                );
+                Ok(self.close(state, cx))
+            }
             (state, Event::End(error)) => {
                 self.leave(state, cx);
                 Err(error)
@@ -531,14 +541,6 @@ impl ClientStream {
         top: Top,
         cx: &mut Context<'_>,
     ) -> Result<State, StreamError> {
-        if top.ns == ns::STREAM && top.name == "error" {
-            log::info!(
-                "client reports a stream error jid={} stream={}",
-                bound.jid,
-                self.origin.stream
-            );
-            return Ok(self.close(State::Bound(bound), cx));
-        }
         let size = top.size;
         match self.read_stanza(top, cx) {
             Ok(Some(mut stanza)) => {
