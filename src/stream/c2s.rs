@@ -23,6 +23,7 @@ use crate::limits::{CLOSE_WAIT, UNAUTHENTICATED_ELEMENT_BYTES_MAX};
 use crate::net::transport::TlsFacts;
 use crate::ns;
 use crate::router::session::{SessionOrigin, TlsSummary};
+use crate::sasl::Mechanism;
 use crate::sasl::scram::Bindings;
 use crate::slots::Key;
 use crate::stanza::StanzaError;
@@ -73,7 +74,7 @@ pub(super) enum State {
     /// `<proceed/>` was sent and the TLS handshake runs.
     Securing,
     /// The client chose a mechanism without an initial response.
-    Asked(Box<Negotiating>, crate::sasl::Mechanism),
+    Asked(Box<Negotiating>, Mechanism),
     /// The store is asked for credentials.
     Loading(Box<Negotiating>, Box<Attempt>),
     /// A worker compares a password.
@@ -298,7 +299,9 @@ impl ClientStream {
         cx: &mut Context<'_>,
     ) -> Result<State, StreamError> {
         let expected = identity.as_ref().map(|identity| identity.domain.as_ref());
-        let opened = match header::check(header, cx.settings, expected) {
+        let checked = header::check(header, cx.settings, expected)
+            .and_then(|opened| correlate(opened, identity.as_deref()));
+        let opened = match checked {
             Ok(opened) => opened,
             Err(error) => {
                 if let Some(identity) = identity {
@@ -735,6 +738,24 @@ impl Bound {
             None => Some(touched + Duration::from_secs(c2s.idle_seconds)),
         }
     }
+}
+
+/// RFC 6120 §6.4.6: who opens a stream after a login is who logged in. A bare domain says nothing of
+/// it, and a guest's name is the server's choice.
+fn correlate(opened: Opened, identity: Option<&Identity>) -> Result<Opened, StreamError> {
+    let is_other = match (&opened.from, identity) {
+        (Some(from), Some(identity)) if identity.mechanism != Mechanism::Anonymous => {
+            from.local().is_some() && from.bare_str() != identity.jid.as_str()
+        }
+        _ => false,
+    };
+    if is_other {
+        return Err(StreamError::new(
+            StreamCondition::InvalidFrom,
+            "The 'from' of the stream is not the account that logged in",
+        ));
+    }
+    Ok(opened)
 }
 
 fn write_error(stanza: &Stanza, error: &StanzaError, cx: &mut Context<'_>) {
