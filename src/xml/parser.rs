@@ -425,6 +425,10 @@ impl Parser {
         let Some(parent) = self.scopes.last().filter(|_| self.top.is_some()) else {
             check_namespace(&ns)?;
             check_prefix(&ns, prefix.as_deref())?;
+            if local == "stream" && ns == ns::STREAM {
+                // RFC 6120 §4.2: one stream at a time. Its end would be waited for in vain.
+                return Err(XmlError::BadFormat("A stream within a stream"));
+            }
             self.builder.begin();
             self.top = Some(Box::new(Top {
                 name: local,

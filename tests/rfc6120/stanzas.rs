@@ -18,7 +18,8 @@ fn an_iq_request_has_exactly_one_child() {
             assert_eq!(error.attribute("id"), Some("1"));
         }
     }
-    romeo.settle();
+    juliet.send("<iq type='get' id='good' to='romeo@example.org/orchard'><a xmlns='x'/></iq>");
+    assert_eq!(romeo.stanza("iq").attribute("id"), Some("good"));
 }
 
 /// [stanza-iq-child] RFC 6120 §8.2.3: a result with too much is not answered, nor delivered.
@@ -167,8 +168,8 @@ fn errors_and_results_are_never_answered() {
         ));
         juliet.send(format!("<iq type='error' id='1' to='{to}'>{error}</iq>"));
         juliet.send(format!("<iq type='result' id='1' to='{to}'/>"));
+        assert!(until_answered(&mut juliet, to).is_empty(), "{to}");
     }
-    juliet.settle();
 }
 
 /// [stanza-error] RFC 6120 §8.3: errors of clients go to clients.
@@ -269,9 +270,8 @@ fn an_unknown_account_looks_like_an_offline_one() {
                 ),
             ] {
                 juliet.send(&stanza);
-                let answer = juliet.until_settled();
-                let answer: Vec<_> = answer.iter().map(text).collect();
-                heard.push(answer.concat().replace(user, "USER"));
+                let answers = until_answered(&mut juliet, &to);
+                heard.push(answers.concat().replace(user, "USER"));
             }
         }
         heard
@@ -279,6 +279,21 @@ fn an_unknown_account_looks_like_an_offline_one() {
     let (offline, unknown) = (answers("romeo"), answers("rosaline"));
     assert_eq!(offline, unknown);
     assert!(offline[0].contains("service-unavailable"), "{offline:?}");
+}
+
+/// Everything that comes before the answer to a request that takes the same way to `to`.
+fn until_answered(client: &mut Client, to: &str) -> Vec<String> {
+    client.send(format!(
+        "<iq to='{to}' type='get' id='last'><a xmlns='urn:x'/></iq>"
+    ));
+    let mut heard = Vec::new();
+    loop {
+        let element = client.element();
+        if element.attribute("id") == Some("last") {
+            return heard;
+        }
+        heard.push(text(&element));
+    }
 }
 
 /// [stanza-kind-message] RFC 6120 §8.2.1: a message to a domain has no reader.
