@@ -390,9 +390,12 @@ impl Shard {
             }
             match connection.transport.read(&mut self.buffers) {
                 Ok(Read::Data(count)) => {
-                    connection.stream.touch(self.router.now.mono);
+                    let is_sooner = connection.stream.touch(self.router.now.mono);
                     connection.input.feed(&self.buffers.plain[..count]);
                     bytes += count;
+                    if is_sooner {
+                        self.rearm(key);
+                    }
                 }
                 Ok(Read::Blocked) => return,
                 Ok(Read::Established(facts)) => {

@@ -144,12 +144,14 @@ impl ClientStream {
         }
     }
 
-    /// Notes that the peer sent bytes, whatever they are (RFC 6120 §4.6.1).
-    pub fn touch(&mut self, now: Mono) {
+    /// Notes that the peer sent bytes, whatever they are (RFC 6120 §4.6.1). True if the deadline may
+    /// have come nearer: until the next ping it is shorter than from a ping to its answer.
+    pub fn touch(&mut self, now: Mono) -> bool {
         self.touched = now;
-        if let State::Bound(bound) = &mut self.state {
+        match &mut self.state {
             // Times would not tell: an answer may come in the millisecond of the ping.
-            bound.pinged = None;
+            State::Bound(bound) => bound.pinged.take().is_some(),
+            _ => false,
         }
     }
 
