@@ -161,11 +161,14 @@ impl Router {
         self.deliver(key, routed);
     }
 
-    /// RFC 6121 §8.5.1.
+    /// RFC 6121 §8.5.1. What comes back is what comes back from an account that is not online, so
+    /// that nobody can find out who has one.
     fn no_such_user(&mut self, routed: Routed) {
-        match routed.stanza.kind {
-            Kind::Presence => self.out.settle(routed.ticket),
-            Kind::Message | Kind::Iq => {
+        match (routed.stanza.kind, routed.stanza.type_) {
+            (Kind::Presence, _) | (Kind::Message, Type::Headline) => {
+                self.out.settle(routed.ticket);
+            }
+            (Kind::Message | Kind::Iq, _) => {
                 self.reject(routed, StanzaError::new(Condition::ServiceUnavailable));
             }
         }
