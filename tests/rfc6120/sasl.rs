@@ -287,7 +287,9 @@ fn a_wrong_password_is_refused_and_a_right_one_may_follow() {
 /// [temporary-auth-failure] RFC 6120 §6.5.11: an account at which somebody guesses rests for him.
 #[test]
 fn too_many_wrong_passwords_for_an_account_pause_it() {
-    let server = Server::start("[limits]\nlogin_failures_per_account_max = 2\n");
+    let conf = "[limits]\nlogin_failures_per_account_max = 2\n\
+                login_failures_per_address_max = 20\n";
+    let server = Server::start(conf);
     let mut guessing: Vec<Client> = (0..3).map(|_| Client::secured(&server)).collect();
     for client in &mut guessing {
         client.auth("PLAIN", b"\0juliet\0r0sal1ne");
