@@ -5,6 +5,7 @@
 // Each test program uses its share of this.
 #![allow(dead_code)]
 
+pub mod certificate;
 pub mod client;
 pub mod scram;
 pub mod server;

@@ -319,7 +319,8 @@ pub fn certify_rsa(site: &Site, file: &str, domain: &str) {
     fs::set_permissions(path("key"), fs::Permissions::from_mode(0o600)).unwrap();
 }
 
-fn write_conf(site: &Site, conf: &str) {
+/// Writes the conf file: that of all tests with `conf` laid over it.
+pub fn write_conf(site: &Site, conf: &str) {
     let mut whole: toml::Table = CONF.parse().unwrap();
     lay_over(&mut whole, conf.parse().unwrap());
     fs::write(site.path("stanzad.toml"), whole.to_string()).unwrap();

@@ -33,7 +33,7 @@ fn stanzas_are_stamped_with_the_full_jid_of_their_sender() {
     assert_eq!(iq.attribute("from"), Some("juliet@example.org/balcony"));
 }
 
-/// [invalid-from] RFC 6120 §8.1.2.1, §4.9.3.9: nobody writes another's name under a stanza.
+/// [stream/invalid-from] RFC 6120 §8.1.2.1, §4.9.3.9: nobody writes another's name under a stanza.
 #[test]
 fn a_stanza_from_somebody_else_ends_the_stream() {
     let server = Server::start("");
@@ -54,7 +54,7 @@ fn a_stanza_from_somebody_else_ends_the_stream() {
     romeo.settle();
 }
 
-/// [stanza-attribute-to] [jid-malformed] RFC 6120 §8.3.3.8.
+/// [stanza-attribute-to] [stanza/jid-malformed] RFC 6120 §8.3.3.8.
 #[test]
 fn a_stanza_to_what_is_no_address_comes_back() {
     let server = Server::start("");
@@ -129,7 +129,7 @@ fn an_iq_without_to_is_answered_by_the_account() {
     );
 }
 
-/// [remote-server-not-found] RFC 6120 §8.3.3.16, §10.4: there are no other servers yet.
+/// [stanza/remote-server-not-found] RFC 6120 §8.3.3.16, §10.4: there are no other servers yet.
 #[test]
 fn a_stanza_to_another_domain_comes_back() {
     let server = Server::start("");

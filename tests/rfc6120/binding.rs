@@ -74,7 +74,7 @@ fn no_new_stream_begins_after_binding() {
     client.settle();
 }
 
-/// [bad-request] RFC 6120 §7.7.2.1.
+/// [stanza/bad-request] RFC 6120 §7.7.2.1.
 #[test]
 fn a_resource_that_cannot_be_is_refused_and_another_one_taken() {
     let server = Server::start("");
@@ -85,7 +85,7 @@ fn a_resource_that_cannot_be_is_refused_and_another_one_taken() {
     client.bind(Some(&"a".repeat(1_023)));
 }
 
-/// [not-allowed] RFC 6120 §7.6.2.
+/// [stanza/not-allowed] RFC 6120 §7.6.2.
 #[test]
 fn a_resource_of_somebody_else_is_refused() {
     let server = Server::start("");
@@ -104,7 +104,7 @@ fn a_resource_of_somebody_else_is_refused() {
     assert!(server.sessions(Some("romeo@example.org")).is_empty());
 }
 
-/// [conflict] RFC 6120 §7.7.2.2, §4.9.3.3: the newer session wins.
+/// [stream/conflict] RFC 6120 §7.7.2.2, §4.9.3.3: the newer session wins.
 #[test]
 fn a_taken_resource_ends_the_older_session() {
     let server = Server::start("");
@@ -117,7 +117,7 @@ fn a_taken_resource_ends_the_older_session() {
     assert_eq!(server.sessions(Some("juliet@example.org")).len(), 1);
 }
 
-/// [conflict] RFC 6120 §7.7.2.2, §8.3.3.2: the older session wins, where the operator says so.
+/// [stanza/conflict] RFC 6120 §7.7.2.2, §8.3.3.2: the older session wins, where the operator says so.
 #[test]
 fn a_taken_resource_is_refused_where_the_operator_wants_it() {
     let server = Server::start("[c2s]\nresource_conflict = \"refuse\"\n");
@@ -128,7 +128,7 @@ fn a_taken_resource_is_refused_where_the_operator_wants_it() {
     older.settle();
 }
 
-/// [resource-constraint] RFC 6120 §7.6.2.1.
+/// [stanza/resource-constraint] RFC 6120 §7.6.2.1.
 #[test]
 fn too_many_resources_are_refused_until_one_is_free() {
     let server = Server::start("[limits]\nresources_per_account_max = 2\n");

@@ -122,7 +122,7 @@ fn an_error_in_the_first_bytes_comes_after_our_header() {
     client.closes();
 }
 
-/// [system-shutdown] RFC 6120 §4.9.3.20.
+/// [stream/system-shutdown] RFC 6120 §4.9.3.20.
 #[test]
 fn sigterm_tells_everybody_of_the_shutdown() {
     let mut server = Server::start("");
@@ -137,7 +137,7 @@ fn sigterm_tells_everybody_of_the_shutdown() {
     assert!(server.wait().success());
 }
 
-/// [reset] RFC 6120 §4.9.3.16.
+/// [stream/reset] RFC 6120 §4.9.3.16.
 #[test]
 fn a_new_password_ends_the_sessions_of_the_account_alone() {
     let server = Server::start("");
@@ -149,7 +149,7 @@ fn a_new_password_ends_the_sessions_of_the_account_alone() {
     romeo.settle();
 }
 
-/// [not-authorized] RFC 6120 §4.9.3.12.
+/// [stream/not-authorized] RFC 6120 §4.9.3.12.
 #[test]
 fn disabling_or_deleting_an_account_ends_its_sessions() {
     let server = Server::start("");
@@ -168,7 +168,7 @@ fn disabling_or_deleting_an_account_ends_its_sessions() {
     }
 }
 
-/// [resource-constraint] RFC 6120 §4.9.3.17: whoever does not read what others send is cut off, and
+/// [stream/resource-constraint] RFC 6120 §4.9.3.17: whoever does not read what others send is cut off, and
 /// nobody else is held up by it.
 #[test]
 fn a_client_that_does_not_read_is_cut_off() {

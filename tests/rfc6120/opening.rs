@@ -87,7 +87,7 @@ fn the_response_is_of_version_1_0() {
     }
 }
 
-/// [unsupported-version] RFC 6120 §4.9.3.25, §4.7.5: no version is version 0.9.
+/// [stream/unsupported-version] RFC 6120 §4.9.3.25, §4.7.5: no version is version 0.9.
 #[test]
 fn versions_below_1_0_are_refused() {
     let server = Server::start("");
@@ -102,7 +102,7 @@ fn versions_below_1_0_are_refused() {
     }
 }
 
-/// [host-unknown] RFC 6120 §4.9.3.7, §4.9.1.3: the header of the answer is from a host that exists.
+/// [stream/host-unknown] RFC 6120 §4.9.3.7, §4.9.1.3: the header of the answer is from a host that exists.
 #[test]
 fn a_domain_that_is_not_served_is_refused() {
     let server = Server::start("");
@@ -113,7 +113,7 @@ fn a_domain_that_is_not_served_is_refused() {
     client.fails("host-unknown");
 }
 
-/// [host-unknown] [stream-attribute-initial-to] RFC 6120 §4.7.2.
+/// [stream/host-unknown] [stream-attribute-initial-to] RFC 6120 §4.7.2.
 #[test]
 fn a_header_without_to_is_refused() {
     let server = Server::start("");
@@ -123,7 +123,7 @@ fn a_header_without_to_is_refused() {
     client.fails("host-unknown");
 }
 
-/// [improper-addressing] RFC 6120 §4.9.3.8.
+/// [stream/improper-addressing] RFC 6120 §4.9.3.8.
 #[test]
 fn a_header_to_what_is_no_domain_is_refused() {
     let server = Server::start("");
@@ -135,7 +135,7 @@ fn a_header_to_what_is_no_domain_is_refused() {
     }
 }
 
-/// [improper-addressing] [stream-attribute-initial-from] RFC 6120 §4.7.1.
+/// [stream/improper-addressing] [stream-attribute-initial-from] RFC 6120 §4.7.1.
 #[test]
 fn a_header_from_what_is_no_address_is_refused() {
     let server = Server::start("");
@@ -216,7 +216,7 @@ fn only_binding_is_mandatory_after_authentication() {
     assert!(features.find(ns::SASL, "mechanisms").is_none());
 }
 
-/// [not-authorized] RFC 6120 §4.9.3.12.
+/// [stream/not-authorized] RFC 6120 §4.9.3.12.
 #[test]
 fn stanzas_before_authentication_are_refused() {
     let server = Server::start("");
@@ -238,7 +238,7 @@ fn stanzas_before_authentication_are_refused() {
     }
 }
 
-/// [unsupported-stanza-type] RFC 6120 §4.9.3.24.
+/// [stream/unsupported-stanza-type] RFC 6120 §4.9.3.24.
 #[test]
 fn unknown_elements_end_the_stream_in_every_phase() {
     let unknown = "<pubsub xmlns='urn:example:unknown'><a/></pubsub>";
@@ -255,7 +255,7 @@ fn unknown_elements_end_the_stream_in_every_phase() {
     client.fails("unsupported-stanza-type");
 }
 
-/// [invalid-namespace] RFC 6120 §4.9.3.10: a stanza of the other content namespace is none here.
+/// [stream/invalid-namespace] RFC 6120 §4.9.3.10: a stanza of the other content namespace is none here.
 #[test]
 fn stanzas_of_the_server_namespace_are_refused() {
     let server = Server::start("");

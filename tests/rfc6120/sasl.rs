@@ -105,7 +105,7 @@ fn a_stream_from_somebody_else_than_the_login_is_refused() {
     }
 }
 
-/// [aborted] RFC 6120 §6.5.1, §6.4.4.
+/// [sasl/aborted] RFC 6120 §6.5.1, §6.4.4.
 #[test]
 fn an_aborted_login_can_be_begun_again() {
     let server = Server::start("");
@@ -118,7 +118,7 @@ fn an_aborted_login_can_be_begun_again() {
     client.scram("SCRAM-SHA-256", "juliet", PASSWORD).unwrap();
 }
 
-/// [account-disabled] RFC 6120 §6.5.2: told only to those who know the password.
+/// [sasl/account-disabled] RFC 6120 §6.5.2: told only to those who know the password.
 #[test]
 fn a_disabled_account_cannot_log_in() {
     let server = Server::start("");
@@ -133,7 +133,7 @@ fn a_disabled_account_cannot_log_in() {
     assert_eq!(failure_of(right), "account-disabled");
 }
 
-/// [encryption-required] RFC 6120 §6.5.4.
+/// [sasl/encryption-required] RFC 6120 §6.5.4.
 #[test]
 fn sasl_before_tls_is_refused_where_tls_is_required() {
     let server = Server::start("");
@@ -151,7 +151,7 @@ fn sasl_before_tls_is_refused_where_tls_is_required() {
     }
 }
 
-/// [encryption-required] RFC 6120 §6.5.4, §13.8.3: PLAIN is for TLS, even where the rest is not.
+/// [sasl/encryption-required] RFC 6120 §6.5.4, §13.8.3: PLAIN is for TLS, even where the rest is not.
 #[test]
 fn plain_without_tls_is_neither_offered_nor_taken() {
     let server = Server::start("[c2s]\nrequire_encryption = false\n");
@@ -165,7 +165,7 @@ fn plain_without_tls_is_neither_offered_nor_taken() {
     );
 }
 
-/// [incorrect-encoding] RFC 6120 §6.5.5.
+/// [sasl/incorrect-encoding] RFC 6120 §6.5.5.
 #[test]
 fn what_is_no_base64_is_refused() {
     let server = Server::start("");
@@ -182,7 +182,7 @@ fn what_is_no_base64_is_refused() {
     }
 }
 
-/// [invalid-authzid] RFC 6120 §6.5.6, §6.3.8: nobody acts as somebody else, by any mechanism.
+/// [sasl/invalid-authzid] RFC 6120 §6.5.6, §6.3.8: nobody acts as somebody else, by any mechanism.
 #[test]
 fn a_foreign_authorization_identity_is_refused() {
     let server = Server::start("");
@@ -222,7 +222,7 @@ fn ones_own_authorization_identity_is_taken() {
     }
 }
 
-/// [invalid-mechanism] RFC 6120 §6.5.7.
+/// [sasl/invalid-mechanism] RFC 6120 §6.5.7.
 #[test]
 fn mechanisms_that_were_not_offered_are_refused() {
     let server = Server::start("[auth]\nmechanisms = [\"SCRAM-SHA-256\"]\n");
@@ -245,7 +245,7 @@ fn mechanisms_that_were_not_offered_are_refused() {
     }
 }
 
-/// [malformed-request] RFC 6120 §6.5.8.
+/// [sasl/malformed-request] RFC 6120 §6.5.8.
 #[test]
 fn messages_that_break_their_mechanism_are_refused() {
     let server = Server::start("");
@@ -270,7 +270,7 @@ fn messages_that_break_their_mechanism_are_refused() {
     assert_eq!(failure_of(client.outcome().map(drop)), "malformed-request");
 }
 
-/// [not-authorized] [sasl-errors] RFC 6120 §6.5.10.
+/// [sasl/not-authorized] [sasl-errors] RFC 6120 §6.5.10.
 #[test]
 fn a_wrong_password_is_refused_and_a_right_one_may_follow() {
     let server = Server::start("");
@@ -284,7 +284,7 @@ fn a_wrong_password_is_refused_and_a_right_one_may_follow() {
     client.plain("juliet", PASSWORD).unwrap();
 }
 
-/// [temporary-auth-failure] RFC 6120 §6.5.11: an account at which somebody guesses rests for him.
+/// [sasl/temporary-auth-failure] RFC 6120 §6.5.11: an account at which somebody guesses rests for him.
 #[test]
 fn too_many_wrong_passwords_for_an_account_pause_it() {
     let conf = "[limits]\nlogin_failures_per_account_max = 2\n\
@@ -308,7 +308,7 @@ fn too_many_wrong_passwords_for_an_account_pause_it() {
     client.plain("romeo", PASSWORD).unwrap();
 }
 
-/// [policy-violation] RFC 6120 §6.4.5: the last failure is told, then the stream ends.
+/// [stream/policy-violation] RFC 6120 §6.4.5: the last failure is told, then the stream ends.
 #[test]
 fn wrong_passwords_in_one_stream_are_limited() {
     let server = Server::start("[limits]\nlogin_failures_per_stream_max = 3\n");
@@ -322,7 +322,7 @@ fn wrong_passwords_in_one_stream_are_limited() {
     client.fails("policy-violation");
 }
 
-/// [policy-violation] RFC 6120 §6.4.5: a new stream by TLS does not start the count anew.
+/// [stream/policy-violation] RFC 6120 §6.4.5: a new stream by TLS does not start the count anew.
 #[test]
 fn failures_before_tls_count_too() {
     let server = Server::start("[limits]\nlogin_failures_per_stream_max = 3\n");

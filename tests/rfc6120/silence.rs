@@ -5,7 +5,7 @@ use stanzad::ns;
 use crate::common::client::{Client, Heard};
 use crate::common::server::Server;
 
-/// [connection-timeout] RFC 6120 §4.9.3.4: in whatever phase before the login is done.
+/// [stream/connection-timeout] RFC 6120 §4.9.3.4: in whatever phase before the login is done.
 #[test]
 fn a_client_that_does_not_log_in_is_cut_off() {
     let server = Server::start("[limits]\nunauthenticated_seconds_max = 1\n");
@@ -89,7 +89,7 @@ fn white_space_keeps_a_client_alive() {
     client.until_settled();
 }
 
-/// [connection-timeout] RFC 6120 §4.9.3.4, §4.6.4.
+/// [stream/connection-timeout] RFC 6120 §4.9.3.4, §4.6.4.
 #[test]
 fn a_client_that_does_not_answer_the_ping_is_cut_off() {
     let server = Server::start("[c2s]\nidle_seconds = 1\nping_timeout_seconds = 1\n");

@@ -3,7 +3,7 @@
 use crate::common::client::{Client, error_of, text};
 use crate::common::server::Server;
 
-/// [bad-request] [stanza-iq-child] RFC 6120 §8.2.3.
+/// [stanza/bad-request] [stanza-iq-child] RFC 6120 §8.2.3.
 #[test]
 fn an_iq_request_has_exactly_one_child() {
     let server = Server::start("");
@@ -39,7 +39,7 @@ fn an_iq_result_has_at_most_one_child() {
     juliet.settle();
 }
 
-/// [bad-request] [stanza-iq-id] RFC 6120 §8.2.3, §8.3.1.
+/// [stanza/bad-request] [stanza-iq-id] RFC 6120 §8.2.3, §8.3.1.
 #[test]
 fn an_iq_without_id_is_refused() {
     let server = Server::start("");
@@ -50,7 +50,7 @@ fn an_iq_without_id_is_refused() {
     juliet.settle();
 }
 
-/// [bad-request] [stanza-iq-type] RFC 6120 §8.2.3, RFC 6121 §4.7.1.
+/// [stanza/bad-request] [stanza-iq-type] RFC 6120 §8.2.3, RFC 6121 §4.7.1.
 #[test]
 fn an_iq_or_presence_of_an_unknown_type_is_refused() {
     let server = Server::start("");
@@ -218,7 +218,7 @@ fn unknown_extensions_are_delivered_untouched() {
     );
 }
 
-/// [stanza-extension] [service-unavailable] RFC 6120 §8.4, §8.3.3.19: an IQ that the server does not
+/// [stanza-extension] [stanza/service-unavailable] RFC 6120 §8.4, §8.3.3.19: an IQ that the server does not
 /// know.
 #[test]
 fn an_unknown_iq_gets_an_error() {
@@ -232,7 +232,7 @@ fn an_unknown_iq_gets_an_error() {
     }
 }
 
-/// [item-not-found] RFC 6120 §8.3.3.7, XEP-0030 §7: a node that is not there.
+/// [stanza/item-not-found] RFC 6120 §8.3.3.7, XEP-0030 §7: a node that is not there.
 #[test]
 fn an_unknown_node_is_not_found() {
     let server = Server::start("");
@@ -244,7 +244,7 @@ fn an_unknown_node_is_not_found() {
     juliet.refused("iq", "item-not-found");
 }
 
-/// [service-unavailable] RFC 6120 §8.3.3.19, RFC 6121 §8.5.1: what can't be delivered comes back, in
+/// [stanza/service-unavailable] RFC 6120 §8.3.3.19, RFC 6121 §8.5.1: what can't be delivered comes back, in
 /// the same way whether the account is not there or not online.
 #[test]
 fn an_unknown_account_looks_like_an_offline_one() {
@@ -343,8 +343,7 @@ fn presence_reaches_the_other_resources_of_the_account() {
     );
 }
 
-/// [internal-server-error] is for faults of our own; here the conditions that a peer can bring about
-/// have the types that RFC 6120 §8.3.3 recommends.
+/// RFC 6120 §8.3.2, §8.3.3.
 #[test]
 fn errors_have_the_recommended_type() {
     let server = Server::start("");

@@ -70,7 +70,7 @@ fn stanzas_may_declare_the_content_namespace_themselves() {
     assert_eq!(client.stanza("iq").attribute("type"), Some("result"));
 }
 
-/// [invalid-namespace] RFC 6120 §4.9.3.10.
+/// [stream/invalid-namespace] RFC 6120 §4.9.3.10.
 #[test]
 fn another_stream_namespace_is_refused() {
     opening_fails(
@@ -80,7 +80,7 @@ fn another_stream_namespace_is_refused() {
     );
 }
 
-/// [invalid-namespace] RFC 6120 §4.8.2: this is a port for clients.
+/// [stream/invalid-namespace] RFC 6120 §4.8.2: this is a port for clients.
 #[test]
 fn another_content_namespace_is_refused() {
     opening_fails(
@@ -100,7 +100,7 @@ fn our_header_declares_the_stream_namespace() {
     assert_eq!(header.prefix.as_deref(), Some("stream"));
 }
 
-/// [xml-namespace-streams-prefix] [bad-namespace-prefix] RFC 6120 §4.9.3.2.
+/// [xml-namespace-streams-prefix] [stream/bad-namespace-prefix] RFC 6120 §4.9.3.2.
 #[test]
 fn a_root_without_the_declared_prefix_is_refused() {
     opening_fails(
@@ -110,7 +110,7 @@ fn a_root_without_the_declared_prefix_is_refused() {
     );
 }
 
-/// [xml-restriction-comment] [restricted-xml] RFC 6120 §11.1.
+/// [xml-restriction-comment] [stream/restricted-xml] RFC 6120 §11.1.
 #[test]
 fn comments_are_refused() {
     sending_fails(b"<!-- a rose by any other name -->", "restricted-xml");
@@ -160,7 +160,7 @@ fn the_predefined_entities_and_character_references_arrive() {
     assert_eq!(body.text(), "<>&'\"\u{1f339}");
 }
 
-/// [xml-wellformed-xml] [not-well-formed] RFC 6120 §4.9.3.13.
+/// [xml-wellformed-xml] [stream/not-well-formed] RFC 6120 §4.9.3.13.
 #[test]
 fn xml_that_is_not_well_formed_is_refused() {
     sending_fails(
@@ -186,26 +186,26 @@ fn xml_that_is_not_namespace_well_formed_is_refused() {
     sending_fails(b"<message><foo:bar/></message>", "not-well-formed");
 }
 
-/// [bad-format] RFC 6120 §4.9.3.1.
+/// [stream/bad-format] RFC 6120 §4.9.3.1.
 #[test]
 fn text_between_stanzas_is_refused() {
     sending_fails(b"wherefore art thou", "bad-format");
 }
 
-/// [bad-format] RFC 6120 §4.2: one stream at a time in each direction.
+/// [stream/bad-format] RFC 6120 §4.2: one stream at a time in each direction.
 #[test]
 fn a_second_stream_header_is_refused_at_once() {
     let again = header("example.org").replace("<?xml version='1.0'?>", "");
     sending_fails(again.as_bytes(), "bad-format");
 }
 
-/// [not-well-formed] RFC 6120 §4.2: with its XML declaration it is no XML at all.
+/// [stream/not-well-formed] RFC 6120 §4.2: with its XML declaration it is no XML at all.
 #[test]
 fn a_second_xml_declaration_is_refused() {
     sending_fails(header("example.org").as_bytes(), "restricted-xml");
 }
 
-/// [unsupported-encoding] RFC 6120 §4.9.3.22, §11.6.
+/// [stream/unsupported-encoding] RFC 6120 §4.9.3.22, §11.6.
 #[test]
 fn another_encoding_than_utf_8_is_refused() {
     opening_fails(
@@ -214,7 +214,7 @@ fn another_encoding_than_utf_8_is_refused() {
     );
 }
 
-/// [unsupported-encoding] RFC 6120 §11.6.
+/// [stream/unsupported-encoding] RFC 6120 §11.6.
 #[test]
 fn bytes_that_are_not_utf_8_are_refused() {
     sending_fails(
@@ -240,7 +240,7 @@ fn a_stanza_of_the_largest_size_arrives_whole() {
     assert_eq!(body.text(), text);
 }
 
-/// [policy-violation] RFC 6120 §4.9.3.14, §13.12.
+/// [stream/policy-violation] RFC 6120 §4.9.3.14, §13.12.
 #[test]
 fn a_stanza_above_the_largest_size_ends_the_stream() {
     let server = Server::start("[c2s]\nstanza_bytes_max = 10000\n");
