@@ -35,8 +35,8 @@ pub(super) struct Negotiating {
     pub opened: Opened,
     pub offer: Offer,
     pub facts: Facts,
-    /// The JIDs that the client's certificate proves.
-    pub identities: Vec<String>,
+    /// The accounts of the domain that the client's certificate proves.
+    pub identities: Vec<BareJid>,
 }
 
 /// A login whose account's credentials are being read.
@@ -511,12 +511,7 @@ impl ClientStream {
                 return self.failed(negotiating, failure, cx);
             }
         };
-        let proven: Vec<BareJid> = negotiating
-            .identities
-            .iter()
-            .filter_map(|identity| BareJid::parse(identity).ok())
-            .filter(|jid| jid.domain() == domain.name.as_str() && jid.local().is_some())
-            .collect();
+        let proven = &negotiating.identities;
         let chosen = match authzid {
             None if proven.len() == 1 => proven.first(),
             None => None,
