@@ -179,7 +179,13 @@ impl Client {
             let raw = String::from_utf8_lossy(&self.raw);
             match next.unwrap_or_else(|error| panic!("{error:?} in {raw}")) {
                 Some(Item::Open(header)) => return Ok(Heard::Open(header)),
-                Some(Item::Top(top)) => return Ok(Heard::Element(top.to_element())),
+                Some(Item::Top(top)) => {
+                    if top.is(ns::SASL, "success") {
+                        // A new stream follows (RFC 6120 §6.4.6).
+                        self.parser.restart();
+                    }
+                    return Ok(Heard::Element(top.to_element()));
+                }
                 Some(Item::Close) => return Ok(Heard::Close),
                 None => {}
             }
@@ -364,13 +370,10 @@ impl Client {
         let element = self.element();
         assert_eq!(element.ns, ns::SASL, "{}", text(&element));
         match &*element.name {
-            "success" => {
-                self.parser.restart();
-                Ok(match element.text().as_str() {
-                    "" | "=" => Vec::new(),
-                    data => STANDARD.decode(data).unwrap(),
-                })
-            }
+            "success" => Ok(match element.text().as_str() {
+                "" | "=" => Vec::new(),
+                data => STANDARD.decode(data).unwrap(),
+            }),
             "failure" => Err(element),
             _ => panic!("neither success nor failure: {}", text(&element)),
         }
