@@ -1,0 +1,660 @@
+//! A simulated client: it logs in, talks, and leaves, by chance well or badly behaved. What it sees
+//! is checked on the spot; what can be judged only at the end goes into the ledger.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+
+use stanzad::ns;
+use stanzad::xml::{Bounds, Element, Item, Parser};
+
+use crate::chance::Chance;
+use crate::network::{CLIENT_HELLO, Wire};
+use crate::scram::{PASSWORDS, Scram, password};
+use crate::world::{Event, Phase, World};
+
+const CLOSE: &str = "</stream:stream>";
+/// How long an orderly login may take before something must be stuck, in milliseconds.
+const LOGIN_MILLIS_MAX: u64 = 25_000;
+
+/// How a client reads what it is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reading {
+    Eager,
+    Slow,
+    Never,
+}
+
+/// Where a client is in its stream.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// It waits for the features of the stream in the clear.
+    Clear,
+    /// It waits for `<proceed/>`.
+    Proceeding,
+    /// It waits for the features of the stream under TLS.
+    Encrypted,
+    /// It waits for a challenge.
+    Challenged,
+    /// It waits for `<success/>` or `<failure/>`.
+    Judged,
+    /// It waits for the features of the authenticated stream.
+    Authenticated,
+    /// It waits for the answer to its bind.
+    Binding,
+    /// It has a session.
+    Online,
+    /// It has sent its end of the stream.
+    Closing,
+    /// It is gone.
+    Gone,
+}
+
+/// How a client's connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    pub at: u64,
+    /// It has read all that the server wrote, up to `</stream:stream>`.
+    pub is_whole: bool,
+}
+
+/// One connection of a simulated client.
+pub struct Client {
+    pub slot: usize,
+    pub account: usize,
+    pub password: usize,
+    pub address: SocketAddr,
+    pub wire: Wire,
+    pub registered: Option<(u32, usize)>,
+    pub reading: Reading,
+    pub is_drain_due: bool,
+    pub stage: Stage,
+    pub jid: Option<String>,
+    pub ended: Option<Ended>,
+    /// The turn in which `<success/>` was written.
+    pub admitted_turn: Option<u64>,
+    /// A worker refused a job of it.
+    pub had_trouble: bool,
+    /// The last stanza from each other connection.
+    pub heard: BTreeMap<usize, u64>,
+    parser: Parser,
+    scram: Option<Scram>,
+    arrives_last: u64,
+    started: u64,
+    leaves: u64,
+    failures: u32,
+    /// It has not always read at once.
+    was_lazy: bool,
+    /// It has sent what ends its stream.
+    is_bad: bool,
+    has_closed: bool,
+    saw_close: bool,
+    /// The last bytes received.
+    tail: Vec<u8>,
+}
+
+impl Client {
+    pub fn is_online(&self) -> bool {
+        self.stage == Stage::Online && !self.is_bad
+    }
+}
+
+impl World {
+    /// A slot's next client comes.
+    pub fn connect(&mut self, slot: usize) {
+        if self.phase != Phase::Busy {
+            return;
+        }
+        let index = self.clients.len();
+        let mut chance: Chance = self.chance.split();
+        let account = match chance.one_in(4) {
+            true => chance.index(self.accounts.all.len()),
+            false => slot % self.accounts.all.len(),
+        };
+        let right = self.accounts.all[account].state.password;
+        let password = match chance.one_in(15) {
+            true => chance.index(PASSWORDS),
+            false => right,
+        };
+        let room = chance.within(64..=8_192).max(chance.within(1..=8_192)) as usize;
+        let leaves = self.now + chance.within(500..=14_000);
+        let wire = Wire::new(chance, room);
+        self.clients.push(Client {
+            slot,
+            account,
+            password,
+            address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            wire: wire.clone(),
+            registered: None,
+            reading: Reading::Eager,
+            is_drain_due: false,
+            stage: Stage::Clear,
+            jid: None,
+            ended: None,
+            admitted_turn: None,
+            had_trouble: false,
+            heard: BTreeMap::new(),
+            parser: Parser::new(Bounds::client(1 << 20)),
+            scram: None,
+            arrives_last: 0,
+            started: self.now,
+            leaves,
+            failures: 0,
+            was_lazy: false,
+            is_bad: false,
+            has_closed: false,
+            saw_close: false,
+            tail: Vec::new(),
+        });
+        self.live.push(index);
+        self.count("connections");
+        self.note(|| format!("client {index} connects"));
+        self.accept(index, &wire);
+        self.send_header(index);
+        self.after(LOGIN_MILLIS_MAX, Event::Act(index));
+        // Some hang up before they have logged in.
+        if self.chance.one_in(12) {
+            let at = self.now + self.chance.within(0..=600);
+            self.clients[index].leaves = at;
+            self.at(at, Event::Act(index));
+        }
+    }
+
+    // --- sending ---
+
+    /// Sends bytes, in pieces that arrive later.
+    pub fn send(&mut self, index: usize, bytes: &[u8]) {
+        if self.clients[index].ended.is_some() || self.clients[index].has_closed {
+            return;
+        }
+        self.push(index, bytes);
+    }
+
+    fn push(&mut self, index: usize, bytes: &[u8]) {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let count = match self.chance.one_in(4) {
+                true => self.chance.within(1..=rest.len() as u64) as usize,
+                false => rest.len(),
+            };
+            let (piece, later) = rest.split_at(count);
+            rest = later;
+            let at = self.arrival(index);
+            self.at(at, Event::Arrive(index, piece.to_vec()));
+        }
+    }
+
+    fn arrival(&mut self, index: usize) -> u64 {
+        let at = self.now + self.chance.delay();
+        let client = &mut self.clients[index];
+        client.arrives_last = client.arrives_last.max(at);
+        client.arrives_last
+    }
+
+    fn send_header(&mut self, index: usize) {
+        let to = self.accounts.all[self.clients[index].account].jid.domain();
+        let header = format!(
+            "<?xml version='1.0'?><stream:stream to='{to}' version='1.0' xmlns='jabber:client' \
+             xmlns:stream='http://etherx.jabber.org/streams'>"
+        );
+        self.send(index, header.as_bytes());
+    }
+
+    /// Ends the stream as RFC 6120 §4.4 wants it.
+    fn leave(&mut self, index: usize) {
+        self.send(index, CLOSE.as_bytes());
+        let client = &mut self.clients[index];
+        client.has_closed = true;
+        client.stage = Stage::Closing;
+        self.note(|| format!("client {index} ends its stream"));
+    }
+
+    /// Hangs up without a word.
+    fn cut(&mut self, index: usize) {
+        let is_reset = self.chance.one_in(2);
+        self.note(|| format!("client {index} hangs up, reset: {is_reset}"));
+        self.count("cuts");
+        let at = self.arrival(index);
+        self.at(at, Event::Hang(index, is_reset));
+        self.clients[index].reading = Reading::Never;
+        self.gone(index, false);
+    }
+
+    fn gone(&mut self, index: usize, is_whole: bool) {
+        let at = self.now;
+        let client = &mut self.clients[index];
+        if client.ended.is_none() {
+            client.ended = Some(Ended { at, is_whole });
+            client.stage = Stage::Gone;
+            let slot = client.slot;
+            let pause = self.chance.within(20..=2_000);
+            self.after(pause, Event::Connect(slot));
+        }
+    }
+
+    /// The server was killed.
+    pub fn server_died(&mut self, index: usize) {
+        self.clients[index].reading = Reading::Never;
+        self.clients[index].registered = None;
+        self.gone(index, false);
+    }
+
+    // --- receiving ---
+
+    /// Takes what the server has sent.
+    pub fn received(&mut self, index: usize, bytes: &[u8]) {
+        let client = &mut self.clients[index];
+        if client.saw_close {
+            let text = String::from_utf8_lossy(bytes).into_owned();
+            self.violated(format!(
+                "client {index} got {text:?} after the end of its stream"
+            ));
+            return;
+        }
+        client.tail.extend_from_slice(bytes);
+        let keep = client.tail.len().saturating_sub(CLOSE.len());
+        client.tail.drain(..keep);
+        client.parser.feed(bytes);
+        loop {
+            match self.clients[index].parser.next() {
+                Ok(Some(item)) => self.item(index, item),
+                Ok(None) => return,
+                Err(error) => {
+                    self.violated(format!("client {index} got bad XML: {error:?}"));
+                    return;
+                }
+            }
+            if !self.violations.is_empty() {
+                return;
+            }
+        }
+    }
+
+    fn item(&mut self, index: usize, item: Item) {
+        match item {
+            Item::Open(header) => {
+                let to = self.accounts.all[self.clients[index].account].jid.domain();
+                if header.from.as_deref() != Some(to) {
+                    self.violated(format!("client {index} got a header of {:?}", header.from));
+                }
+            }
+            Item::Top(top) => {
+                let element = top.to_element();
+                self.element(index, &element);
+            }
+            Item::Close => {
+                let client = &mut self.clients[index];
+                client.saw_close = true;
+                if client.tail != CLOSE.as_bytes() {
+                    self.violated(format!("client {index} got more behind its stream's end"));
+                }
+                self.note(|| format!("client {index} reads the end of its stream"));
+                if !self.clients[index].has_closed {
+                    self.clients[index].has_closed = true;
+                    if self.clients[index].ended.is_none() {
+                        self.push(index, CLOSE.as_bytes());
+                    }
+                }
+                let at = self.arrival(index);
+                self.at(at, Event::Hang(index, false));
+                self.gone(index, true);
+            }
+        }
+    }
+
+    /// The server has closed the connection.
+    pub fn saw_end(&mut self, index: usize) {
+        self.live.retain(|live| *live != index);
+        let client = &self.clients[index];
+        if client.ended.is_none() {
+            if !client.was_lazy {
+                self.violated(format!("client {index} lost its connection without a word"));
+            }
+            self.note(|| format!("client {index} lost its connection"));
+            self.gone(index, false);
+        }
+    }
+
+    fn element(&mut self, index: usize, element: &Element) {
+        if element.is(ns::STREAM, "error") {
+            return self.stream_error(index, element);
+        }
+        match &self.clients[index].stage {
+            Stage::Clear => self.send(
+                index,
+                b"<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>",
+            ),
+            Stage::Proceeding => {
+                if !element.is(ns::TLS, "proceed") {
+                    return self.unexpected(index, element);
+                }
+                self.clients[index].parser.restart();
+                self.send(index, CLIENT_HELLO);
+                self.send_header(index);
+            }
+            Stage::Encrypted => self.authenticate(index),
+            Stage::Challenged => self.answer(index, element),
+            Stage::Judged => self.judged(index, element),
+            Stage::Authenticated => self.bind(index),
+            Stage::Binding => self.bound(index, element),
+            Stage::Online | Stage::Closing => self.stanza(index, element),
+            Stage::Gone => {}
+        }
+        let client = &mut self.clients[index];
+        client.stage = match client.stage {
+            Stage::Clear => Stage::Proceeding,
+            Stage::Proceeding => Stage::Encrypted,
+            _ => return,
+        };
+    }
+
+    fn unexpected(&mut self, index: usize, element: &Element) {
+        let text = String::from_utf8_lossy(&element.to_bytes()).into_owned();
+        let stage = &self.clients[index].stage;
+        let what = format!("client {index} got {text} while {stage:?}");
+        self.violated(what);
+    }
+
+    fn authenticate(&mut self, index: usize) {
+        let mechanism = self.chance.pick(&[
+            "PLAIN",
+            "SCRAM-SHA-1",
+            "SCRAM-SHA-256",
+            "SCRAM-SHA-256-PLUS",
+        ]);
+        let secret = password(self.clients[index].password);
+        let jid = &self.accounts.all[self.clients[index].account].jid;
+        let name = jid.local().unwrap_or_default().to_owned();
+        let data = if mechanism == "PLAIN" {
+            self.clients[index].stage = Stage::Judged;
+            format!("\0{name}\0{secret}")
+        } else {
+            let nonce = format!("{:016x}", self.chance.next());
+            let scram = Scram::new(mechanism, &name, secret, nonce);
+            let first = scram.first();
+            self.clients[index].scram = Some(scram);
+            self.clients[index].stage = Stage::Challenged;
+            first
+        };
+        self.note(|| format!("client {index} logs in as {name} by {mechanism}"));
+        let data = openssl::base64::encode_block(data.as_bytes());
+        let auth = format!(
+            "<auth xmlns='{}' mechanism='{mechanism}'>{data}</auth>",
+            ns::SASL
+        );
+        self.send(index, auth.as_bytes());
+    }
+
+    fn answer(&mut self, index: usize, element: &Element) {
+        if element.is(ns::SASL, "failure") {
+            return self.failed(index, element);
+        }
+        let challenge = decoded(element);
+        let Some(mut scram) = self.clients[index].scram.take() else {
+            return self.unexpected(index, element);
+        };
+        match scram.answer(&challenge) {
+            Err(error) => self.violated(format!("client {index}: {error}")),
+            Ok(answer) => {
+                self.clients[index].scram = Some(scram);
+                self.clients[index].stage = Stage::Judged;
+                // A person may have to be asked for the password meanwhile.
+                if self.chance.one_in(4) {
+                    let pause = self.chance.within(50..=1_500);
+                    let client = &mut self.clients[index];
+                    client.arrives_last = client.arrives_last.max(self.now + pause);
+                }
+                let data = openssl::base64::encode_block(answer.as_bytes());
+                let response = format!("<response xmlns='{}'>{data}</response>", ns::SASL);
+                self.send(index, response.as_bytes());
+            }
+        }
+    }
+
+    fn judged(&mut self, index: usize, element: &Element) {
+        if element.is(ns::SASL, "failure") {
+            return self.failed(index, element);
+        }
+        if !element.is(ns::SASL, "success") {
+            return self.unexpected(index, element);
+        }
+        if let Some(scram) = self.clients[index].scram.take()
+            && !scram.is_proven_by(&decoded(element))
+        {
+            self.violated(format!("client {index} got a success that proves nothing"));
+        }
+        self.count("logins");
+        self.clients[index].parser.restart();
+        self.clients[index].stage = Stage::Authenticated;
+        // A pause in which the operator may do something.
+        if self.chance.one_in(4) {
+            let pause = self.chance.within(50..=1_500);
+            let client = &mut self.clients[index];
+            client.arrives_last = client.arrives_last.max(self.now + pause);
+        }
+        self.send_header(index);
+    }
+
+    fn failed(&mut self, index: usize, element: &Element) {
+        self.count("failed logins");
+        let condition = element
+            .elements()
+            .next()
+            .map_or("", |child| child.name.as_str());
+        let client = &self.clients[index];
+        let account = &self.accounts.all[client.account];
+        let was_right = account.state.lets_in(client.password)
+            && account.pending.is_empty()
+            && account.disturbed < client.started;
+        let had_trouble =
+            client.had_trouble || self.trouble_at.is_some_and(|at| at >= client.started);
+        if was_right && !had_trouble {
+            let jid = account.jid.clone();
+            self.violated(format!("client {index} was refused as {jid}: {condition}"));
+            return;
+        }
+        self.note(|| format!("client {index} could not log in: {condition}"));
+        let client = &mut self.clients[index];
+        client.failures += 1;
+        client.scram = None;
+        if self.chance.one_in(2) || self.phase != Phase::Busy {
+            self.leave(index);
+        } else {
+            let account = &self.accounts.all[self.clients[index].account];
+            self.clients[index].password = account.state.password;
+            self.authenticate(index);
+        }
+    }
+
+    fn bind(&mut self, index: usize) {
+        self.clients[index].stage = Stage::Binding;
+        let resource = self
+            .chance
+            .pick(&["", "desk", "phone", "tablet", "car", "watch"]);
+        let resource = match resource {
+            "" => String::new(),
+            name => format!("<resource>{name}</resource>"),
+        };
+        if self.chance.one_in(4) {
+            let pause = self.chance.within(50..=1_500);
+            let client = &mut self.clients[index];
+            client.arrives_last = client.arrives_last.max(self.now + pause);
+        }
+        let bind = format!(
+            "<iq type='set' id='bind'><bind xmlns='{}'>{resource}</bind></iq>",
+            ns::BIND
+        );
+        self.send(index, bind.as_bytes());
+    }
+
+    fn bound(&mut self, index: usize, element: &Element) {
+        if element.attribute("type") == Some("error") {
+            let condition = condition(element);
+            self.note(|| format!("client {index} may not bind: {condition}"));
+            let account = &self.accounts.all[self.clients[index].account];
+            let is_changed = account.ended_turn >= self.clients[index].admitted_turn;
+            match condition.as_str() {
+                "resource-constraint" => {}
+                "not-allowed" | "not-authorized" if is_changed => {}
+                _ => return self.violated(format!("client {index} may not bind: {condition}")),
+            }
+            return self.leave(index);
+        }
+        let jid = element
+            .find(ns::BIND, "bind")
+            .and_then(|bind| bind.find(ns::BIND, "jid"));
+        let Some(jid) = jid.map(Element::text) else {
+            return self.unexpected(index, element);
+        };
+        self.note(|| format!("client {index} is {jid}"));
+        self.count("sessions");
+        self.ledger.jids.push(jid.clone());
+        self.clients[index].jid = Some(jid);
+        self.clients[index].stage = Stage::Online;
+        if !self.chance.one_in(8) {
+            let priority = self.chance.within(0..=4) as i64 - 1;
+            let presence = format!("<presence><priority>{priority}</priority></presence>");
+            self.send(index, presence.as_bytes());
+        }
+        let pause = self.chance.within(1..=300);
+        self.after(pause, Event::Act(index));
+    }
+
+    fn stream_error(&mut self, index: usize, element: &Element) {
+        let condition = element
+            .elements()
+            .next()
+            .map_or("", |child| child.name.as_str());
+        let client = &self.clients[index];
+        let account = &self.accounts.all[client.account];
+        let is_changed = account.ended_turn.is_some() && account.ended_turn >= client.admitted_turn;
+        let is_due = match condition {
+            "conflict" => client.jid.as_ref().is_some_and(|jid| !jid.is_empty()),
+            "reset" | "not-authorized" if is_changed => true,
+            "system-shutdown" => self.phase == Phase::Stopping,
+            "resource-constraint" => client.was_lazy,
+            "connection-timeout" => client.was_lazy,
+            "policy-violation" => client.failures >= 5,
+            _ => false,
+        };
+        self.count(match condition {
+            "conflict" => "conflicts",
+            "reset" | "not-authorized" => "sessions ended by the operator",
+            "resource-constraint" => "sessions ended for not reading",
+            "connection-timeout" => "time-outs",
+            _ => "other stream errors",
+        });
+        self.note(|| format!("client {index} got the stream error {condition}"));
+        if !is_due && !self.clients[index].is_bad {
+            self.violated(format!(
+                "client {index} got the stream error {condition} for nothing"
+            ));
+        }
+    }
+
+    // --- acting ---
+
+    /// A client does something of its own accord.
+    pub fn act(&mut self, index: usize) {
+        let (now, phase) = (self.now, self.phase);
+        let client = &self.clients[index];
+        if client.ended.is_some() {
+            return;
+        }
+        let is_over = now >= client.leaves && phase == Phase::Busy;
+        match client.stage {
+            Stage::Online => {}
+            Stage::Closing => {
+                // RFC 6120 §4.4: whoever waits too long may hang up.
+                if now >= client.leaves + 20_000 {
+                    if !client.was_lazy {
+                        self.violated(format!("client {index} was not answered its end"));
+                    }
+                    self.cut(index);
+                }
+                return;
+            }
+            _ => {
+                if client.leaves < client.started + 600 && is_over {
+                    return self.cut(index);
+                }
+                let is_late = now >= client.started + LOGIN_MILLIS_MAX && client.failures == 0;
+                if is_late && client.ended.is_none() {
+                    let stage = &client.stage;
+                    let what = format!("client {index} is stuck while {stage:?}");
+                    self.violated(what);
+                }
+                return;
+            }
+        }
+        if phase != Phase::Busy || client.is_bad {
+            return;
+        }
+        if is_over {
+            match self.chance.within(0..=9) {
+                0..=3 => self.cut(index),
+                4 => self.misbehave(index),
+                _ => {
+                    self.leave(index);
+                    self.clients[index].leaves = now;
+                    self.after(20_000, Event::Act(index));
+                }
+            }
+            return;
+        }
+        self.talk(index);
+        let pause = self.chance.within(5..=500);
+        self.after(pause, Event::Act(index));
+    }
+
+    /// Changes how a client reads.
+    pub fn read_as(&mut self, index: usize, reading: Reading) {
+        let client = &mut self.clients[index];
+        if client.ended.is_some() {
+            return;
+        }
+        client.reading = reading;
+        client.was_lazy |= reading != Reading::Eager;
+        self.note(|| format!("client {index} reads {reading:?}"));
+        self.look_at_wire(index);
+    }
+
+    /// Sends what no client may.
+    fn misbehave(&mut self, index: usize) {
+        let bad = self.chance.pick(&[
+            "<message><body>never closed</message>",
+            "<unheard-of xmlns='urn:example:nothing'/>",
+            "<message from='somebody@example.org/else' to='a@example.org'/>",
+            "<!-- hush -->",
+            "<!DOCTYPE x>",
+            "\u{0}\u{1}\u{2}",
+            "</message>",
+            "<stream:stream xmlns:stream='http://etherx.jabber.org/streams'/>",
+        ]);
+        self.note(|| format!("client {index} sends {bad:?}"));
+        self.count("misbehaviors");
+        self.send(index, bad.as_bytes());
+        self.clients[index].is_bad = true;
+    }
+
+    /// Whether a client will read all that is written to it from now on.
+    pub fn reads_on(&mut self) {
+        for index in self.live.clone() {
+            if self.clients[index].reading != Reading::Eager {
+                self.read_as(index, Reading::Eager);
+            }
+        }
+    }
+}
+
+/// The data of a SASL element.
+fn decoded(element: &Element) -> String {
+    let bytes = openssl::base64::decode_block(element.text().trim()).unwrap_or_default();
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// The condition of a stanza error.
+pub fn condition(element: &Element) -> String {
+    let error = element.elements().find(|child| child.name == "error");
+    let condition = error.and_then(|error| error.elements().next());
+    condition.map_or(String::new(), |condition| condition.name.clone())
+}

@@ -1,0 +1,103 @@
+//! What holds after every turn, and what holds when all is quiet.
+
+use stanzad::limits::{
+    INBOX_BYTES_MAX, INBOX_STANZAS_MAX, LATER_MAX, OUTPUT_BYTES_MAX, UNSETTLED_STANZAS_MAX,
+};
+use stanzad::shard::turn::Shard;
+
+use crate::client::Stage;
+use crate::world::World;
+
+/// A stanza of the largest size, as it may be written on top of a bound.
+const STANZA_BYTES: usize = 300_000;
+
+/// After a turn of a shard: bounds are kept, and nobody is in who must be out.
+pub fn check(shard: &Shard, world: &mut World) {
+    let router = &shard.router;
+    for (key, session) in router.sessions.iter() {
+        let open = session.unsettled.open();
+        // One stanza above the bound is what is noticed.
+        if open > UNSETTLED_STANZAS_MAX + 1 {
+            world.violated(format!("{} has {open} unsettled stanzas", session.jid));
+        }
+        let bytes = router.out.outputs.len(session.conn);
+        if bytes > OUTPUT_BYTES_MAX + STANZA_BYTES {
+            world.violated(format!("{bytes} bytes wait for {}", session.jid));
+        }
+        let is_known = router
+            .accounts
+            .get(session.account)
+            .is_some_and(|account| account.sessions.contains(&key));
+        if !is_known {
+            world.violated(format!("{} is no session of its account", session.jid));
+        }
+        check_session(session.jid.as_str(), session.origin.stream as usize, world);
+    }
+    for (_, account) in router.accounts.iter() {
+        if account.inbox.len() > INBOX_STANZAS_MAX || account.inbox.bytes() > INBOX_BYTES_MAX {
+            world.violated(format!("the inbox of {} is too full", account.jid));
+        }
+        if account.later > LATER_MAX {
+            world.violated(format!(
+                "{} answers wait for {}",
+                account.later, account.jid
+            ));
+        }
+        if account.sessions.len() > 4 {
+            world.violated(format!("{} has too many sessions", account.jid));
+        }
+        if !account.is_busy() && !(account.inbox.is_empty() && account.admissions.is_empty()) {
+            world.violated(format!("{} keeps waiting what need not wait", account.jid));
+        }
+    }
+}
+
+/// No session survives a command that ends it (issue 3: passwd, disable and delete end live sessions
+/// and fail logins in flight).
+fn check_session(jid: &str, client: usize, world: &mut World) {
+    let account = &world.accounts.all[world.clients[client].account];
+    let admitted = world.clients[client].admitted_turn;
+    if let Some(ended) = account.ended_turn
+        && admitted.is_none_or(|admitted| admitted < ended)
+    {
+        let what = format!(
+            "client {client} has the session {jid}, admitted in turn {admitted:?}, though all were \
+             ended in turn {ended}"
+        );
+        world.violated(what);
+    }
+}
+
+/// When nothing is on its way: nobody waits for anything.
+pub fn check_quiet(shards: &[Shard], world: &mut World) {
+    let mut sessions = 0;
+    for shard in shards {
+        let router = &shard.router;
+        if router.waiting() > 0 || !router.out.work.is_empty() {
+            world.violated(format!("{} continuations wait for ever", router.waiting()));
+        }
+        for (_, account) in router.accounts.iter() {
+            if account.is_busy() || account.later > 0 || !account.commands.is_empty() {
+                world.violated(format!("{} is busy for ever", account.jid));
+            }
+        }
+        for (_, session) in router.sessions.iter() {
+            sessions += 1;
+            let open = session.unsettled.open();
+            if open > 0 {
+                let jid = &session.jid;
+                world.violated(format!("{open} stanzas of {jid} are never settled"));
+            }
+        }
+    }
+    let online = world
+        .live
+        .iter()
+        .filter(|live| world.clients[**live].stage == Stage::Online);
+    let online = online.count();
+    if sessions != online {
+        world.violated(format!(
+            "{sessions} sessions, though {online} clients are online"
+        ));
+    }
+}

@@ -1,0 +1,463 @@
+//! What clients said to each other, and what became of it.
+
+use std::collections::BTreeMap;
+
+use stanzad::ns;
+use stanzad::xml::{Element, escape_text};
+
+use crate::client::{Reading, Stage, condition};
+use crate::world::World;
+
+/// Everything that was said, by number. Numbers grow, so order can be seen.
+#[derive(Default)]
+pub struct Ledger {
+    pub messages: BTreeMap<u64, Message>,
+    pub requests: BTreeMap<u64, Request>,
+    presences: BTreeMap<u64, Vec<usize>>,
+    /// All full JIDs that have been bound.
+    pub jids: Vec<String>,
+    last: u64,
+}
+
+/// A message that a client has sent.
+pub struct Message {
+    pub sender: usize,
+    pub from: String,
+    pub to: String,
+    /// The account that it is for, if there can be one.
+    pub account: Option<usize>,
+    pub type_: &'static str,
+    pub sent_at: u64,
+    /// The clients that got it.
+    pub got: Vec<usize>,
+    pub errors: u32,
+}
+
+/// A request that a client has sent.
+pub struct Request {
+    pub asker: usize,
+    pub to: String,
+    pub sent_at: u64,
+    /// The client that got it, if not the server answers.
+    pub got: Option<usize>,
+    pub answers: u32,
+}
+
+/// The text of a message, which tells whether it arrived unharmed.
+fn body(number: u64) -> String {
+    let words = [
+        "good",
+        "morrow",
+        "<fair>",
+        "& sweet",
+        "'Juliet'",
+        "\u{2603}",
+        "]]>",
+        "\u{1d11e}",
+    ];
+    let mut body = format!("{number}:");
+    let mut state = number;
+    for _ in 0..number % 23 {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(number | 1);
+        body.push(' ');
+        body.push_str(words[(state >> 60) as usize % words.len()]);
+    }
+    if number.is_multiple_of(97) {
+        body.push_str(&"x".repeat(12_000));
+    }
+    body
+}
+
+impl World {
+    // --- saying something ---
+
+    /// A client says something to somebody.
+    pub fn talk(&mut self, index: usize) {
+        match self.chance.within(0..=99) {
+            0..=54 => self.send_message(index),
+            55..=74 => self.send_request(index),
+            75..=84 => self.send_presence(index),
+            85..=90 => {
+                let to = self.somebody();
+                let number = self.number();
+                self.ledger.presences.insert(number, Vec::new());
+                let presence = format!("<presence id='p{number}' to='{to}'/>");
+                self.send(index, presence.as_bytes());
+            }
+            91 | 92 => {
+                for _ in 0..self.chance.within(20..=60) {
+                    self.send_message(index);
+                }
+            }
+            93 if self.character.has_flood => self.flood(index),
+            94 | 95 => {
+                let reading = self.chance.pick(&[
+                    Reading::Eager,
+                    Reading::Eager,
+                    Reading::Slow,
+                    Reading::Never,
+                ]);
+                self.read_as(index, reading);
+            }
+            // White space between stanzas (RFC 6120 §4.6.1).
+            _ => self.send(index, b" \n"),
+        }
+    }
+
+    fn number(&mut self) -> u64 {
+        self.ledger.last += 1;
+        self.ledger.last
+    }
+
+    /// A full JID that somebody has or had, or something that nobody has.
+    fn somebody(&mut self) -> String {
+        let known = self.ledger.jids.len();
+        match self.chance.within(0..=19) {
+            0..=11 if known > 0 => {
+                let recent = known.min(16);
+                self.ledger.jids[known - 1 - self.chance.index(recent)].clone()
+            }
+            12 => "nobody@example.org".to_owned(),
+            13 => "nobody@example.net/nowhere".to_owned(),
+            14 => "someone@elsewhere.example/there".to_owned(),
+            15 => {
+                let account = self.chance.index(self.accounts.all.len());
+                format!("{}/absent", self.accounts.all[account].jid)
+            }
+            _ => {
+                let account = self.chance.index(self.accounts.all.len());
+                self.accounts.all[account].jid.to_string()
+            }
+        }
+    }
+
+    fn send_message(&mut self, index: usize) {
+        let type_ = self
+            .chance
+            .pick(&["chat", "chat", "chat", "normal", "headline", "groupchat"]);
+        let to = self.somebody();
+        self.send_message_to(index, type_, to);
+    }
+
+    pub fn send_message_to(&mut self, index: usize, type_: &'static str, to: String) {
+        let client = &self.clients[index];
+        let Some(from) = client.jid.clone().filter(|_| client.is_online()) else {
+            return;
+        };
+        let number = self.number();
+        let bare = to.split('/').next().unwrap_or_default();
+        let account = self
+            .accounts
+            .all
+            .iter()
+            .position(|account| account.jid.as_str() == bare);
+        let mut text = Vec::new();
+        escape_text(&mut text, &body(number));
+        let text = String::from_utf8_lossy(&text);
+        let stanza = format!(
+            "<message type='{type_}' id='m{number}' to='{to}'><body>{text}</body></message>"
+        );
+        self.note(|| format!("client {index} says m{number} ({type_}) to {to}"));
+        self.count("messages");
+        self.ledger.messages.insert(
+            number,
+            Message {
+                sender: index,
+                from,
+                to,
+                account,
+                type_,
+                sent_at: self.now,
+                got: Vec::new(),
+                errors: 0,
+            },
+        );
+        self.send(index, stanza.as_bytes());
+    }
+
+    /// Much, to somebody who may not read it.
+    fn flood(&mut self, index: usize) {
+        self.count("floods");
+        let lazy = self.live.iter().find(|live| {
+            let client = &self.clients[**live];
+            client.reading == Reading::Never && client.is_online()
+        });
+        let Some(to) = lazy.and_then(|lazy| self.clients[*lazy].jid.clone()) else {
+            return;
+        };
+        for _ in 0..100 {
+            let number = self.number();
+            let padding = "y".repeat(60_000);
+            let stanza = format!(
+                "<message type='headline' id='f{number}' to='{to}'><x xmlns='urn:example:flood'>{padding}</x></message>"
+            );
+            self.send(index, stanza.as_bytes());
+        }
+    }
+
+    fn send_request(&mut self, index: usize) {
+        let to = match self.chance.within(0..=9) {
+            0..=2 => self.accounts.all[self.clients[index].account]
+                .jid
+                .domain()
+                .to_owned(),
+            3 => "example.net".to_owned(),
+            4 => String::new(),
+            5 => "elsewhere.example".to_owned(),
+            _ => self.somebody(),
+        };
+        self.send_request_to(index, to);
+    }
+
+    pub fn send_request_to(&mut self, index: usize, to: String) {
+        if !self.clients[index].is_online() {
+            return;
+        }
+        let (type_, child) = self.chance.pick(&[
+            ("get", "<ping xmlns='urn:xmpp:ping'/>"),
+            (
+                "get",
+                "<query xmlns='http://jabber.org/protocol/disco#info'/>",
+            ),
+            (
+                "get",
+                "<query xmlns='http://jabber.org/protocol/disco#items'/>",
+            ),
+            ("get", "<query xmlns='jabber:iq:version'/>"),
+            ("get", "<what xmlns='urn:example:unknown'/>"),
+            ("set", "<do xmlns='urn:example:unknown'/>"),
+        ]);
+        let number = self.number();
+        let address = match to.is_empty() {
+            true => String::new(),
+            false => format!(" to='{to}'"),
+        };
+        let stanza = format!("<iq type='{type_}' id='q{number}'{address}>{child}</iq>");
+        self.note(|| format!("client {index} asks q{number} of {to:?}"));
+        self.count("requests");
+        self.ledger.requests.insert(
+            number,
+            Request {
+                asker: index,
+                to,
+                sent_at: self.now,
+                got: None,
+                answers: 0,
+            },
+        );
+        self.send(index, stanza.as_bytes());
+    }
+
+    fn send_presence(&mut self, index: usize) {
+        let presence = match self.chance.one_in(4) {
+            true => "<presence type='unavailable'/>".to_owned(),
+            false => {
+                let priority = self.chance.within(0..=4) as i64 - 1;
+                format!("<presence><show>away</show><priority>{priority}</priority></presence>")
+            }
+        };
+        self.send(index, presence.as_bytes());
+    }
+
+    // --- hearing something ---
+
+    /// A client with a session got a stanza.
+    pub fn stanza(&mut self, index: usize, element: &Element) {
+        let id = element.attribute("id").unwrap_or_default().to_owned();
+        let number = id.get(1..).and_then(|number| number.parse::<u64>().ok());
+        let type_ = element.attribute("type").unwrap_or_default().to_owned();
+        if let Some(to) = element.attribute("to")
+            && !self.is_own(index, to)
+        {
+            let to = to.to_owned();
+            return self.violated(format!("client {index} got {id} for {to}"));
+        }
+        match (element.name.as_str(), type_.as_str(), number) {
+            ("message", "error", Some(number)) if id.starts_with('m') => {
+                self.message_returned(index, number, element);
+            }
+            ("message", "error", _) => {}
+            ("message", _, Some(number)) if id.starts_with('m') => {
+                self.message_got(index, number, element);
+            }
+            ("message", _, _) => {}
+            ("presence", "error", _) => {}
+            ("presence", _, Some(number)) if id.starts_with('p') => {
+                let got = self.ledger.presences.entry(number).or_default();
+                let is_again = got.contains(&index);
+                got.push(index);
+                if is_again {
+                    self.violated(format!("client {index} got p{number} twice"));
+                }
+            }
+            ("presence", ..) => {}
+            ("iq", "get" | "set", _) => self.request_got(index, &id, element),
+            ("iq", _, Some(number)) if id.starts_with('q') => {
+                let answer = self.ledger.requests.get_mut(&number);
+                let Some(request) = answer else {
+                    return self
+                        .violated(format!("client {index} got an answer to no request {id}"));
+                };
+                // Another connection may have the asker's full JID by now.
+                if request.asker == index {
+                    request.answers += 1;
+                    if request.answers > 1 {
+                        self.violated(format!("client {index} got two answers to {id}"));
+                    }
+                }
+            }
+            _ => {
+                let text = String::from_utf8_lossy(&element.to_bytes()).into_owned();
+                self.violated(format!("client {index} got {text}"));
+            }
+        }
+    }
+
+    fn is_own(&self, index: usize, to: &str) -> bool {
+        let client = &self.clients[index];
+        let bare = to.split('/').next().unwrap_or_default();
+        self.accounts.all[client.account].jid.as_str() == bare
+    }
+
+    fn message_got(&mut self, index: usize, number: u64, element: &Element) {
+        let Some(message) = self.ledger.messages.get_mut(&number) else {
+            return self.violated(format!("client {index} got m{number}, which nobody sent"));
+        };
+        let sender = message.sender;
+        let is_again = message.got.contains(&index);
+        message.got.push(index);
+        let is_harmed = element.attribute("from") != Some(&message.from)
+            || element.find(ns::CLIENT, "body").map(Element::text) != Some(body(number));
+        let is_both = message.errors > 0;
+        let client = &mut self.clients[index];
+        let before = client.heard.insert(sender, number);
+        self.note(|| format!("client {index} got m{number}"));
+        if is_again {
+            self.violated(format!("client {index} got m{number} twice"));
+        } else if is_both {
+            self.violated(format!("client {index} got m{number}, which was returned"));
+        } else if is_harmed {
+            self.violated(format!("client {index} got m{number} changed"));
+        } else if before.is_some_and(|before| before > number) {
+            self.violated(format!(
+                "client {index} got m{number} of client {sender} after {before:?}"
+            ));
+        }
+    }
+
+    fn message_returned(&mut self, index: usize, number: u64, element: &Element) {
+        let condition = condition(element);
+        let Some(message) = self.ledger.messages.get_mut(&number) else {
+            return self.violated(format!(
+                "client {index} got m{number} back, which nobody sent"
+            ));
+        };
+        message.errors += 1;
+        let (errors, got) = (message.errors, message.got.clone());
+        let is_own = Some(&message.from) == self.clients[index].jid.as_ref();
+        self.note(|| format!("client {index} got m{number} back: {condition}"));
+        if errors > 1 {
+            self.violated(format!("m{number} was returned twice"));
+        } else if !got.is_empty() {
+            self.violated(format!(
+                "m{number} was returned, and clients {got:?} got it"
+            ));
+        } else if !is_own {
+            self.violated(format!(
+                "client {index} got m{number} back, which it did not send"
+            ));
+        }
+    }
+
+    fn request_got(&mut self, index: usize, id: &str, element: &Element) {
+        let from = element.attribute("from").unwrap_or_default().to_owned();
+        if let Some(number) = id
+            .strip_prefix('q')
+            .and_then(|number| number.parse::<u64>().ok())
+            && let Some(request) = self.ledger.requests.get_mut(&number)
+        {
+            let (asker, is_again) = (request.asker, request.got.is_some());
+            request.got = Some(index);
+            if is_again {
+                return self.violated(format!("request q{number} was delivered twice"));
+            }
+            let before = self.clients[index].heard.insert(asker, number);
+            if before.is_some_and(|before| before > number) {
+                return self.violated(format!("client {index} got q{number} after {before:?}"));
+            }
+        }
+        let answer = match self.chance.one_in(3) {
+            true => format!(
+                "<iq type='error' id='{id}' to='{from}'><error type='cancel'>\
+                 <service-unavailable xmlns='{}'/></error></iq>",
+                ns::STANZA_ERROR
+            ),
+            false => format!("<iq type='result' id='{id}' to='{from}'/>"),
+        };
+        self.send(index, answer.as_bytes());
+    }
+
+    // --- the reckoning ---
+
+    /// Whether somebody of that account lost something after that time.
+    fn may_have_lost(&self, account: usize, since: u64) -> bool {
+        self.clients.iter().any(|client| {
+            client.account == account
+                && client
+                    .ended
+                    .is_some_and(|ended| !ended.is_whole && ended.at >= since)
+        })
+    }
+
+    /// Everything that was said by those who are still there must have come to its end.
+    pub fn reckon(&mut self) {
+        let mut wrong = Vec::new();
+        for (number, message) in &self.ledger.messages {
+            if self.clients[message.sender].stage != Stage::Online {
+                continue;
+            }
+            let is_lost = message.errors == 0 && message.got.is_empty();
+            let may_be_lost = match (message.account, message.type_) {
+                // RFC 6121 §8.5.2.1.1, §8.5.3.2.1: nobody is told.
+                (Some(_), "headline") => true,
+                (Some(account), _) => self.may_have_lost(account, message.sent_at),
+                (None, _) => false,
+            };
+            if is_lost && !may_be_lost {
+                wrong.push(format!(
+                    "m{number} of client {} to {} ({}) was neither delivered nor returned",
+                    message.sender, message.to, message.type_
+                ));
+            }
+        }
+        for (number, request) in &self.ledger.requests {
+            if self.clients[request.asker].stage != Stage::Online || request.answers == 1 {
+                continue;
+            }
+            let bare = request.to.split('/').next().unwrap_or_default();
+            let account = self
+                .accounts
+                .all
+                .iter()
+                .position(|account| account.jid.as_str() == bare);
+            let may_be_lost = match (request.got, account) {
+                (Some(got), _) => self.clients[got].stage != Stage::Online,
+                (None, Some(account)) if request.to.contains('/') => {
+                    self.may_have_lost(account, request.sent_at)
+                }
+                (None, _) => false,
+            };
+            if !may_be_lost {
+                wrong.push(format!(
+                    "q{number} of client {} to {:?} was not answered",
+                    request.asker, request.to
+                ));
+            }
+        }
+        for what in wrong {
+            self.violated(what);
+        }
+    }
+}

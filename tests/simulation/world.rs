@@ -1,0 +1,769 @@
+//! Everything around the shards: time, network, store, workers and the mailboxes between threads,
+//! all of it in one queue of events whose times are drawn from the seed.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use stanzad::clock::{Mono, Now, Wall};
+use stanzad::config::{DomainSettings, Settings};
+use stanzad::features::FEATURES;
+use stanzad::jid::Domain;
+use stanzad::net::throttle::{Throttle, ThrottleLimits};
+use stanzad::net::transport::Transport;
+use stanzad::router::pipeline::Pipeline;
+use stanzad::router::placement::Placement;
+use stanzad::sasl::Hash;
+use stanzad::shard::turn::{Due, Outside, Ready, Shard};
+use stanzad::shard::{Accepted, Generation, Post};
+use stanzad::slots::Key;
+use stanzad::storage::{Answer, Batch, Lane, ReadFn, StoreError, Value, WriterCore};
+use stanzad::stream::{Certificates, Origin};
+
+use crate::accounts::Accounts;
+use crate::chance::Chance;
+use crate::client::{Client, Reading};
+use crate::ledger::Ledger;
+use crate::network::{SimulatedTransport, Wire};
+
+/// Microseconds since 1970 at the start of every run.
+const EPOCH_MICROS: u64 = 1_700_000_000_000_000;
+/// Lines of the story that a failure prints.
+const STORY_LINES: usize = 120;
+/// Turns within a millisecond; so many without an end use up a core for nothing.
+const SPINS_MAX: u64 = 2_000;
+
+/// Who sends posts to shards, beside the shards themselves. Batches of one sender to one shard
+/// arrive in order; those of different senders do not.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Sender {
+    Shard(u32),
+    Listener,
+    Control,
+    Writer,
+    Reader(u64),
+    Worker(u64),
+}
+
+/// What happens at some time.
+pub enum Event {
+    Mail(u32, Vec<Post>),
+    Turn(u32),
+    /// Bytes of a client arrive.
+    Arrive(usize, Vec<u8>),
+    /// A client's FIN arrives, or its RST.
+    Hang(usize, bool),
+    /// A client reads.
+    Drain(usize),
+    /// A client does something of its own accord.
+    Act(usize),
+    Connect(usize),
+    Admin,
+    Read(u32, u64, ReadFn),
+    Work(u32, Key, Box<dyn FnOnce() -> Value + Send>),
+    Commit,
+    Gate,
+    Crash,
+}
+
+struct Scheduled(u64, u64, Event);
+
+impl PartialEq for Scheduled {
+    fn eq(&self, other: &Scheduled) -> bool {
+        (self.0, self.1) == (other.0, other.1)
+    }
+}
+impl Eq for Scheduled {}
+impl PartialOrd for Scheduled {
+    fn partial_cmp(&self, other: &Scheduled) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Scheduled {
+    fn cmp(&self, other: &Scheduled) -> std::cmp::Ordering {
+        (self.0, self.1).cmp(&(other.0, other.1))
+    }
+}
+
+/// What part of a run it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// Everybody does what comes to mind.
+    Busy,
+    /// What was begun comes to its end; nobody begins anything.
+    Settling,
+    /// Whoever is left says one last thing.
+    Probing,
+    /// The server stops.
+    Stopping,
+}
+
+/// How a run is, drawn once from its seed.
+#[derive(Clone, Debug)]
+pub struct Character {
+    pub shards: u32,
+    pub slots: usize,
+    /// Commits and reads fail now and then.
+    pub has_trouble: bool,
+    pub has_crash: bool,
+    /// Some send much to who does not read.
+    pub has_flood: bool,
+    pub has_admin: bool,
+    pub busy_millis: u64,
+}
+
+/// All but the shards.
+pub struct World {
+    pub now: u64,
+    /// Turns so far, of all shards.
+    pub turns: u64,
+    /// The first turn of this millisecond.
+    spin_turn: u64,
+    pub chance: Chance,
+    pub character: Character,
+    pub phase: Phase,
+    pub clients: Vec<Client>,
+    /// The clients whose connection may still say something.
+    pub live: Vec<usize>,
+    pub accounts: Accounts,
+    pub ledger: Ledger,
+    pub throttle: Arc<Throttle>,
+    pub placement: Placement,
+    pub violations: Vec<String>,
+    pub trace: u64,
+    /// When reads or commits last failed.
+    pub trouble_at: Option<u64>,
+    pub crashes: u32,
+    /// What happened how often, to see that a run is worth its time.
+    pub counts: BTreeMap<&'static str, u64>,
+    story: VecDeque<String>,
+    events: BinaryHeap<Reverse<Scheduled>>,
+    scheduled: u64,
+    mail: Vec<VecDeque<Post>>,
+    ready: Vec<Vec<Ready>>,
+    turn_at: Vec<Option<u64>>,
+    last_at: BTreeMap<(Sender, u32), u64>,
+    registered: HashMap<(u32, usize), usize>,
+    by_address: HashMap<SocketAddr, usize>,
+    store: WriterCore,
+    batches: Vec<(usize, Batch)>,
+    is_commit_due: bool,
+    is_gate_shut: bool,
+}
+
+/// The world and the shards in it.
+pub struct Simulation {
+    pub world: World,
+    pub shards: Vec<Shard>,
+    settings: Arc<Settings>,
+}
+
+/// Certificates enough for the made-up TLS.
+struct AnyCertificate;
+
+impl Certificates for AnyCertificate {
+    fn has_certificate(&self, _domain: &str) -> bool {
+        true
+    }
+
+    fn client_identities(&self, _domain: &str, _chain: &[Vec<u8>]) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+fn settings() -> Settings {
+    let mut settings = Settings::default();
+    settings.generation = 1;
+    settings.limits.resources_per_account_max = 4;
+    for (name, iterations) in [("example.org", 4096), ("example.net", 4200)] {
+        let name = Domain::parse(name).unwrap();
+        let mut domain = DomainSettings::new(name.clone());
+        domain.auth.hashes = vec![Hash::Sha256, Hash::Sha1];
+        // Above what accounts are made with: a PLAIN login upgrades them.
+        domain.auth.iterations = iterations;
+        domain.c2s.idle_seconds = 20;
+        domain.c2s.ping_timeout_seconds = 10;
+        settings.domains.insert(name, Arc::new(domain));
+    }
+    settings
+}
+
+fn throttle() -> Arc<Throttle> {
+    Arc::new(Throttle::new(ThrottleLimits {
+        connections_per_address_max: 1000,
+        login_failures_per_address_max: 20,
+        login_failures_per_account_max: 1000,
+    }))
+}
+
+impl Simulation {
+    pub fn new(seed: u64) -> Simulation {
+        let mut chance = Chance::new(seed);
+        let character = Character {
+            shards: chance.within(2..=4) as u32,
+            slots: chance.within(8..=16) as usize,
+            has_trouble: chance.one_in(4),
+            has_crash: chance.one_in(3),
+            has_flood: chance.one_in(10),
+            has_admin: !chance.one_in(4),
+            busy_millis: chance.within(15_000..=35_000),
+        };
+        let shards = character.shards as usize;
+        let mut secret = [0; 32];
+        chance.fill(&mut secret);
+        let store = WriterCore::memory(&secret).unwrap();
+        let placement = Placement::with_key(character.shards, chance.next());
+        let mut world = World {
+            now: 0,
+            turns: 0,
+            spin_turn: 0,
+            phase: Phase::Busy,
+            clients: Vec::new(),
+            live: Vec::new(),
+            accounts: Accounts::new(),
+            ledger: Ledger::default(),
+            throttle: throttle(),
+            placement,
+            violations: Vec::new(),
+            trace: 0xcbf2_9ce4_8422_2325,
+            trouble_at: None,
+            crashes: 0,
+            counts: BTreeMap::new(),
+            story: VecDeque::new(),
+            events: BinaryHeap::new(),
+            scheduled: 0,
+            mail: (0..shards).map(|_| VecDeque::new()).collect(),
+            ready: vec![Vec::new(); shards],
+            turn_at: vec![None; shards],
+            last_at: BTreeMap::new(),
+            registered: HashMap::new(),
+            by_address: HashMap::new(),
+            store,
+            batches: Vec::new(),
+            is_commit_due: false,
+            is_gate_shut: false,
+            chance,
+            character,
+        };
+        world.create_accounts();
+        let mut simulation = Simulation {
+            world,
+            shards: Vec::new(),
+            settings: Arc::new(settings()),
+        };
+        simulation.start_shards(&secret);
+        let world = &mut simulation.world;
+        for slot in 0..world.character.slots {
+            let at = world.chance.within(0..=2_000);
+            world.at(at, Event::Connect(slot));
+        }
+        if world.character.has_admin {
+            world.after(1_000, Event::Admin);
+        }
+        world.after(500, Event::Gate);
+        if world.character.has_crash {
+            let at = world.chance.within(4_000..=world.character.busy_millis);
+            world.at(at, Event::Crash);
+        }
+        simulation
+    }
+
+    fn start_shards(&mut self, secret: &[u8; 32]) {
+        let generation = Arc::new(Generation {
+            settings: Arc::clone(&self.settings),
+            certificates: Arc::new(AnyCertificate),
+        });
+        let pipeline = Arc::new(Pipeline::new(FEATURES));
+        self.shards = (0..self.world.character.shards)
+            .map(|index| {
+                Shard::new(
+                    index,
+                    self.world.placement.clone(),
+                    Arc::clone(&generation),
+                    Arc::clone(&pipeline),
+                    Arc::clone(&self.world.throttle),
+                    *secret,
+                )
+            })
+            .collect();
+    }
+
+    /// Lets everything happen that is due until then, or until something is wrong.
+    pub fn run_until(&mut self, end: u64) {
+        while self.world.violations.is_empty() {
+            let Some(Reverse(Scheduled(at, ..))) = self.world.events.peek() else {
+                break;
+            };
+            if *at > end {
+                break;
+            }
+            let Some(Reverse(Scheduled(at, _, event))) = self.world.events.pop() else {
+                break;
+            };
+            if at > self.world.now {
+                self.world.now = at;
+                self.world.spin_turn = self.world.turns;
+            }
+            self.happen(event);
+        }
+        self.world.now = self.world.now.max(end);
+    }
+
+    fn happen(&mut self, event: Event) {
+        let world = &mut self.world;
+        match event {
+            Event::Turn(shard) => {
+                if world.turn_at[shard as usize] == Some(world.now) {
+                    world.turn_at[shard as usize] = None;
+                    self.turn(shard);
+                }
+            }
+            Event::Mail(shard, posts) => {
+                world.mail[shard as usize].extend(posts);
+                let pause = world.chance.within(0..=2);
+                world.turn_within(shard, pause);
+            }
+            Event::Arrive(client, bytes) => world.arrive(client, &bytes),
+            Event::Hang(client, is_reset) => world.hang(client, is_reset),
+            Event::Drain(client) => world.drain(client),
+            Event::Act(client) => world.act(client),
+            Event::Connect(slot) => world.connect(slot),
+            Event::Admin => world.administer(),
+            Event::Read(shard, id, read) => world.run_read(shard, id, read),
+            Event::Work(shard, conn, job) => {
+                let value = job();
+                let worker = world.chance.within(0..=1);
+                world.deliver(
+                    Sender::Worker(worker),
+                    shard,
+                    vec![Post::Worked(conn, value)],
+                );
+            }
+            Event::Commit => world.commit(),
+            Event::Gate => {
+                world.is_gate_shut = !world.is_gate_shut && world.phase == Phase::Busy;
+                let pause = match world.is_gate_shut {
+                    true => world.chance.within(1..=60),
+                    false => world.chance.within(50..=3_000),
+                };
+                world.after(pause, Event::Gate);
+            }
+            Event::Crash => self.crash(),
+        }
+    }
+
+    fn turn(&mut self, index: u32) {
+        let world = &mut self.world;
+        let shard = index as usize;
+        world.turns += 1;
+        let waiting = world.mail[shard].len();
+        // Sometimes a turn takes only some of what has come.
+        let taken = match world.chance.one_in(8) {
+            true => world.chance.within(0..=waiting as u64) as usize,
+            false => waiting,
+        };
+        let mut posts: Vec<Post> = world.mail[shard].drain(..taken).collect();
+        let mut ready = std::mem::take(&mut world.ready[shard]);
+        if world.chance.one_in(16) {
+            // A poll may tell of what is not there (documentation of mio's `Poll`).
+            ready.push(Ready {
+                index: world.chance.index(16),
+                is_closed: world.chance.one_in(4),
+            });
+        }
+        let now = Now {
+            mono: Mono::from_millis(world.now),
+            wall: Wall::from_micros(EPOCH_MICROS + world.now * 1000),
+        };
+        let mut view = View {
+            world,
+            shard: index,
+        };
+        let due = self.shards[shard].turn(now, &mut posts, &ready, &mut view);
+        let world = &mut self.world;
+        if taken < waiting {
+            world.turn_within(index, 0);
+        }
+        if world.turns - world.spin_turn > SPINS_MAX {
+            world.violated(format!("shard {index} spins: {due:?}"));
+        }
+        match due {
+            Due::Now => world.turn_within(index, 0),
+            Due::At(at) => {
+                let pause = at.millis().saturating_sub(world.now) + 1;
+                world.turn_within(index, pause);
+            }
+            Due::Never => {}
+        }
+        world.took_replies();
+        world.look_at_wires();
+        crate::invariants::check(&self.shards[shard], &mut self.world);
+    }
+
+    /// The operator stops the server.
+    pub fn stop(&mut self) {
+        for shard in 0..self.world.character.shards {
+            self.world.deliver(Sender::Control, shard, vec![Post::Stop]);
+        }
+    }
+
+    /// The process is killed: all that is not committed is gone, and so is every connection.
+    fn crash(&mut self) {
+        // Destructors do not run in a killed process; those of tickets would complain.
+        for shard in self.shards.drain(..) {
+            std::mem::forget(shard);
+        }
+        let world = &mut self.world;
+        world.count("crashes");
+        world.crashes += 1;
+        let events = std::mem::take(&mut world.events).into_vec();
+        for Reverse(scheduled) in events {
+            match scheduled.2 {
+                Event::Connect(_) | Event::Admin | Event::Gate | Event::Act(_) => {
+                    world.events.push(Reverse(scheduled));
+                }
+                // The bytes that were on their way to a client may still be read.
+                Event::Drain(_) => world.events.push(Reverse(scheduled)),
+                other => std::mem::forget(other),
+            }
+        }
+        for mail in &mut world.mail {
+            mail.drain(..).for_each(std::mem::forget);
+        }
+        std::mem::take(&mut world.batches)
+            .into_iter()
+            .for_each(drop);
+        world.store.crash().unwrap();
+        world.is_commit_due = false;
+        world.is_gate_shut = false;
+        world.turn_at.fill(None);
+        world.ready.iter_mut().for_each(Vec::clear);
+        world.registered.clear();
+        world.last_at.clear();
+        world.throttle = throttle();
+        for client in std::mem::take(&mut world.live) {
+            world.server_died(client);
+        }
+        world.accounts_after_crash();
+        let secret = stanzad::storage::accounts::secret(world.store.db()).unwrap();
+        self.start_shards(&secret);
+        self.world
+            .note(|| "the server was killed and starts again".to_owned());
+    }
+}
+
+impl World {
+    pub fn at(&mut self, at: u64, event: Event) {
+        self.scheduled += 1;
+        let at = at.max(self.now);
+        self.events
+            .push(Reverse(Scheduled(at, self.scheduled, event)));
+    }
+
+    pub fn after(&mut self, pause: u64, event: Event) {
+        self.at(self.now + pause, event);
+    }
+
+    pub fn count(&mut self, what: &'static str) {
+        *self.counts.entry(what).or_default() += 1;
+    }
+
+    /// Goes into the trace, and into the story if the run fails.
+    pub fn note(&mut self, text: impl FnOnce() -> String) {
+        let line = format!("{:>6} ms  {}", self.now, text());
+        self.hash(line.as_bytes());
+        if self.story.len() == STORY_LINES {
+            self.story.pop_front();
+        }
+        self.story.push_back(line);
+    }
+
+    pub fn hash(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.trace = (self.trace ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+    }
+
+    /// What happened last.
+    pub fn story(&self) -> String {
+        self.story
+            .iter()
+            .fold(String::new(), |text, line| text + line + "\n")
+    }
+
+    /// Something happened that must not.
+    pub fn violated(&mut self, what: String) {
+        let line = format!("at {} ms: {what}", self.now);
+        self.violations.push(line);
+    }
+
+    /// Posts go to a shard, behind all that this sender has sent it before.
+    pub fn deliver(&mut self, sender: Sender, shard: u32, posts: Vec<Post>) {
+        let at = self.now + self.chance.delay();
+        let last = self.last_at.entry((sender, shard)).or_default();
+        *last = at.max(*last);
+        let at = *last;
+        self.at(at, Event::Mail(shard, posts));
+    }
+
+    fn turn_within(&mut self, shard: u32, pause: u64) {
+        let at = self.now + pause;
+        let due = &mut self.turn_at[shard as usize];
+        if due.is_none_or(|due| at < due) {
+            *due = Some(at);
+            self.at(at, Event::Turn(shard));
+        }
+    }
+
+    /// An edge of a connection, for the shard that watches it.
+    fn edge(&mut self, client: usize, is_closed: bool) {
+        let Some((shard, index)) = self.clients[client].registered else {
+            return;
+        };
+        self.ready[shard as usize].push(Ready { index, is_closed });
+        let pause = self.chance.within(0..=2);
+        self.turn_within(shard, pause);
+    }
+
+    fn arrive(&mut self, client: usize, bytes: &[u8]) {
+        let wire = self.clients[client].wire.clone();
+        wire.ends().arrived.extend(bytes);
+        self.edge(client, false);
+    }
+
+    fn hang(&mut self, client: usize, is_reset: bool) {
+        {
+            let wire = self.clients[client].wire.clone();
+            let mut ends = wire.ends();
+            ends.is_finished = true;
+            ends.is_reset = is_reset;
+        }
+        self.edge(client, true);
+    }
+
+    /// A client reads some of what the server has sent.
+    fn drain(&mut self, index: usize) {
+        let client = &mut self.clients[index];
+        client.is_drain_due = false;
+        let most = match client.reading {
+            Reading::Eager => 4_096,
+            Reading::Slow => 300,
+            Reading::Never => return,
+        };
+        let wire = client.wire.clone();
+        let (bytes, has_room, is_over) = {
+            let mut ends = wire.ends();
+            let most = ends.sent.len().min(most) as u64;
+            let count = match most {
+                0 => 0,
+                most if self.chance.one_in(3) => self.chance.within(1..=most),
+                most => most,
+            };
+            let bytes: Vec<u8> = ends.sent.drain(..count as usize).collect();
+            let has_room = std::mem::take(&mut ends.wants_room);
+            (bytes, has_room, ends.is_over())
+        };
+        if has_room {
+            self.edge(index, false);
+        }
+        if !bytes.is_empty() {
+            self.hash(&bytes);
+            self.received(index, &bytes);
+        }
+        if is_over {
+            self.saw_end(index);
+        } else {
+            self.look_at_wire(index);
+        }
+    }
+
+    fn look_at_wires(&mut self) {
+        for index in self.live.clone() {
+            self.look_at_wire(index);
+        }
+    }
+
+    /// Has a client read if there is something for it, and notes what the server has done to it.
+    pub fn look_at_wire(&mut self, index: usize) {
+        let client = &self.clients[index];
+        let (has_news, is_success, misuse) = {
+            let ends = client.wire.ends();
+            (ends.has_news(), ends.is_success_written, ends.misuse)
+        };
+        if let Some(misuse) = misuse {
+            self.violated(format!("client {index}: {misuse}"));
+        }
+        if is_success && self.clients[index].admitted_turn.is_none() {
+            self.clients[index].admitted_turn = Some(self.turns);
+            self.check_admission(index);
+        }
+        let client = &mut self.clients[index];
+        if has_news && !client.is_drain_due && client.reading != Reading::Never {
+            client.is_drain_due = true;
+            let pause = match client.reading {
+                Reading::Slow => self.chance.within(5..=80),
+                _ => self.chance.within(0..=6),
+            };
+            self.after(pause, Event::Drain(index));
+        }
+    }
+
+    /// A new connection is dealt to a shard.
+    pub fn accept(&mut self, client: usize, wire: &Wire) {
+        let slot = self.clients[client].slot as u8;
+        let address = SocketAddr::from((
+            Ipv4Addr::new(10, 0, 0, slot + 1),
+            1024 + u16::try_from(client).unwrap(),
+        ));
+        self.by_address.insert(address, client);
+        self.clients[client].address = address;
+        let now = Mono::from_millis(self.now);
+        assert!(self.throttle.connect(address.ip(), now));
+        let accepted = Accepted {
+            transport: Box::new(SimulatedTransport::new(wire.clone(), address)),
+            origin: Origin {
+                stream: client as u64,
+                address,
+                accepted: now,
+            },
+        };
+        let shard = self.chance.index(self.character.shards as usize) as u32;
+        self.deliver(
+            Sender::Listener,
+            shard,
+            vec![Post::Accepted(Box::new(accepted))],
+        );
+    }
+
+    // --- the store ---
+
+    pub fn store(&self) -> &WriterCore {
+        &self.store
+    }
+
+    pub fn store_mut(&mut self) -> &mut WriterCore {
+        &mut self.store
+    }
+
+    fn run_read(&mut self, shard: u32, id: u64, read: ReadFn) {
+        let result = if self.has_trouble_now(40) {
+            Err(StoreError::Refused("the simulated disk did not answer"))
+        } else {
+            self.store.read(read)
+        };
+        let reader = self.chance.within(0..=1);
+        let answer = Post::Store(Answer::Read { id, result });
+        self.deliver(Sender::Reader(reader), shard, vec![answer]);
+    }
+
+    fn commit(&mut self) {
+        self.is_commit_due = false;
+        let batches = std::mem::take(&mut self.batches);
+        let answers = if self.has_trouble_now(20) {
+            batches.into_iter().map(refused).collect()
+        } else {
+            self.store.commit(batches)
+        };
+        for (shard, answer) in answers {
+            self.deliver(Sender::Writer, shard as u32, vec![Post::Store(answer)]);
+        }
+    }
+
+    fn has_trouble_now(&mut self, times: u64) -> bool {
+        let has_trouble =
+            self.character.has_trouble && self.phase == Phase::Busy && self.chance.one_in(times);
+        if has_trouble {
+            self.trouble_at = Some(self.now);
+            self.count("store troubles");
+        }
+        has_trouble
+    }
+}
+
+/// What the writer answers when the disk is full.
+fn refused((shard, batch): (usize, Batch)) -> (usize, Answer) {
+    let changes = batch.changes.into_iter();
+    let answer = Answer::Committed {
+        last_row: batch.last_row,
+        rows: match batch.rows.is_empty() {
+            true => Ok(()),
+            false => Err(StoreError::Full),
+        },
+        changes: changes.map(|(id, _)| (id, Err(StoreError::Full))).collect(),
+    };
+    (shard, answer)
+}
+
+/// The world as one shard's turn sees it.
+struct View<'a> {
+    world: &'a mut World,
+    shard: u32,
+}
+
+impl Outside for View<'_> {
+    fn register(&mut self, key: Key, transport: &dyn Transport) -> io::Result<()> {
+        let client = self.world.by_address[&transport.peer()];
+        let place = (self.shard, key.index());
+        self.world.registered.insert(place, client);
+        self.world.clients[client].registered = Some(place);
+        // As epoll does: what is there already is told once.
+        let is_finished = self.world.clients[client].wire.ends().is_finished;
+        self.world.edge(client, is_finished);
+        Ok(())
+    }
+
+    fn deregister(&mut self, transport: &dyn Transport) {
+        let client = self.world.by_address[&transport.peer()];
+        if let Some(place) = self.world.clients[client].registered.take() {
+            self.world.registered.remove(&place);
+        }
+    }
+
+    fn post(&mut self, shard: u32, posts: Vec<Post>) {
+        if posts.iter().any(|post| matches!(post, Post::Moved(_))) {
+            self.world.count("moves");
+        }
+        self.world.deliver(Sender::Shard(self.shard), shard, posts);
+    }
+
+    fn write(&mut self, batch: Batch) {
+        let world = &mut *self.world;
+        world.batches.push((self.shard as usize, batch));
+        if !world.is_commit_due {
+            world.is_commit_due = true;
+            let pause = match world.chance.one_in(12) {
+                true => world.chance.within(100..=800),
+                false => world.chance.within(1..=25),
+            };
+            world.after(pause, Event::Commit);
+        }
+    }
+
+    fn read(&mut self, id: u64, _lane: Lane, read: ReadFn) {
+        let pause = self.world.chance.delay();
+        self.world.after(pause, Event::Read(self.shard, id, read));
+    }
+
+    fn work(&mut self, conn: Key, job: Box<dyn FnOnce() -> Value + Send>) -> bool {
+        let world = &mut *self.world;
+        if world.chance.one_in(50) {
+            if let Some(client) = world.registered.get(&(self.shard, conn.index())) {
+                world.clients[*client].had_trouble = true;
+            }
+            return false;
+        }
+        let pause = world.chance.within(1..=120);
+        world.after(pause, Event::Work(self.shard, conn, job));
+        true
+    }
+
+    fn random(&mut self, buffer: &mut [u8]) {
+        self.world.chance.fill(buffer);
+    }
+
+    fn is_gate_shut(&self) -> bool {
+        self.world.is_gate_shut
+    }
+}
