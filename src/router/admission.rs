@@ -43,7 +43,14 @@ impl Router {
     }
 
     pub(crate) fn decide_admission(&mut self, key: Key, conn: Key, proof: Proof) {
-        let verdict = match self.accounts.get(key).map(|account| &account.standing) {
+        let verdict = self.judge(key, proof);
+        self.out.admitted.push((conn, verdict));
+        self.accounts.mark_idle(key, self.now.mono);
+    }
+
+    /// Whether what a login has proven still lets it into the account.
+    fn judge(&self, account: Key, proof: Proof) -> Result<(), Refusal> {
+        match self.accounts.get(account).map(|account| &account.standing) {
             Some(Standing::Known(record)) if !record.enabled => Err(Refusal::Disabled),
             Some(Standing::Known(record)) => match proof {
                 Proof::Credentials(generation) if generation != record.generation => {
@@ -52,10 +59,9 @@ impl Router {
                 Proof::Credentials(_) | Proof::Certificate => Ok(()),
                 Proof::Anonymous => Err(Refusal::Changed),
             },
+            Some(Standing::Anonymous) if proof == Proof::Anonymous => Ok(()),
             _ => Err(Refusal::Changed),
-        };
-        self.out.admitted.push((conn, verdict));
-        self.accounts.mark_idle(key, self.now.mono);
+        }
     }
 
     pub(crate) fn load_failed(&mut self, key: Key) {
@@ -73,17 +79,19 @@ impl Router {
         }
     }
 
-    /// Binds a resource for an admitted connection (RFC 6120 §7). `resource` is prepared; whether
-    /// it was asked for or made by the server is the caller's.
+    /// Binds a resource for an admitted connection (RFC 6120 §7). The resourcepart is prepared;
+    /// whether it was asked for or made by the server is the caller's.
     ///
     /// # Errors
     /// `conflict` if the resource is taken and the domain refuses to replace; `resource-constraint`
-    /// if the account has too many; `not-allowed` if the account is no longer served.
+    /// if the account has too many; `not-authorized`, and then the end of the stream, if what the
+    /// login has proven does not hold any more: the account was changed since its `<success/>`.
     pub fn bind(
         &mut self,
         conn: Key,
         jid: &BareJid,
         resource: &str,
+        proof: Proof,
         origin: SessionOrigin,
     ) -> Result<(Key, FullJid), StanzaError> {
         let full = jid
@@ -92,7 +100,8 @@ impl Router {
         let account_key = self
             .accounts
             .find(jid.as_str())
-            .ok_or_else(|| StanzaError::new(Condition::NotAllowed))?;
+            .filter(|key| self.judge(*key, proof).is_ok())
+            .ok_or_else(|| self.no_longer_proven(conn))?;
         let taken = self.session_of(account_key, resource);
         if let Some(taken) = taken {
             let is_refused = self
@@ -115,8 +124,7 @@ impl Router {
         let account = self
             .accounts
             .get_mut(account_key)
-            .filter(|account| account.is_served())
-            .ok_or_else(|| StanzaError::new(Condition::NotAllowed))?;
+            .ok_or_else(|| StanzaError::new(Condition::InternalServerError))?;
         if account.sessions.len() >= resources_max {
             return Err(StanzaError::new(Condition::ResourceConstraint)
                 .text("This account has too many sessions; end another one first"));
@@ -133,6 +141,16 @@ impl Router {
         account.sessions.push(session);
         account.used = self.now.mono;
         Ok((session, full))
+    }
+
+    /// An operator's change ends sessions; a login that has none yet ends where it would get one.
+    fn no_longer_proven(&mut self, conn: Key) -> StanzaError {
+        let error = StreamError::new(
+            StreamCondition::Reset,
+            "The account was changed during the login; log in again",
+        );
+        self.out.ends.push((conn, error));
+        StanzaError::new(Condition::NotAuthorized)
     }
 
     /// The session of an account that has bound a resource.
@@ -207,5 +225,70 @@ impl Router {
         self.sessions
             .get(session)
             .is_some_and(Session::holds_reading)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::clock::Wall;
+    use crate::config::Settings;
+    use crate::router::pipeline::Pipeline;
+    use crate::router::placement::Placement;
+    use crate::sasl::Mechanism;
+    use crate::slots::Slots;
+    use crate::storage::accounts::AccountRecord;
+
+    fn router() -> Router {
+        let (settings, pipeline) = (Settings::default(), Pipeline::new(&[]));
+        Router::new(0, Placement::new(1), Arc::new(settings), Arc::new(pipeline))
+    }
+
+    fn known(generation: u64) -> Standing {
+        Standing::Known(AccountRecord {
+            id: 1,
+            enabled: true,
+            generation,
+            created: Wall::default(),
+            last_seen: None,
+        })
+    }
+
+    fn origin() -> SessionOrigin {
+        SessionOrigin {
+            address: SocketAddr::from(([127, 0, 0, 1], 5222)),
+            since: Wall::default(),
+            tls: None,
+            mechanism: Mechanism::Plain,
+            stream: 1,
+        }
+    }
+
+    /// Issue 3: passwd, disable and delete fail logins in flight. Found by `tests/simulation.rs`.
+    #[test]
+    fn a_login_that_was_let_in_before_a_change_binds_nothing_after_it() {
+        let mut router = router();
+        let juliet = BareJid::parse("juliet@example.org").unwrap();
+        let account = router
+            .accounts
+            .insert(juliet.clone(), known(1), router.now.mono);
+        let conn = Slots::default().insert(());
+        let proof = Proof::Credentials(1);
+        router.admit(conn, &juliet, proof);
+        assert_eq!(router.out.admitted, [(conn, Ok(()))]);
+        router.accounts.get_mut(account).unwrap().standing = known(2);
+        let refused = router
+            .bind(conn, &juliet, "balcony", proof, origin())
+            .unwrap_err();
+        assert_eq!(refused.condition, Condition::NotAuthorized);
+        assert_eq!(router.out.ends.len(), 1, "the stream ends, too");
+        assert!(router.sessions.is_empty());
+        let proof = Proof::Credentials(2);
+        router
+            .bind(conn, &juliet, "balcony", proof, origin())
+            .unwrap();
     }
 }

@@ -17,7 +17,7 @@ use crate::shard::{Generation, Post, Survey, SurveyedSession};
 use crate::slots::{Key, Slots};
 use crate::stanza::{StreamCondition, StreamError};
 use crate::storage::{Answer, Batch, Lane, ReadFn, Value, accounts};
-use crate::stream::{Action, Context, Event};
+use crate::stream::{Action, BindRequest, Context, Event};
 use crate::{router, storage};
 
 /// What a shard wants of the world at the turn's end, and the chance it draws.
@@ -532,10 +532,13 @@ impl Shard {
                 }
             }
             Action::Bind(request) => {
-                let request = *request;
-                let result = self
-                    .router
-                    .bind(key, &request.jid, &request.resource, request.origin);
+                let BindRequest {
+                    jid,
+                    resource,
+                    proof,
+                    origin,
+                } = *request;
+                let result = self.router.bind(key, &jid, &resource, proof, origin);
                 self.event(key, Event::Bound(result), outside);
             }
             Action::Route(stanza, size) => {

@@ -66,7 +66,7 @@ pub(super) struct Identity {
     pub jid: BareJid,
     pub domain: Arc<DomainSettings>,
     pub mechanism: Mechanism,
-    proof: Proof,
+    pub proof: Proof,
     /// Better verifiers of the password that was shown.
     upgrade: Option<Credentials>,
     /// What goes into `<success/>`.

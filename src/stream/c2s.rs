@@ -485,6 +485,7 @@ impl ClientStream {
                 cx.actions.push(Action::Bind(Box::new(BindRequest {
                     jid: binding.identity.jid.clone(),
                     resource,
+                    proof: binding.identity.proof,
                     origin,
                 })));
                 binding.asked = Some(stanza);

@@ -104,6 +104,8 @@ pub struct BindRequest {
     pub jid: BareJid,
     /// The resourcepart, prepared.
     pub resource: String,
+    /// What the login has proven.
+    pub proof: Proof,
     /// How the client came here.
     pub origin: crate::router::session::SessionOrigin,
 }
