@@ -31,6 +31,8 @@ pub struct Account {
     pub disturbed: u64,
     /// The turn in which a command was answered that ends all sessions and logins.
     pub ended_turn: Option<u64>,
+    /// The turn in which any command was answered that changed the account.
+    pub changed_turn: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +71,7 @@ impl Accounts {
             pending: VecDeque::new(),
             disturbed: 0,
             ended_turn: None,
+            changed_turn: None,
         };
         Accounts {
             all: names.iter().enumerate().map(account).collect(),
@@ -202,6 +205,7 @@ impl World {
             match (&result, expected) {
                 (Ok(_), Ok(state)) => {
                     account.state = state;
+                    account.changed_turn = Some(turn);
                     if !matches!(command, Command::Create(_) | Command::Enable) {
                         account.ended_turn = Some(turn);
                     }

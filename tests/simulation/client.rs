@@ -491,10 +491,10 @@ impl World {
             let condition = condition(element);
             self.note(|| format!("client {index} may not bind: {condition}"));
             let account = &self.accounts.all[self.clients[index].account];
-            let is_changed = account.ended_turn >= self.clients[index].admitted_turn;
+            let is_changed = account.changed_turn >= self.clients[index].admitted_turn;
             match condition.as_str() {
                 "resource-constraint" => {}
-                "not-allowed" | "not-authorized" if is_changed => {}
+                "not-authorized" if is_changed => {}
                 _ => return self.violated(format!("client {index} may not bind: {condition}")),
             }
             return self.leave(index);
@@ -526,7 +526,8 @@ impl World {
             .map_or("", |child| child.name.as_str());
         let client = &self.clients[index];
         let account = &self.accounts.all[client.account];
-        let is_changed = account.ended_turn.is_some() && account.ended_turn >= client.admitted_turn;
+        let is_changed =
+            account.changed_turn.is_some() && account.changed_turn >= client.admitted_turn;
         let is_due = match condition {
             "conflict" => client.jid.as_ref().is_some_and(|jid| !jid.is_empty()),
             "reset" | "not-authorized" if is_changed => true,

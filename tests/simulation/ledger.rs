@@ -179,7 +179,10 @@ impl World {
 
     /// Much, to somebody who may not read it.
     fn flood(&mut self, index: usize) {
-        self.count("floods");
+        // Once in a run: it takes its time.
+        if self.counts.contains_key("floods") {
+            return;
+        }
         let lazy = self.live.iter().find(|live| {
             let client = &self.clients[**live];
             client.reading == Reading::Never && client.is_online()
@@ -187,7 +190,8 @@ impl World {
         let Some(to) = lazy.and_then(|lazy| self.clients[*lazy].jid.clone()) else {
             return;
         };
-        for _ in 0..100 {
+        self.count("floods");
+        for _ in 0..90 {
             let number = self.number();
             let padding = "y".repeat(60_000);
             let stanza = format!(
@@ -420,8 +424,8 @@ impl World {
             }
             let is_lost = message.errors == 0 && message.got.is_empty();
             let may_be_lost = match (message.account, message.type_) {
-                // RFC 6121 §8.5.2.1.1, §8.5.3.2.1: nobody is told.
-                (Some(_), "headline") => true,
+                // RFC 6121 §8.5.1, §8.5.2.1.1, §8.5.3.2.1: nobody is told.
+                (_, "headline") => !message.to.contains("elsewhere.example"),
                 (Some(account), _) => self.may_have_lost(account, message.sent_at),
                 (None, _) => false,
             };
