@@ -129,7 +129,8 @@ impl Throttle {
     /// that it names, whether that exists or not.
     ///
     /// An address above its limit is refused. An account above its limit is refused to addresses
-    /// that have failed themselves, and slow for others: else anybody could lock its owner out.
+    /// that have failed themselves within the window, and slow for others: else anybody could lock
+    /// its owner out.
     pub fn may_log_in(&self, address: IpAddr, account: &str, now: Mono) -> Verdict {
         let limits = self.limits();
         let address_max = limits.login_failures_per_address_max;
@@ -138,7 +139,9 @@ impl Throttle {
         let of_account = self.failures(&self.account(account), account_max, now);
         let by_address = verdict(of_address, address_max);
         let by_account = match verdict(of_account, account_max) {
-            Verdict::Refuse if of_address < FAILURE => Verdict::SlowDown(DELAY_MAX),
+            Verdict::Refuse if !self.has_failed(&Key::of(address), now) => {
+                Verdict::SlowDown(DELAY_MAX)
+            }
             other => other,
         };
         by_address.max(by_account)
@@ -175,6 +178,14 @@ impl Throttle {
         self.stripe(key)
             .get(key)
             .map_or(0, |entry| entry.faded(max, now))
+    }
+
+    /// Whether there was a failure within the window, faded or not: with a high limit for addresses
+    /// a failure fades within moments, and who guesses at one account would always look clean.
+    fn has_failed(&self, key: &Key, now: Mono) -> bool {
+        self.stripe(key)
+            .get(key)
+            .is_some_and(|entry| entry.failures > 0 && now.since(entry.at) < WINDOW)
     }
 
     fn fail(&self, key: Key, max: u32, now: Mono) {
