@@ -58,6 +58,15 @@ impl Client {
         Client::over(Socket::Plain(tcp(address)))
     }
 
+    /// Connects without TLS from an address of this machine.
+    pub fn connect_from(from: SocketAddr, to: SocketAddr) -> Client {
+        let domain = socket2::Domain::for_address(to);
+        let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None).unwrap();
+        socket.bind(&from.into()).unwrap();
+        socket.connect(&to.into()).unwrap();
+        Client::over(Socket::Plain(patient(socket.into())))
+    }
+
     /// Connects by direct TLS (XEP-0368), asking for example.org.
     pub fn connect_tls(server: &Server) -> Client {
         let ssl = ssl("example.org", |_| ());
@@ -522,7 +531,10 @@ fn handshake(ssl: Ssl, socket: TcpStream) -> Result<Box<SslStream<TcpStream>>, S
 }
 
 fn tcp(address: SocketAddr) -> TcpStream {
-    let socket = TcpStream::connect_timeout(&address, PATIENCE).unwrap();
+    patient(TcpStream::connect_timeout(&address, PATIENCE).unwrap())
+}
+
+fn patient(socket: TcpStream) -> TcpStream {
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     socket.set_write_timeout(Some(PATIENCE)).unwrap();
     socket.set_nodelay(true).unwrap();

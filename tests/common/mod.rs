@@ -5,8 +5,11 @@
 // Each test program uses its share of this.
 #![allow(dead_code)]
 
+
+pub mod authority;
 pub mod certificate;
 pub mod client;
+pub mod offer;
 pub mod scram;
 pub mod server;
 pub mod site;

@@ -15,10 +15,13 @@ use openssl::pkey::PKey;
 use openssl::rsa::Rsa;
 use openssl::x509::extension::SubjectAlternativeName;
 use openssl::x509::{X509, X509Name};
+use rustix::process::{Pid, Signal};
 use stanzad::clock::Wall;
 use stanzad::config::{self, Durability};
 use stanzad::server::accounts::apply_offline;
-use stanzad::server::control::{Password, Reply, Request, SessionInfo, StatusInfo, call};
+use stanzad::server::control::{
+    Password, ReloadInfo, Reply, Request, SessionInfo, StatusInfo, call,
+};
 use stanzad::storage::WriterCore;
 
 use super::site::{Ended, Site};
@@ -75,6 +78,8 @@ pub struct Server {
     pub c2s_tls: SocketAddr,
     child: Child,
     ended: Option<ExitStatus>,
+    control: PathBuf,
+    notify: UnixDatagram,
 }
 
 impl Server {
@@ -86,42 +91,57 @@ impl Server {
 
     /// Starts a server in a directory made by [`site`] and since changed by the test.
     pub fn start_in(site: Site) -> Server {
-        let (child, notify) = spawn(&site);
+        let command = command(&site);
+        Server::start_by(site, command)
+    }
+
+    /// Starts a server by a command that becomes `stanzad run` with the site's conf file.
+    pub fn start_by(site: Site, command: Command) -> Server {
+        let (child, notify) = spawn(&site, command);
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut server = Server {
+            control: control_of(&site),
             site,
             c2s: nowhere,
             c2s_tls: nowhere,
             child,
             ended: None,
+            notify,
         };
-        server.wait_until_ready(&notify);
+        server.started();
         server
     }
 
     /// Starts it again after [`Server::wait`], with what it has stored, on other ports.
     pub fn start_again(&mut self) {
         assert!(self.ended.take().is_some(), "it runs still");
-        let (child, notify) = spawn(&self.site);
-        self.child = child;
-        self.wait_until_ready(&notify);
+        (self.child, self.notify) = spawn(&self.site, command(&self.site));
+        self.control = control_of(&self.site);
+        self.started();
     }
 
-    fn wait_until_ready(&mut self, notify: &UnixDatagram) {
+    /// Waits until the server tells its service manager that it is ready: after a start, and after
+    /// a reload by SIGHUP, be it refused or not.
+    pub fn wait_until_ready(&self) {
         let step = Duration::from_millis(200);
-        notify.set_read_timeout(Some(step)).unwrap();
+        self.notify.set_read_timeout(Some(step)).unwrap();
         let deadline = Instant::now() + PATIENCE;
         let mut message = [0; 256];
         loop {
-            match notify.recv(&mut message) {
-                Ok(length) if message[..length].starts_with(b"READY=1") => break,
+            match self.notify.recv(&mut message) {
+                Ok(length) if message[..length].starts_with(b"READY=1") => return,
                 Ok(_) => {}
-                Err(_) if self.child.try_wait().unwrap().is_some() => {
-                    panic!("the server did not start: {}", self.stderr())
+                // The executable of a process that has ended cannot be told.
+                Err(_) if fs::read_link(format!("/proc/{}/exe", self.pid())).is_err() => {
+                    panic!("the server has ended: {}", self.stderr())
                 }
                 Err(_) => assert!(Instant::now() < deadline, "the server is never ready"),
             }
         }
+    }
+
+    fn started(&mut self) {
+        self.wait_until_ready();
         let status = self.status();
         let address = |kind: &str| {
             let mut listeners = status.listeners.iter();
@@ -142,6 +162,20 @@ impl Server {
         fs::read_to_string(self.site.path("log")).unwrap_or_default()
     }
 
+    /// Waits until the log has a line with this text, and gives the line. The log has a thread of
+    /// its own; the server is asked for its status meanwhile, which keeps this loop from spinning.
+    pub fn logs(&self, text: &str) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let log = self.log();
+            if let Some(line) = log.lines().find(|line| line.contains(text)) {
+                return line.to_owned();
+            }
+            assert!(Instant::now() < deadline, "never logged: {text}\n{log}");
+            self.status();
+        }
+    }
+
     /// The process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
@@ -149,7 +183,7 @@ impl Server {
 
     /// The path of the control socket.
     pub fn control(&self) -> PathBuf {
-        self.site.path("run/control.sock")
+        self.control.clone()
     }
 
     /// Asks over the control socket; what the server refuses fails the test.
@@ -206,8 +240,45 @@ impl Server {
     }
 
     /// Reloads the conf file, which has to succeed.
-    pub fn reload(&self) {
-        self.ask(&Request::Reload);
+    pub fn reload(&self) -> ReloadInfo {
+        self.try_reload().unwrap()
+    }
+
+    /// Reloads the conf file; `Err` is why the server refuses.
+    pub fn try_reload(&self) -> Result<ReloadInfo, String> {
+        let owner = rustix::process::geteuid().as_raw();
+        let reply = call(&self.control(), owner, &Request::Reload).unwrap();
+        self.wait_until_ready();
+        match reply {
+            Reply::Reloaded(info) => Ok(info),
+            Reply::Error { text } => Err(text),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Has the server reload by SIGHUP, and waits until it has, or has refused.
+    pub fn hang_up(&self) {
+        self.signal(Signal::HUP);
+        self.wait_until_ready();
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
+        let pid = Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
+
+    /// Ends the process at once, as `kill -9` does.
+    pub fn kill(&mut self) {
+        self.signal(Signal::KILL);
+        self.wait();
+    }
+
+    /// Stops the server in an orderly way.
+    pub fn stop(&mut self) {
+        self.signal(Signal::TERM);
+        let status = self.wait();
+        assert_eq!(status.code(), Some(0), "{}", self.stderr());
     }
 
     /// Waits for the end of the process, which the test has brought about.
@@ -241,23 +312,33 @@ impl Drop for Server {
 }
 
 /// Starts the program; it says on the socket when it is ready (sd_notify(3)).
-fn spawn(site: &Site) -> (Child, UnixDatagram) {
+/// The command that runs a server in a directory.
+fn command(site: &Site) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_stanzad"));
+    command
+        .args(["run", "--as-root", "--config"])
+        .arg(site.path("stanzad.toml"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null());
+    command
+}
+
+fn spawn(site: &Site, mut command: Command) -> (Child, UnixDatagram) {
     let socket = site.path("notify");
     // One of an earlier start may be there.
     let _ = fs::remove_file(&socket);
     let notify = UnixDatagram::bind(&socket).unwrap();
     let mut stderr = fs::File::options();
     let stderr = stderr.create(true).append(true).open(site.path("stderr"));
-    let child = Command::new(env!("CARGO_BIN_EXE_stanzad"))
-        .args(["run", "--as-root", "--config"])
-        .arg(site.path("stanzad.toml"))
+    command
         .env("NOTIFY_SOCKET", &socket)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(stderr.unwrap())
-        .spawn()
-        .unwrap();
-    (child, notify)
+        .stderr(stderr.unwrap());
+    (command.spawn().unwrap(), notify)
+}
+
+fn control_of(site: &Site) -> PathBuf {
+    let settings = config::load(&site.path("stanzad.toml")).unwrap();
+    settings.server.control
 }
 
 /// A directory that is ready for a server: conf file, certificates, accounts.
