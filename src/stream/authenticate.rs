@@ -35,8 +35,8 @@ pub(super) struct Negotiating {
     pub opened: Opened,
     pub offer: Offer,
     pub facts: Facts,
-    /// The accounts of the domain that the client's certificate proves.
-    pub identities: Vec<BareJid>,
+    /// The JIDs that the client's certificate proves.
+    pub identities: Vec<String>,
 }
 
 /// A login whose account's credentials are being read.
@@ -511,7 +511,12 @@ impl ClientStream {
                 return self.failed(negotiating, failure, cx);
             }
         };
-        let proven = &negotiating.identities;
+        let proven: Vec<BareJid> = negotiating
+            .identities
+            .iter()
+            .filter_map(|identity| BareJid::parse(identity).ok())
+            .filter(|jid| jid.domain() == domain.name.as_str() && jid.local().is_some())
+            .collect();
         let chosen = match authzid {
             None if proven.len() == 1 => proven.first(),
             None => None,

@@ -18,7 +18,7 @@
 use std::time::Duration;
 
 use crate::clock::Mono;
-use crate::jid::{BareJid, FullJid};
+use crate::jid::FullJid;
 use crate::limits::{CLOSE_WAIT, UNAUTHENTICATED_ELEMENT_BYTES_MAX};
 use crate::net::transport::TlsFacts;
 use crate::ns;
@@ -354,23 +354,13 @@ impl ClientStream {
         self.is_header_sent = true;
     }
 
-    /// The accounts of the domain that the client's certificate proves: EXTERNAL is offered for
-    /// nothing else (XEP-0178 §2).
-    fn client_identities(&self, opened: &Opened, cx: &Context<'_>) -> Vec<BareJid> {
-        let Security::Tls { proof, .. } = &self.security else {
-            return Vec::new();
-        };
-        if proof.client_chain.is_empty() {
-            return Vec::new();
+    fn client_identities(&self, opened: &Opened, cx: &Context<'_>) -> Vec<String> {
+        match &self.security {
+            Security::Tls { proof, .. } if !proof.client_chain.is_empty() => cx
+                .certificates
+                .client_identities(opened.domain.name.as_str(), &proof.client_chain),
+            _ => Vec::new(),
         }
-        let domain = opened.domain.name.as_str();
-        let proven = cx
-            .certificates
-            .client_identities(domain, &proof.client_chain);
-        let addresses = proven.iter().filter_map(|jid| BareJid::parse(jid).ok());
-        addresses
-            .filter(|jid| jid.domain() == domain && jid.local().is_some())
-            .collect()
     }
 
     fn facts(&self, opened: &Opened, has_client_identity: bool, cx: &Context<'_>) -> Facts {
