@@ -26,17 +26,9 @@ pub fn named(username: &str, authzid: Option<&str>, domain: &Domain) -> Result<B
     }
 }
 
-/// The account of an EXTERNAL message: one of the `XmppAddr`s in a certificate that was verified.
+/// The accounts of a domain that the `XmppAddr`s in a verified certificate name, each once.
 /// Addresses of other domains, and what is no address of an account, do not count.
-///
-/// # Errors
-/// `NotAuthorized` if the certificate names no account of this domain. `InvalidAuthzid` if it
-/// names several and the client does not say which, or if it asks for one that is not named.
-pub fn certified(
-    addresses: &[String],
-    authzid: Option<&str>,
-    domain: &Domain,
-) -> Result<BareJid, Refusal> {
+pub fn accounts(addresses: &[String], domain: &Domain) -> Vec<BareJid> {
     let mut accounts: Vec<BareJid> = addresses
         .iter()
         .filter_map(|address| BareJid::parse(address).ok())
@@ -44,7 +36,16 @@ pub fn certified(
         .collect();
     accounts.sort_unstable();
     accounts.dedup();
-    match (accounts.as_slice(), authzid.map(BareJid::parse)) {
+    accounts
+}
+
+/// The account of an EXTERNAL message: one of those that the certificate names ([`accounts`]).
+///
+/// # Errors
+/// `NotAuthorized` if the certificate names no account of this domain. `InvalidAuthzid` if it
+/// names several and the client does not say which, or if it asks for one that is not named.
+pub fn certified(accounts: &[BareJid], authzid: Option<&str>) -> Result<BareJid, Refusal> {
+    match (accounts, authzid.map(BareJid::parse)) {
         ([], _) => Err(Refusal::not_authorized(
             "the certificate names no account of this domain",
         )),
@@ -109,7 +110,7 @@ mod tests {
     fn a_certificate_names_the_account() {
         let certified = |addresses: &[&str], authzid| {
             let addresses: Vec<String> = addresses.iter().map(|a| (*a).to_owned()).collect();
-            outcome(certified(&addresses, authzid, &domain()))
+            outcome(certified(&accounts(&addresses, &domain()), authzid))
         };
         let juliet = Ok("juliet@example.org".to_owned());
         let two = ["juliet@example.org", "nurse@example.org"];

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 
 use crate::config::{Auth, DomainSettings};
-use crate::jid::{self, BareJid, Jid};
+use crate::jid::{self, BareJid};
 use crate::net::throttle::Verdict;
 use crate::ns;
 use crate::router::account::Proof;
@@ -19,7 +19,7 @@ use crate::router::feature::value;
 use crate::sasl::credentials::{HashPolicy, fake_verifier};
 use crate::sasl::scram::{ClientFirst, Exchange, downgrade_string};
 use crate::sasl::simple::{self, Plain};
-use crate::sasl::{Credentials, Hash, Mechanism, SaslFailure};
+use crate::sasl::{Credentials, Hash, Mechanism, SaslFailure, identity};
 use crate::stanza::{StreamCondition, StreamError};
 use crate::storage::accounts::AccountRecord;
 use crate::storage::{StoreError, Value};
@@ -35,8 +35,8 @@ pub(super) struct Negotiating {
     pub opened: Opened,
     pub offer: Offer,
     pub facts: Facts,
-    /// The JIDs that the client's certificate proves.
-    pub identities: Vec<String>,
+    /// The accounts of the domain that the client's certificate proves.
+    pub identities: Vec<BareJid>,
 }
 
 /// A login whose account's credentials are being read.
@@ -156,6 +156,7 @@ impl ClientStream {
         let verdict = policy::may_use(mechanism, &domain.c2s, &domain.auth, negotiating.facts);
         let encrypted = Facts {
             is_encrypted: true,
+            has_binding: true,
             ..negotiating.facts
         };
         let helps = policy::may_use(mechanism, &domain.c2s, &domain.auth, encrypted).allowed;
@@ -269,17 +270,13 @@ impl ClientStream {
         cx: &mut Context<'_>,
     ) -> Next {
         let domain = &negotiating.opened.domain.name;
-        let Ok(jid) = BareJid::new(Some(username), domain) else {
-            let failure = Failure::new(SaslFailure::NotAuthorized, "no localpart can be this name")
-                .with(mechanism);
-            return self.failed(negotiating, failure, cx);
+        let jid = match identity::named(username, authzid.as_deref(), domain) {
+            Ok(jid) => jid,
+            Err(refusal) => {
+                let failure = Failure::new(refusal.failure, refusal.reason).with(mechanism);
+                return self.failed(negotiating, failure, cx);
+            }
         };
-        if !is_own_identity(authzid.as_deref(), &jid) {
-            let failure = Failure::new(SaslFailure::InvalidAuthzid, "acts as somebody else")
-                .with(mechanism)
-                .of(&jid);
-            return self.failed(negotiating, failure, cx);
-        }
         let verdict = cx
             .throttle
             .may_log_in(self.origin.ip(), jid.as_str(), cx.now.mono);
@@ -511,21 +508,8 @@ impl ClientStream {
                 return self.failed(negotiating, failure, cx);
             }
         };
-        let proven: Vec<BareJid> = negotiating
-            .identities
-            .iter()
-            .filter_map(|identity| BareJid::parse(identity).ok())
-            .filter(|jid| jid.domain() == domain.name.as_str() && jid.local().is_some())
-            .collect();
-        let chosen = match authzid {
-            None if proven.len() == 1 => proven.first(),
-            None => None,
-            Some(authzid) => proven
-                .iter()
-                .find(|jid| is_own_identity(Some(&authzid), jid)),
-        };
-        match chosen.cloned() {
-            Some(jid) => {
+        match identity::certified(&negotiating.identities, authzid.as_deref()) {
+            Ok(jid) => {
                 let identity = Box::new(Identity {
                     jid,
                     domain,
@@ -536,10 +520,9 @@ impl ClientStream {
                 });
                 Ok(self.proven(negotiating, identity, cx))
             }
-            None => {
-                let reason = "the certificate does not prove this address";
+            Err(refusal) => {
                 let failure =
-                    Failure::new(SaslFailure::InvalidAuthzid, reason).with(Mechanism::External);
+                    Failure::new(refusal.failure, refusal.reason).with(Mechanism::External);
                 self.failed(negotiating, failure, cx)
             }
         }
@@ -725,14 +708,6 @@ fn not_in_sasl(top: &Top) -> StreamError {
     } else {
         unsupported(top)
     }
-}
-
-/// Whether an authorization identity is the account itself; none is, too (RFC 6120 §6.3.8).
-fn is_own_identity(authzid: Option<&str>, jid: &BareJid) -> bool {
-    authzid.is_none_or(|authzid| {
-        authzid.is_empty()
-            || Jid::parse(authzid).is_ok_and(|authzid| authzid.as_str() == jid.as_str())
-    })
 }
 
 fn hash_policy(auth: &Auth) -> HashPolicy {

@@ -18,13 +18,13 @@
 use std::time::Duration;
 
 use crate::clock::Mono;
-use crate::jid::FullJid;
+use crate::jid::{BareJid, FullJid};
 use crate::limits::{CLOSE_WAIT, UNAUTHENTICATED_ELEMENT_BYTES_MAX};
 use crate::net::transport::TlsFacts;
 use crate::ns;
 use crate::router::session::{SessionOrigin, TlsSummary};
-use crate::sasl::Mechanism;
 use crate::sasl::scram::Bindings;
+use crate::sasl::{Mechanism, identity};
 use crate::slots::Key;
 use crate::stanza::StanzaError;
 use crate::stanza::{self, Stanza};
@@ -354,11 +354,15 @@ impl ClientStream {
         self.is_header_sent = true;
     }
 
-    fn client_identities(&self, opened: &Opened, cx: &Context<'_>) -> Vec<String> {
+    /// The accounts of the domain that the client's certificate proves.
+    fn client_identities(&self, opened: &Opened, cx: &Context<'_>) -> Vec<BareJid> {
+        let domain = &opened.domain.name;
         match &self.security {
-            Security::Tls { proof, .. } if !proof.client_chain.is_empty() => cx
-                .certificates
-                .client_identities(opened.domain.name.as_str(), &proof.client_chain),
+            Security::Tls { proof, .. } if !proof.client_chain.is_empty() => {
+                let chain = &proof.client_chain;
+                let addresses = cx.certificates.client_identities(domain.as_str(), chain);
+                identity::accounts(&addresses, domain)
+            }
             _ => Vec::new(),
         }
     }
