@@ -7,6 +7,7 @@ use crate::jid::BareJid;
 use crate::limits::{IDLE_ACCOUNT_AGE, IDLE_ACCOUNTS_MAX, INBOX_BYTES_MAX, INBOX_STANZAS_MAX};
 use crate::router::commands::QueuedCommand;
 use crate::router::delivery::Routed;
+use crate::router::effects::Refusal;
 use crate::slots::{Key, Slots};
 use crate::storage::accounts::AccountRecord;
 
@@ -21,6 +22,26 @@ pub enum Standing {
     Unknown,
     /// It lives only as long as its session (XEP-0175).
     Anonymous,
+}
+
+impl Standing {
+    /// Whether a proven identity may come in (DESIGN §3).
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn admits(&self, proof: Proof) -> Result<(), Refusal> {
+        match (self, proof) {
+            (Standing::Known(record), _) if !record.enabled => Err(Refusal::Disabled),
+            (Standing::Known(record), Proof::Credentials(generation))
+                if generation == record.generation =>
+            {
+                Ok(())
+            }
+            (Standing::Known(_), Proof::Certificate) => Ok(()),
+            (Standing::Anonymous, Proof::Anonymous) => Ok(()),
+            _ => Err(Refusal::Changed),
+        }
+    }
 }
 
 /// One local bare JID on the shard that owns it.
@@ -201,16 +222,19 @@ impl Accounts {
     }
 
     /// Forgets accounts that nothing has needed for long, and the least recently used ones above
-    /// the bound. Looks at no more than a few.
+    /// the bound. Looks at a few old ones only, but at all above the bound: a turn may load more
+    /// names that do not exist than a few.
     pub fn forget_idle(&mut self, now: Mono) {
-        for _ in 0..16 {
+        let mut looks = 16;
+        loop {
             let Some(&(key, listed)) = self.idle.front() else {
                 return;
             };
             let is_crowded = self.idle.len() > IDLE_ACCOUNTS_MAX;
-            if now - listed < IDLE_ACCOUNT_AGE && !is_crowded {
+            if !is_crowded && (now - listed < IDLE_ACCOUNT_AGE || looks == 0) {
                 return;
             }
+            looks -= u32::from(!is_crowded);
             self.idle.pop_front();
             let Some(account) = self.slots.get_mut(key) else {
                 continue;
@@ -252,6 +276,20 @@ mod tests {
         accounts.forget_idle(start + IDLE_ACCOUNT_AGE * 2);
         assert_eq!(accounts.find("user1@example.org"), None);
         assert!(accounts.is_empty());
+    }
+
+    #[test]
+    fn no_more_idle_accounts_than_the_bound_are_kept_however_many_come_at_once() {
+        let mut accounts = Accounts::default();
+        let now = Mono::from_millis(0);
+        for n in 0..IDLE_ACCOUNTS_MAX + 100 {
+            let key = accounts.insert(jid(n), Standing::Unknown, now);
+            accounts.mark_idle(key, now);
+        }
+        accounts.forget_idle(now);
+        assert_eq!(accounts.len(), IDLE_ACCOUNTS_MAX);
+        assert_eq!(accounts.find("user99@example.org"), None);
+        assert!(accounts.find("user100@example.org").is_some());
     }
 
     #[test]

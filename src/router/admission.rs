@@ -50,17 +50,9 @@ impl Router {
 
     /// Whether what a login has proven still lets it into the account.
     fn judge(&self, account: Key, proof: Proof) -> Result<(), Refusal> {
-        match self.accounts.get(account).map(|account| &account.standing) {
-            Some(Standing::Known(record)) if !record.enabled => Err(Refusal::Disabled),
-            Some(Standing::Known(record)) => match proof {
-                Proof::Credentials(generation) if generation != record.generation => {
-                    Err(Refusal::Changed)
-                }
-                Proof::Credentials(_) | Proof::Certificate => Ok(()),
-                Proof::Anonymous => Err(Refusal::Changed),
-            },
-            Some(Standing::Anonymous) if proof == Proof::Anonymous => Ok(()),
-            _ => Err(Refusal::Changed),
+        match self.accounts.get(account) {
+            Some(account) => account.standing.admits(proof),
+            None => Err(Refusal::Changed),
         }
     }
 

@@ -3,6 +3,8 @@
 pub mod connection;
 pub mod listener;
 pub mod reactor;
+#[cfg(test)]
+mod testing;
 pub mod timer;
 pub mod turn;
 

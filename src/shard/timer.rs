@@ -19,13 +19,13 @@ impl Timers {
         self.heap.push(Reverse((due, key)));
     }
 
-    /// The next key whose time has come.
-    pub fn pop_due(&mut self, now: Mono) -> Option<Key> {
+    /// The next key whose time has come, and that time.
+    pub fn pop_due(&mut self, now: Mono) -> Option<(Mono, Key)> {
         let Reverse((due, _)) = self.heap.peek()?;
         if *due > now {
             return None;
         }
-        self.heap.pop().map(|Reverse((_, key))| key)
+        self.heap.pop().map(|Reverse(entry)| entry)
     }
 
     /// When the next time comes.
@@ -48,8 +48,10 @@ mod tests {
             timers.add(Mono::from_millis(due), key);
         }
         assert_eq!(timers.pop_due(Mono::from_millis(9)), None);
-        assert_eq!(timers.pop_due(Mono::from_millis(25)), Some(keys[1]));
-        assert_eq!(timers.pop_due(Mono::from_millis(25)), Some(keys[2]));
+        for (due, key) in [(10, keys[1]), (20, keys[2])] {
+            let due = Mono::from_millis(due);
+            assert_eq!(timers.pop_due(Mono::from_millis(25)), Some((due, key)));
+        }
         assert_eq!(timers.pop_due(Mono::from_millis(25)), None);
         assert_eq!(timers.next(), Some(Mono::from_millis(30)));
     }

@@ -139,7 +139,11 @@ impl Shard {
         for news in ready {
             if let Some(key) = self.connections.at(news.index) {
                 self.noticed(key, news.is_closed);
-                self.read(key, outside);
+                // Who stands on a list is read when that list's turn comes: once, and under a shut
+                // gate not put on it again with each edge.
+                if self.connections.get(key).is_some_and(|c| !c.is_listed) {
+                    self.read(key, outside);
+                }
             }
         }
         for key in again {
@@ -149,8 +153,8 @@ impl Shard {
             }
         }
         // 4. Timers.
-        while let Some(key) = self.timers.pop_due(now.mono) {
-            self.timer(key, outside);
+        while let Some((due, key)) = self.timers.pop_due(now.mono) {
+            self.timer(due, key, outside);
         }
         // 5. Local work, until there is none.
         self.work(outside);
@@ -402,9 +406,14 @@ impl Shard {
                     self.event(key, Event::Established(facts), outside);
                 }
                 Ok(Read::End) => {
-                    // The peer may still read, such as our answer to its end of the stream.
-                    self.write(key, outside);
-                    self.remove(key, outside);
+                    // RFC 6120 §4.4: who ends its stream and its direction at once is answered too.
+                    if connection.stream.is_ending() {
+                        connection.ending = Ending::Drop;
+                        self.router.out.outputs.append(key);
+                    } else {
+                        self.write(key, outside);
+                        self.remove(key, outside);
+                    }
                     return;
                 }
                 Err(error) => {
@@ -425,11 +434,15 @@ impl Shard {
 
     // --- 4. timers ---
 
-    fn timer(&mut self, key: Key, outside: &mut dyn Outside) {
+    fn timer(&mut self, armed: Mono, key: Key, outside: &mut dyn Outside) {
         let now = self.router.now.mono;
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
+        if connection.armed != Some(armed) {
+            // An earlier time was armed after this one; else each of them would arm one more.
+            return;
+        }
         connection.armed = None;
         match connection.stream.deadline(&self.generation.settings) {
             Some(due) if due <= now => {
@@ -802,3 +815,6 @@ fn shutting_down() -> StreamError {
         "The server is shutting down",
     )
 }
+
+#[cfg(test)]
+mod tests;

@@ -17,8 +17,11 @@
 
 use std::time::Duration;
 
+use ::log::{debug, info, warn};
+
 use crate::clock::Mono;
-use crate::jid::{BareJid, FullJid};
+use crate::config::Settings;
+use crate::jid::{BareJid, FullJid, Jid};
 use crate::limits::{CLOSE_WAIT, UNAUTHENTICATED_ELEMENT_BYTES_MAX};
 use crate::net::transport::TlsFacts;
 use crate::ns;
@@ -34,7 +37,7 @@ use crate::stream::features::{self, Offer};
 use crate::stream::header::{self, Opened};
 use crate::stream::policy::{Facts, StartTls};
 use crate::stream::{Action, BindRequest, Context, Event, Origin, bind};
-use crate::xml::{Header, Top};
+use crate::xml::{Element, Header, Payload, Top};
 
 /// The stream of one client connection.
 pub struct ClientStream {
@@ -90,7 +93,7 @@ pub(super) enum State {
     /// Stanzas flow.
     Bound(Box<Bound>),
     /// Our direction is closed; the peer's is waited for.
-    Closing { until: Mono, peer_closed: bool },
+    Closing { until: Mono },
     /// Nothing more happens.
     Closed,
 }
@@ -172,6 +175,11 @@ impl ClientStream {
         )
     }
 
+    /// Whether our end of the stream is written, and perhaps not yet sent.
+    pub fn is_ending(&self) -> bool {
+        matches!(self.state, State::Closing { .. } | State::Closed)
+    }
+
     /// The session, once a resource is bound.
     pub fn session(&self) -> Option<Key> {
         match &self.state {
@@ -186,12 +194,11 @@ impl ClientStream {
     }
 
     /// When [`Event::Deadline`] is due.
-    pub fn deadline(&self, settings: &crate::config::Settings) -> Option<Mono> {
-        let limit = Duration::from_secs(settings.limits.unauthenticated_seconds_max);
-        let login = self.origin.accepted + limit;
+    pub fn deadline(&self, settings: &Settings) -> Option<Mono> {
+        let login = self.login_deadline(settings);
         match &self.state {
             State::Bound(bound) => bound.deadline(self.touched),
-            State::Closing { until, .. } => Some(*until),
+            State::Closing { until } => Some(*until),
             State::Delayed(_, until, _) => Some(login.min(*until)),
             State::Closed => None,
             _ => Some(login),
@@ -208,7 +215,7 @@ impl ClientStream {
         }
         let after = self.state.name();
         if before != after {
-            log::debug!("stream={} {before} -> {after}", self.origin.stream);
+            debug!(stream = self.origin.stream, before, after; "state changed");
         }
     }
 
@@ -220,18 +227,18 @@ impl ClientStream {
     ) -> Result<State, StreamError> {
         match (state, event) {
             (State::Closed, _) => Ok(State::Closed),
-            (State::Closing { until, peer_closed }, event) => {
-                Ok(self.while_closing(until, peer_closed, &event, cx))
-            }
+            (State::Closing { until }, event) => Ok(while_closing(until, &event, cx)),
+            // No stream to write an error to: the handshake runs.
+            (State::Securing, Event::End(_)) => Ok(drop_now(cx)),
             // Whatever the state, these end the stream.
             (state, Event::Close) => Ok(self.close(state, cx)),
+            // RFC 6120 §4.9.1.1: no error answers the client's, only the end.
             (state, Event::Top(top)) if top.is(ns::STREAM, "error") => {
-                // RFC 6120 §4.9.1.1: no error answers it, only the end.
                 let condition = top.payload.children().first();
-                log::info!(
-                    "client reports a stream error condition={:?} stream={}",
-                    condition.map_or("", |child| top.payload.name(child)),
-                    self.origin.stream
+                info!(
+                    condition = condition.map_or("", |child| top.payload.name(child)),
+                    stream = self.origin.stream, address:% = self.origin.ip();
+                    "client reported a stream error"
                 );
                 Ok(self.close(state, cx))
             }
@@ -332,12 +339,11 @@ impl ClientStream {
             UNAUTHENTICATED_ELEMENT_BYTES_MAX,
         );
         if offer.starttls == StartTls::No && offer.mechanisms.is_empty() {
-            log::warn!(
-                "nobody can log in here domain={} address={} encrypted={}: no mechanism is left by \
-                 the options of [auth] and [c2s]",
-                opened.domain.name,
-                self.origin.ip(),
-                facts.is_encrypted
+            warn!(
+                domain:% = opened.domain.name, address:% = self.origin.ip(),
+                encrypted = facts.is_encrypted, stream = self.origin.stream;
+                "nobody can log in here: [auth] and [c2s] leave no mechanism, or there is no \
+                 certificate"
             );
         }
         Ok(State::Negotiating(Box::new(Negotiating {
@@ -348,7 +354,7 @@ impl ClientStream {
         })))
     }
 
-    fn send_header(&mut self, domain: &str, to: Option<&crate::jid::Jid>, cx: &mut Context<'_>) {
+    fn send_header(&mut self, domain: &str, to: Option<&Jid>, cx: &mut Context<'_>) {
         let id = cx.random_hex(16);
         header::write(cx.out, domain, &id, to);
         self.is_header_sent = true;
@@ -388,12 +394,10 @@ impl ClientStream {
     }
 
     fn secured(&mut self, facts: TlsFacts) {
-        log::debug!(
-            "stream={} encrypted version={} cipher={} group={}",
-            self.origin.stream,
-            facts.version,
-            facts.cipher,
-            facts.group
+        debug!(
+            stream = self.origin.stream, version = facts.version, cipher = facts.cipher.as_str(),
+            group = facts.group.as_str();
+            "encrypted"
         );
         self.security = Security::Tls {
             summary: TlsSummary {
@@ -458,7 +462,11 @@ impl ClientStream {
         top: Top,
         cx: &mut Context<'_>,
     ) -> Result<State, StreamError> {
-        let stanza = match self.read_stanza(top, cx) {
+        if top.ns == ns::CLIENT && matches!(top.name.as_str(), "message" | "presence") {
+            self.leave(State::Binding(binding), cx);
+            return Err(not_bound());
+        }
+        let stanza = match read_stanza(top, None, cx) {
             Ok(Some(stanza)) => stanza,
             Ok(None) => return Ok(State::Binding(binding)),
             Err(error) => {
@@ -491,10 +499,7 @@ impl ClientStream {
             }
             bind::Request::Other => {
                 self.leave(State::Binding(binding), cx);
-                Err(StreamError::new(
-                    StreamCondition::NotAuthorized,
-                    "Bind a resource before you send stanzas",
-                ))
+                Err(not_bound())
             }
         }
     }
@@ -515,12 +520,12 @@ impl ClientStream {
                 reply.from = None;
                 reply.to = None;
                 reply.write(cx.out);
-                log::info!(
-                    "session bound jid={jid} address={} mechanism={} encrypted={} stream={}",
-                    self.origin.ip(),
-                    binding.identity.mechanism,
-                    !matches!(self.security, Security::Clear),
-                    self.origin.stream
+                info!(
+                    jid:% = jid, address:% = self.origin.ip(),
+                    mechanism = binding.identity.mechanism.name(),
+                    encrypted = !matches!(self.security, Security::Clear),
+                    stream = self.origin.stream;
+                    "session bound"
                 );
                 Ok(State::Bound(Box::new(Bound {
                     session,
@@ -552,7 +557,7 @@ impl ClientStream {
         cx: &mut Context<'_>,
     ) -> Result<State, StreamError> {
         let size = top.size;
-        match self.read_stanza(top, cx) {
+        match read_stanza(top, Some(&bound.jid), cx) {
             Ok(Some(mut stanza)) => {
                 if stanza.lang.is_none() {
                     // RFC 6120 §4.7.4, §8.1.5.
@@ -569,28 +574,6 @@ impl ClientStream {
         }
     }
 
-    /// Reads a stanza; one that gets an error reply yields none.
-    fn read_stanza(&self, top: Top, cx: &mut Context<'_>) -> Result<Option<Stanza>, StreamError> {
-        let is_stanza =
-            top.ns == ns::CLIENT && matches!(top.name.as_str(), "message" | "presence" | "iq");
-        if !is_stanza {
-            return Err(unsupported(&top));
-        }
-        match Stanza::from_top(top) {
-            Ok(stanza) => Ok(Some(stanza)),
-            Err(bad) => match bad.answer() {
-                stanza::Answer::Stanza(reply) => {
-                    reply.write(cx.out);
-                    Ok(None)
-                }
-                stanza::Answer::Nothing => Ok(None),
-                stanza::Answer::StreamError(condition) => {
-                    Err(StreamError::new(condition, bad.text()))
-                }
-            },
-        }
-    }
-
     // --- ending ---
 
     fn deadline_reached(
@@ -604,12 +587,8 @@ impl ClientStream {
             State::Delayed(negotiating, until, failure) if until <= now => {
                 self.send_failure(negotiating, failure, cx)
             }
-            state if self.deadline_of(&state, cx) > Some(now) => Ok(state),
-            // No stream to write an error to: a handshake is running or never began.
-            State::Securing => {
-                cx.actions.push(Action::Drop);
-                Ok(State::Closed)
-            }
+            state if self.login_deadline(cx.settings) > now => Ok(state),
+            State::Securing => Ok(drop_now(cx)),
             state => {
                 self.leave(state, cx);
                 Err(StreamError::new(
@@ -620,9 +599,10 @@ impl ClientStream {
         }
     }
 
-    fn deadline_of(&self, _: &State, cx: &Context<'_>) -> Option<Mono> {
-        let limit = Duration::from_secs(cx.settings.limits.unauthenticated_seconds_max);
-        Some(self.origin.accepted + limit)
+    /// When a client must have bound a resource.
+    fn login_deadline(&self, settings: &Settings) -> Mono {
+        let limit = Duration::from_secs(settings.limits.unauthenticated_seconds_max);
+        self.origin.accepted + limit
     }
 
     /// RFC 6120 §4.6.4: a silent client is asked once, then taken for gone.
@@ -640,12 +620,16 @@ impl ClientStream {
         }
         bound.pinged = Some(now);
         let id = cx.random_hex(4);
-        let domain = bound.opened.domain.name.as_str();
-        let ping = format!(
-            "<iq type='get' id='ping-{id}' from='{domain}'><ping xmlns='{}'/></iq>",
-            ns::PING
+        let mut ping = Stanza::new(
+            stanza::Kind::Iq,
+            stanza::Type::Get,
+            Payload::from_elements(&[Element::new(ns::PING, "ping")]),
         );
-        cx.out.extend_from_slice(ping.as_bytes());
+        // XEP-0199 §4.1, RFC 6120 §8.1.2.1.
+        ping.from = Jid::parse(bound.opened.domain.name.as_str()).ok();
+        ping.to = Some(bound.jid.to_jid());
+        ping.id = Some(format!("ping-{id}").into());
+        ping.write(cx.out);
         Ok(State::Bound(bound))
     }
 
@@ -661,11 +645,9 @@ impl ClientStream {
     /// Ends the stream with an error (RFC 6120 §4.9.1.1). Our header goes first if it is still due
     /// (§4.9.1.2).
     fn fail(&mut self, error: StreamError, cx: &mut Context<'_>) {
-        log::debug!(
-            "stream={} ends condition={} text={:?}",
-            self.origin.stream,
-            error.condition.name(),
-            error.text
+        debug!(
+            stream = self.origin.stream, condition = error.condition.name(), text:% = error.text;
+            "stream ends"
         );
         if !self.is_header_sent {
             let domain = cx.settings.domains.keys().next();
@@ -684,29 +666,7 @@ impl ClientStream {
         }
         State::Closing {
             until: cx.now.mono + CLOSE_WAIT,
-            peer_closed,
         }
-    }
-
-    fn while_closing(
-        &mut self,
-        until: Mono,
-        peer_closed: bool,
-        event: &Event,
-        cx: &mut Context<'_>,
-    ) -> State {
-        let peer_closed = match event {
-            Event::Close => true,
-            // No later deadline follows: one that stayed in the past would come again at once.
-            Event::Deadline if until <= cx.now.mono => {
-                cx.actions.push(Action::Drop);
-                return State::Closed;
-            }
-            // What the peer says after our end is not looked at, and may well be broken.
-            _ => return State::Closing { until, peer_closed },
-        };
-        cx.actions.push(Action::Drop);
-        State::Closing { until, peer_closed }
     }
 
     /// The connection is gone without an end of the stream.
@@ -719,11 +679,7 @@ impl ClientStream {
     fn leave(&mut self, state: State, cx: &mut Context<'_>) {
         match state {
             State::Bound(bound) => {
-                log::info!(
-                    "session ended jid={} stream={}",
-                    bound.jid,
-                    self.origin.stream
-                );
+                info!(jid:% = bound.jid, stream = self.origin.stream; "session ended");
                 cx.actions.push(Action::Unbind(bound.session));
             }
             State::Binding(binding) => cx.actions.push(Action::Leave(binding.identity.jid)),
@@ -763,6 +719,62 @@ fn correlate(opened: Opened, identity: Option<&Identity>) -> Result<Opened, Stre
         ));
     }
     Ok(opened)
+}
+
+/// Reads a stanza; one that gets an error reply yields none. The reply goes to `jid`, once there is
+/// one, whatever `from` the stanza had: it names the client of this very stream (RFC 6120 §8.1.1.2).
+fn read_stanza(
+    top: Top,
+    jid: Option<&FullJid>,
+    cx: &mut Context<'_>,
+) -> Result<Option<Stanza>, StreamError> {
+    let is_stanza =
+        top.ns == ns::CLIENT && matches!(top.name.as_str(), "message" | "presence" | "iq");
+    if !is_stanza {
+        return Err(unsupported(&top));
+    }
+    match Stanza::from_top(top) {
+        Ok(stanza) => Ok(Some(stanza)),
+        Err(bad) => match bad.answer() {
+            stanza::Answer::Stanza(mut reply) => {
+                reply.to = jid.map(FullJid::to_jid);
+                reply.write(cx.out);
+                Ok(None)
+            }
+            stanza::Answer::Nothing => Ok(None),
+            stanza::Answer::StreamError(condition) => Err(StreamError::new(condition, bad.text())),
+        },
+    }
+}
+
+/// RFC 6120 §7.1, §4.9.3.12.
+fn not_bound() -> StreamError {
+    StreamError::new(
+        StreamCondition::NotAuthorized,
+        "Bind a resource before you send stanzas",
+    )
+}
+
+/// Ends the connection where no stream can be ended.
+fn drop_now(cx: &mut Context<'_>) -> State {
+    cx.actions.push(Action::Drop);
+    State::Closed
+}
+
+/// What the peer says after our end is not looked at, and may well be broken.
+fn while_closing(until: Mono, event: &Event, cx: &mut Context<'_>) -> State {
+    match event {
+        // What is still to be sent is sent, until the time is up.
+        Event::Close => {
+            cx.actions.push(Action::Drop);
+            State::Closing { until }
+        }
+        Event::Deadline if until <= cx.now.mono => {
+            cx.actions.push(Action::Drop);
+            State::Closed
+        }
+        _ => State::Closing { until },
+    }
 }
 
 fn write_error(stanza: &Stanza, error: &StanzaError, cx: &mut Context<'_>) {

@@ -5,7 +5,6 @@
 // Each test program uses its share of this.
 #![allow(dead_code)]
 
-
 pub mod authority;
 pub mod certificate;
 pub mod client;

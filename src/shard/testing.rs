@@ -1,0 +1,447 @@
+//! Stand-ins for sockets, store and workers, and a server of several shards that turns on one thread.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::RawFd;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use crate::clock::{Mono, Now, Wall};
+use crate::config::{Auth, C2s, DomainSettings, Settings};
+use crate::features::FEATURES;
+use crate::jid::{BareJid, Domain};
+use crate::net::throttle::{Throttle, ThrottleLimits};
+use crate::net::transport::{Buffers, Read, TlsFacts, Transport};
+use crate::router::pipeline::Pipeline;
+use crate::router::placement::Placement;
+use crate::sasl::credentials::{Credentials, HashPolicy};
+use crate::shard::turn::{Due, Outside, Ready, Shard};
+use crate::shard::{Accepted, Generation, Post};
+use crate::slots::Key;
+use crate::storage::{Answer, Batch, Lane, ReadFn, Value, WriterCore, accounts};
+use crate::stream::{Certificates, Origin};
+
+/// Both ends of a simulated connection.
+#[derive(Default)]
+pub struct Wire {
+    /// What the peer has sent and nobody has read.
+    pub sent: VecDeque<u8>,
+    /// Whether the peer has ended its direction.
+    pub is_ended: bool,
+    /// What the server has written.
+    pub got: Vec<u8>,
+    /// Bytes that the socket takes until the peer reads; none is no bound.
+    pub room: Option<usize>,
+    /// Whether the server has ended its direction.
+    pub is_shut: bool,
+    /// Whether the server has let the connection go.
+    pub is_dropped: bool,
+    /// The domain that `start_tls` was given.
+    pub tls: Option<String>,
+    /// What the next read yields, once TLS has begun.
+    pub facts: Option<TlsFacts>,
+}
+
+/// The server's end of a [`Wire`].
+pub struct Socket(pub Arc<Mutex<Wire>>);
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        self.0.lock().unwrap().is_dropped = true;
+    }
+}
+
+impl Transport for Socket {
+    fn read(&mut self, buffers: &mut Buffers) -> io::Result<Read> {
+        let mut wire = self.0.lock().unwrap();
+        if wire.tls.is_some()
+            && let Some(facts) = wire.facts.take()
+        {
+            return Ok(Read::Established(Box::new(facts)));
+        }
+        if wire.sent.is_empty() {
+            return Ok(if wire.is_ended {
+                Read::End
+            } else {
+                Read::Blocked
+            });
+        }
+        let count = wire.sent.len().min(buffers.plain.len());
+        for (to, from) in buffers.plain.iter_mut().zip(wire.sent.drain(..count)) {
+            *to = from;
+        }
+        Ok(Read::Data(count))
+    }
+
+    fn readable(&mut self, _closed: bool) {}
+
+    fn write(&mut self, plain: &[u8]) -> io::Result<usize> {
+        let mut wire = self.0.lock().unwrap();
+        if wire.is_shut {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        let count = plain.len().min(wire.room.unwrap_or(usize::MAX));
+        wire.room = wire.room.map(|room| room - count);
+        wire.got.extend_from_slice(&plain[..count]);
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<bool> {
+        Ok(true)
+    }
+
+    fn start_tls(&mut self, domain: Option<&str>) -> io::Result<()> {
+        self.0.lock().unwrap().tls = domain.map(str::to_owned);
+        Ok(())
+    }
+
+    fn shutdown(&mut self) {
+        self.0.lock().unwrap().is_shut = true;
+    }
+
+    fn has_buffered(&self) -> bool {
+        false
+    }
+
+    fn peer(&self) -> SocketAddr {
+        "192.0.2.1:5000".parse().unwrap()
+    }
+
+    fn raw_fd(&self) -> Option<RawFd> {
+        None
+    }
+}
+
+/// The client's end of a [`Wire`].
+pub struct Client {
+    /// The connection.
+    pub wire: Arc<Mutex<Wire>>,
+}
+
+impl Client {
+    /// What the server has written since the last call.
+    pub fn take(&self) -> String {
+        String::from_utf8(std::mem::take(&mut self.wire.lock().unwrap().got)).unwrap()
+    }
+
+    /// Whether the server has let the connection go.
+    pub fn is_dropped(&self) -> bool {
+        self.wire.lock().unwrap().is_dropped
+    }
+}
+
+/// What a shard's turn sees.
+pub struct World {
+    sent: Vec<(u32, Post)>,
+    writes: Vec<Batch>,
+    reads: Vec<(u64, ReadFn)>,
+    /// Jobs of the workers that are still to be done.
+    pub jobs: Vec<(Key, Box<dyn FnOnce() -> Value + Send>)>,
+    /// Whether the workers refuse more.
+    pub is_busy: bool,
+    /// Whether some receiver is above its mark.
+    pub is_gate_shut: bool,
+    drawn: u64,
+}
+
+impl Outside for World {
+    fn register(&mut self, _key: Key, _transport: &dyn Transport) -> io::Result<()> {
+        Ok(())
+    }
+    fn deregister(&mut self, _transport: &dyn Transport) {}
+    fn post(&mut self, shard: u32, posts: Vec<Post>) {
+        self.sent
+            .extend(posts.into_iter().map(|post| (shard, post)));
+    }
+    fn write(&mut self, batch: Batch) {
+        self.writes.push(batch);
+    }
+    fn read(&mut self, id: u64, _lane: Lane, read: ReadFn) {
+        self.reads.push((id, read));
+    }
+    fn work(&mut self, conn: Key, job: Box<dyn FnOnce() -> Value + Send>) -> bool {
+        if !self.is_busy {
+            self.jobs.push((conn, job));
+        }
+        !self.is_busy
+    }
+    fn random(&mut self, buffer: &mut [u8]) {
+        for byte in buffer {
+            self.drawn += 1;
+            *byte = (self.drawn.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8;
+        }
+    }
+    fn is_gate_shut(&self) -> bool {
+        self.is_gate_shut
+    }
+}
+
+/// A server of several shards.
+pub struct Server {
+    /// The shards.
+    pub shards: Vec<Shard>,
+    /// What each of them sees.
+    pub worlds: Vec<World>,
+    mail: Vec<Vec<Post>>,
+    /// The time.
+    pub now: Mono,
+    /// The store.
+    pub store: WriterCore,
+    /// The limits per address.
+    pub throttle: Arc<Throttle>,
+    /// Whether the store answers.
+    pub is_store_stuck: bool,
+    next: u64,
+}
+
+/// No certificates but that each domain has one.
+pub struct AnyCertificate;
+
+impl Certificates for AnyCertificate {
+    fn has_certificate(&self, _: &str) -> bool {
+        true
+    }
+    fn client_identities(&self, _: &str, _: &[Vec<u8>]) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+/// The settings of a server of `example.org` that takes PLAIN and ANONYMOUS in the clear.
+pub fn open_settings() -> Settings {
+    let name = Domain::parse("example.org").unwrap();
+    let domain = DomainSettings {
+        name: name.clone(),
+        certificate: None,
+        key: None,
+        dhparam: None,
+        c2s: C2s {
+            require_encryption: false,
+            allow_unencrypted_plain: true,
+            ..C2s::default()
+        },
+        auth: Auth {
+            anonymous: true,
+            ..Auth::default()
+        },
+    };
+    Settings {
+        domains: BTreeMap::from([(name, Arc::new(domain))]),
+        ..Settings::default()
+    }
+}
+
+/// The credentials of the password `secret`.
+pub fn credentials() -> Credentials {
+    let auth = Auth::default();
+    let policy = HashPolicy {
+        storage: auth.storage,
+        hashes: auth.hashes,
+        iterations: 4096,
+        bcrypt_cost: auth.bcrypt_cost,
+    };
+    Credentials::derive("secret", &policy, &|salt| salt.fill(7)).unwrap()
+}
+
+impl Server {
+    /// A server of `count` shards with the accounts juliet and romeo, whose password is `secret`.
+    pub fn new(count: u32, settings: Settings) -> Server {
+        let mut store = WriterCore::memory(&[1; 32]).unwrap();
+        for name in ["juliet", "romeo"] {
+            let jid = BareJid::parse(&format!("{name}@example.org")).unwrap();
+            store
+                .change(move |db| accounts::create(db, &jid, &credentials(), Wall::default()))
+                .unwrap();
+        }
+        let throttle = Arc::new(Throttle::new(ThrottleLimits {
+            connections_per_address_max: 1000,
+            login_failures_per_address_max: 1000,
+            login_failures_per_account_max: 1000,
+        }));
+        let placement = Placement::new(count);
+        let generation = Arc::new(Generation {
+            settings: Arc::new(settings),
+            certificates: Arc::new(AnyCertificate),
+        });
+        let pipeline = Arc::new(Pipeline::new(FEATURES));
+        let shard = |index| {
+            Shard::new(
+                index,
+                placement.clone(),
+                Arc::clone(&generation),
+                Arc::clone(&pipeline),
+                Arc::clone(&throttle),
+                [1; 32],
+            )
+        };
+        let world = |index| World {
+            sent: Vec::new(),
+            writes: Vec::new(),
+            reads: Vec::new(),
+            jobs: Vec::new(),
+            is_busy: false,
+            is_gate_shut: false,
+            drawn: u64::from(index) << 32,
+        };
+        Server {
+            shards: (0..count).map(shard).collect(),
+            worlds: (0..count).map(world).collect(),
+            mail: (0..count).map(|_| Vec::new()).collect(),
+            now: Mono::from_millis(1000),
+            store,
+            throttle: Arc::clone(&throttle),
+            is_store_stuck: false,
+            next: 0,
+        }
+    }
+
+    /// Accepts a connection on a shard.
+    pub fn connect(&mut self, shard: usize) -> Client {
+        let wire = Arc::new(Mutex::new(Wire::default()));
+        let address: SocketAddr = "192.0.2.1:5000".parse().unwrap();
+        assert!(self.throttle.connect(address.ip(), self.now));
+        self.next += 1;
+        let origin = Origin {
+            stream: self.next,
+            address,
+            accepted: self.now,
+        };
+        self.mail[shard].push(Post::Accepted(Box::new(Accepted {
+            transport: Box::new(Socket(Arc::clone(&wire))),
+            origin,
+        })));
+        self.run();
+        Client { wire }
+    }
+
+    /// Sends bytes, lets the server work until nothing is left, and yields what it has written.
+    pub fn say(&mut self, client: &Client, text: &str) -> String {
+        client.wire.lock().unwrap().sent.extend(text.bytes());
+        self.news();
+        self.run();
+        client.take()
+    }
+
+    /// Tells every shard of news of every socket, some of which may be old.
+    pub fn news(&mut self) {
+        for shard in 0..self.shards.len() {
+            for index in 0..64 {
+                self.turn(
+                    shard,
+                    &[Ready {
+                        index,
+                        is_closed: false,
+                    }],
+                );
+            }
+        }
+    }
+
+    /// A post for a shard.
+    pub fn post(&mut self, shard: usize, post: Post) {
+        self.mail[shard].push(post);
+    }
+
+    /// Lets time pass.
+    pub fn pass(&mut self, time: Duration) {
+        self.now = self.now + time;
+        self.run();
+    }
+
+    /// One turn of a shard.
+    pub fn turn(&mut self, shard: usize, ready: &[Ready]) -> Due {
+        let now = Now {
+            mono: self.now,
+            wall: Wall::default(),
+        };
+        let mut posts = std::mem::take(&mut self.mail[shard]);
+        let due = self.shards[shard].turn(now, &mut posts, ready, &mut self.worlds[shard]);
+        for (to, post) in std::mem::take(&mut self.worlds[shard].sent) {
+            self.mail[to as usize].push(post);
+        }
+        due
+    }
+
+    /// Turns until no shard has anything to do.
+    ///
+    /// # Panics
+    /// If that does not come to an end.
+    pub fn run(&mut self) {
+        for _ in 0..1000 {
+            let mut is_quiet = true;
+            for shard in 0..self.shards.len() {
+                let due = self.turn(shard, &[]);
+                let is_due = match due {
+                    Due::Now => true,
+                    Due::At(at) => at <= self.now,
+                    Due::Never => false,
+                };
+                is_quiet &= !is_due & !self.answer(shard);
+            }
+            if is_quiet && self.mail.iter().all(Vec::is_empty) {
+                return;
+            }
+        }
+        panic!("the shards never come to rest");
+    }
+
+    fn answer(&mut self, shard: usize) -> bool {
+        let world = &mut self.worlds[shard];
+        let jobs = std::mem::take(&mut world.jobs);
+        let mut answered = !jobs.is_empty();
+        for (key, job) in jobs {
+            self.mail[shard].push(Post::Worked(key, job()));
+        }
+        if self.is_store_stuck {
+            return answered;
+        }
+        let world = &mut self.worlds[shard];
+        for (id, read) in std::mem::take(&mut world.reads) {
+            answered = true;
+            let result = self.store.read(read);
+            self.mail[shard].push(Post::Store(Answer::Read { id, result }));
+        }
+        let world = &mut self.worlds[shard];
+        for batch in std::mem::take(&mut world.writes) {
+            answered = true;
+            for (shard, answer) in self.store.commit(vec![(shard, batch)]) {
+                self.mail[shard].push(Post::Store(answer));
+            }
+        }
+        answered
+    }
+
+    /// Logs `name` in and binds `resource`.
+    pub fn log_in(&mut self, shard: usize, name: &str, resource: &str) -> Client {
+        let client = self.connect(shard);
+        let features = self.say(&client, HEADER);
+        assert!(
+            features.contains("<mechanism>PLAIN</mechanism>"),
+            "{features}"
+        );
+        let success = self.say(&client, &plain(name, "secret"));
+        assert!(success.contains("<success"), "{success}");
+        let bound = self.say(
+            &client,
+            &format!(
+                "{HEADER}<iq type='set' id='b'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'>\
+                 <resource>{resource}</resource></bind></iq>"
+            ),
+        );
+        assert!(bound.contains(&format!("/{resource}</jid>")), "{bound}");
+        client
+    }
+}
+
+/// A client's stream header.
+pub const HEADER: &str = "<?xml version='1.0'?><stream:stream to='example.org' version='1.0' \
+     xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'>";
+
+/// A login by PLAIN.
+pub fn plain(name: &str, password: &str) -> String {
+    let message = format!("\0{name}\0{password}");
+    format!(
+        "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>{}</auth>",
+        crate::sasl::simple::encode(message.as_bytes())
+    )
+}
