@@ -114,10 +114,12 @@ impl Router {
         let then: Continuation =
             Box::new(
                 move |_, result| match result.and_then(storage_value::<bool>) {
-                    Ok(true) => ::log::info!("credentials upgraded jid={of}"),
-                    Ok(false) => ::log::debug!("credentials changed before their upgrade jid={of}"),
+                    Ok(true) => ::log::info!(jid:% = of; "credentials upgraded"),
+                    Ok(false) => {
+                        ::log::debug!(jid:% = of; "credentials changed before their upgrade");
+                    }
                     Err(error) => {
-                        ::log::error!("credentials not upgraded jid={of} error={error}");
+                        ::log::error!(jid:% = of, error:%; "credentials not upgraded");
                     }
                 },
             );

@@ -190,10 +190,7 @@ impl Router {
                 .accounts
                 .get(account)
                 .map(|account| account.jid.as_str());
-            ::log::error!(
-                "request failed in the store jid={} error={error}",
-                jid.unwrap_or("")
-            );
+            ::log::error!(jid = jid.unwrap_or(""), error:%; "request failed in the store");
         }
         match then(result) {
             Ok(payload) => self.reply(request.reply(Type::Result, payload)),

@@ -189,7 +189,7 @@ impl Router {
             Ok(Some(record)) => account.standing = Standing::Known(record),
             Ok(None) => account.standing = Standing::Unknown,
             Err(error) => {
-                ::log::error!("account not loaded jid={} error={error}", account.jid);
+                ::log::error!(jid:% = account.jid, error:%; "account not loaded");
                 self.load_failed(key);
                 return;
             }

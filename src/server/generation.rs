@@ -76,7 +76,7 @@ impl Certificates for Known {
             return Vec::new();
         };
         client_identities(chain, authority).unwrap_or_else(|error| {
-            log::info!("client certificate refused domain={domain} reason={error}");
+            log::info!(domain, reason:% = error; "client certificate refused");
             Vec::new()
         })
     }

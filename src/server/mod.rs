@@ -88,7 +88,7 @@ pub fn run(
         match signal {
             SIGHUP => {
                 if let Err(problems) = server.core.reload() {
-                    log::error!("not reloaded, the old configuration stays in force: {problems}");
+                    log::error!(problems; "not reloaded, the old configuration stays in force");
                 }
             }
             _ => break,
@@ -101,7 +101,7 @@ pub fn run(
 /// Tells the service manager; without one nothing happens.
 fn notify(state: &[sd_notify::NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
-        log::warn!("the service manager was not told: {error}");
+        log::warn!(error:%; "service manager not told");
     }
 }
 
@@ -173,7 +173,7 @@ impl Server {
             warnings,
         } = loaded;
         for warning in &warnings {
-            log::warn!("{warning}");
+            log::warn!(warning; "configuration warning");
         }
         let clock = Clock::start();
         let gates = Gates::default();
@@ -270,12 +270,11 @@ impl Server {
         )
         .map_err(|error| StartError::new(error.to_string()))?;
         for (kind, address) in &core.listeners {
-            log::info!("listening kind={kind} address={address}");
+            log::info!(kind = *kind, address:%; "listening");
         }
         log::info!(
-            "started version={} shards={count} domains={}",
-            env!("CARGO_PKG_VERSION"),
-            settings.domains.len()
+            version = env!("CARGO_PKG_VERSION"), shards = count, domains = settings.domains.len();
+            "started"
         );
         Ok(Server {
             core,
@@ -367,9 +366,9 @@ impl Core {
         let number = settings.generation;
         *self.settings.lock().unwrap_or_else(PoisonError::into_inner) = settings;
         for warning in &warnings {
-            log::warn!("{warning}");
+            log::warn!(warning; "configuration warning");
         }
-        log::info!("reloaded generation={number}");
+        log::info!(generation = number; "reloaded");
         Ok(control::ReloadInfo {
             generation: number,
             warnings,
@@ -432,7 +431,7 @@ fn mailboxes(count: u32, gates: &Gates) -> Result<Mailboxes, StartError> {
         let load = Load::new(WAITING_BYTES_MAX, WAITING_POSTS_MAX, gates.clone());
         let (address, mailbox) = mailbox(load, move || {
             if let Err(error) = waker.wake() {
-                log::error!("a shard was not woken error={error}");
+                log::error!(error:%; "shard not woken");
             }
         });
         all.0.push(sleeper);

@@ -123,7 +123,7 @@ impl ListenerHandle {
         if self.orders.send(order).is_ok()
             && let Err(error) = self.waker.wake()
         {
-            log::error!("the listener was not woken error={error}");
+            log::error!(error:%; "listener not woken");
         }
     }
 }
@@ -247,9 +247,9 @@ impl Listener {
                     _ => {
                         if !std::mem::replace(&mut self.is_short, true) {
                             log::error!(
-                                "cannot accept listener={} error={error}: connections wait; raise \
-                                 the limit on open files if it is that",
-                                kind.name()
+                                listener = kind.name(), error:%;
+                                "cannot accept; connections wait; raise the limit on open files if \
+                                 it is that"
                             );
                         }
                         return Accepting::Short;
@@ -264,7 +264,7 @@ impl Listener {
         let now = self.clock.now().mono;
         if !self.throttle.connect(peer.ip(), now) {
             // No answer: who opens so many connections at once gets none of our bytes either.
-            log::debug!("connection refused address={}: too many", peer.ip());
+            log::debug!(address:% = peer.ip(); "connection refused, too many from one address");
             return;
         }
         match self.transport(kind, socket, peer) {
@@ -282,7 +282,7 @@ impl Listener {
             }
             Err(error) => {
                 self.throttle.disconnect(peer.ip());
-                log::debug!("connection dropped address={} error={error}", peer.ip());
+                log::debug!(address:% = peer.ip(), error:%; "connection dropped");
             }
         }
     }

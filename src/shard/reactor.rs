@@ -108,9 +108,8 @@ impl Sleeper {
             if shard.is_stopped() || is_late {
                 if is_late && shard.connections() > 0 {
                     log::warn!(
-                        "stopped with open connections shard={} connections={}",
-                        shard.router.shard,
-                        shard.connections()
+                        shard = shard.router.shard, connections = shard.connections();
+                        "stopped with open connections"
                     );
                 }
                 return Ok(());
@@ -154,7 +153,7 @@ impl Outside for World {
         if let Some(fd) = transport.raw_fd()
             && let Err(error) = self.registry.deregister(&mut SourceFd(&fd))
         {
-            log::debug!("socket not deregistered error={error}");
+            log::debug!(error:%; "socket not deregistered");
         }
     }
 

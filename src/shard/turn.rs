@@ -237,10 +237,7 @@ impl Shard {
         self.router.out.outputs.open(key, output);
         let connection = self.connections.get_mut(key)?;
         if let Err(error) = outside.register(key, connection.transport.as_ref()) {
-            log::warn!(
-                "connection dropped address={} error={error}",
-                connection.stream.origin.ip()
-            );
+            log::warn!(address:% = connection.stream.origin.ip(), error:%; "connection dropped");
             self.remove(key, outside);
             return None;
         }
@@ -271,7 +268,7 @@ impl Shard {
         match answer {
             Answer::Committed { changes, rows, .. } => {
                 if let Err(error) = rows {
-                    log::error!("rows lost shard={} error={error}", self.router.shard);
+                    log::error!(shard = self.router.shard, error:%; "rows lost");
                 }
                 for (id, result) in changes {
                     let waiter = self.router.answered(id, result);
@@ -417,13 +414,10 @@ impl Shard {
                     return;
                 }
                 Err(error) => {
-                    log::debug!(
-                        "stream={} connection failed error={error}",
-                        connection.stream.origin.stream
-                    );
+                    log::debug!(stream = connection.stream.origin.stream, error:%; "connection failed");
                     // An alert may tell the peer what was wrong with its handshake.
                     if let Err(error) = connection.transport.flush() {
-                        log::trace!("the alert was not sent error={error}");
+                        log::trace!(error:%; "alert not sent");
                     }
                     self.remove(key, outside);
                     return;
@@ -708,10 +702,7 @@ impl Shard {
         let is_holding = outputs.len(key) > OUTPUT_HOLD_BYTES;
         match result {
             Err(error) => {
-                log::debug!(
-                    "stream={} connection failed error={error}",
-                    connection.stream.origin.stream
-                );
+                log::debug!(stream = connection.stream.origin.stream, error:%; "connection failed");
                 self.remove(key, outside);
                 return;
             }
@@ -753,13 +744,13 @@ impl Shard {
             Ending::Drop => {
                 connection.transport.shutdown();
                 if let Err(error) = connection.transport.flush() {
-                    log::trace!("the end was not sent error={error}");
+                    log::trace!(error:%; "end not sent");
                 }
                 self.remove(key, outside);
             }
             Ending::StartTls(domain) => {
                 if let Err(error) = connection.transport.start_tls(Some(&domain)) {
-                    log::warn!("TLS not started domain={domain} error={error}");
+                    log::warn!(domain = domain.as_str(), error:%; "TLS not started");
                     self.remove(key, outside);
                     return;
                 }

@@ -316,7 +316,7 @@ impl ClientStream {
         let found = match answer {
             Ok(found) => found,
             Err(error) => {
-                log::error!("credentials not loaded jid={jid} error={error}");
+                log::error!(jid:% = jid, error:%; "credentials not loaded");
                 let failure = Failure::new(SaslFailure::TemporaryAuthFailure, "the store failed")
                     .with(mechanism)
                     .of(&jid);
@@ -596,10 +596,9 @@ impl ClientStream {
                     });
                 }
                 log::debug!(
-                    "stream={} authenticated jid={} mechanism={}",
-                    self.origin.stream,
-                    identity.jid,
-                    identity.mechanism
+                    stream = self.origin.stream, jid:% = identity.jid,
+                    mechanism = identity.mechanism.name();
+                    "authenticated"
                 );
                 return Ok(self.authenticated(identity, cx));
             }
@@ -627,13 +626,11 @@ impl ClientStream {
         let name = failure.jid.map_or("-", BareJid::as_str);
         let mechanism = failure.mechanism.map_or("-", Mechanism::name);
         log::info!(
-            "login failed address={} jid={name} domain={} mechanism={mechanism} condition={} \
-             reason={:?} stream={}",
-            self.origin.ip(),
-            negotiating.opened.domain.name,
-            failure.failure.condition(),
-            failure.reason,
-            self.origin.stream
+            address:% = self.origin.ip(), jid = name,
+            domain = negotiating.opened.domain.name.as_str(), mechanism,
+            condition = failure.failure.condition(), reason = failure.reason,
+            stream = self.origin.stream;
+            "login failed"
         );
         self.failures = self.failures.saturating_add(1);
         let is_guess = matches!(
@@ -739,7 +736,7 @@ fn compare(
         };
         match Credentials::derive(password, policy, &draw) {
             Ok(derived) => upgrade = Some(derived),
-            Err(error) => log::warn!("credentials not upgraded error={error}"),
+            Err(error) => log::warn!(error:%; "credentials not upgraded"),
         }
     }
     Compared { is_right, upgrade }
