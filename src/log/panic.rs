@@ -24,7 +24,13 @@ pub fn install() {
 }
 
 fn report(info: &PanicHookInfo<'_>) {
-    let message = info.payload_as_str().unwrap_or("no message");
+    let message = match info.payload().downcast_ref::<&str>() {
+        Some(message) => message,
+        None => info
+            .payload()
+            .downcast_ref::<String>()
+            .map_or("no message", String::as_str),
+    };
     let place = info.location().map(ToString::to_string).unwrap_or_default();
     let stream = STREAM.get();
     let backtrace = Backtrace::force_capture();
