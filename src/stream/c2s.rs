@@ -316,6 +316,9 @@ impl ClientStream {
                 if let Some(identity) = identity {
                     cx.actions.push(Action::Leave(identity.jid));
                 }
+                if let Some((domain, to)) = header::answerer(header, cx.settings) {
+                    self.send_header(domain.as_str(), to.as_ref(), cx);
+                }
                 return Err(error);
             }
         };

@@ -73,6 +73,14 @@ pub fn check(
     })
 }
 
+/// Who answers a header that is refused: the domain that it is for, if that is one of ours; and whom.
+pub fn answerer(header: &Header, settings: &Settings) -> Option<(Domain, Option<Jid>)> {
+    let domain = find_domain(header.to.as_deref(), settings).ok()?;
+    let from = header.from.as_deref();
+    let to = from.and_then(|from| Jid::parse(from).ok());
+    Some((domain.name.clone(), to))
+}
+
 /// RFC 6120 §4.9.1.3, §4.9.3.6, §4.9.3.7.
 fn find_domain(to: Option<&str>, settings: &Settings) -> Result<Arc<DomainSettings>, StreamError> {
     let Some(to) = to else {

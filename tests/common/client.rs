@@ -121,7 +121,7 @@ impl Client {
     pub fn available(server: &Server, address: &str) -> Client {
         let mut client = Client::login(server, address);
         client.send("<presence/>");
-        client.settle();
+        client.until_settled();
         client
     }
 

@@ -102,6 +102,20 @@ fn versions_below_1_0_are_refused() {
     }
 }
 
+/// [stream-attribute-response-from] [stream-attribute-response-to] RFC 6120 §4.7.1, §4.7.2: also when
+/// the stream ends at once.
+#[test]
+fn a_refused_header_is_answered_by_the_domain_that_it_is_for() {
+    let server = Server::start("");
+    let mut client = Client::connect(&server);
+    let header = header("example.net").replace(" version='1.0' xml:lang", " xml:lang");
+    client.send(header.replace(" to=", " from='paris@example.net' to="));
+    let answer = client.opened();
+    assert_eq!(answer.from.as_deref(), Some("example.net"));
+    assert_eq!(answer.to.as_deref(), Some("paris@example.net"));
+    client.fails("unsupported-version");
+}
+
 /// [stream/host-unknown] RFC 6120 §4.9.3.7, §4.9.1.3: the header of the answer is from a host that exists.
 #[test]
 fn a_domain_that_is_not_served_is_refused() {

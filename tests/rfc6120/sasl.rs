@@ -454,6 +454,29 @@ fn a_login_without_initial_response_is_asked_for_it() {
     client.outcome().unwrap();
 }
 
+/// RFC 6120 §6.4.6, §4.3.3: what comes before its turn waits for it, also when the connection moves
+/// to another shard in between.
+#[test]
+fn a_whole_login_may_come_in_one_piece() {
+    let server = Server::start("[server]\nshards = 4\n");
+    let header = crate::common::client::header("example.org");
+    for user in ["juliet", "romeo", "mercutio", "tybalt", "nurse"] {
+        let mut client = Client::secured(&server);
+        let plain = STANDARD.encode(format!("\0{user}\0{PASSWORD}"));
+        client.send(format!(
+            "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>{plain}</auth>\
+             {header}<iq type='set' id='b'>\
+             <bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><resource>r</resource></bind></iq>\
+             <message to='{user}@example.org/r' id='m'/>"
+        ));
+        client.outcome().unwrap();
+        client.opened();
+        client.features();
+        assert_eq!(client.stanza("iq").attribute("id"), Some("b"));
+        assert_eq!(client.stanza("message").attribute("id"), Some("m"));
+    }
+}
+
 /// RFC 6120 §6.3.7, RFC 8265 §3.3: names and passwords are prepared.
 #[test]
 fn names_and_passwords_are_prepared_before_they_are_compared() {

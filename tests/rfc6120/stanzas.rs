@@ -343,6 +343,44 @@ fn presence_reaches_the_other_resources_of_the_account() {
     );
 }
 
+/// RFC 6121 §4.5.2: a resource that vanishes is told to be unavailable, however its stream ends.
+#[test]
+fn a_vanished_resource_becomes_unavailable_to_the_others() {
+    let server = Server::start("");
+    let mut balcony = Client::available(&server, "juliet@example.org/balcony");
+    let garden = |balcony: &mut Client| {
+        let garden = Client::login(&server, "juliet@example.org/garden");
+        let mut garden = garden;
+        garden.send("<presence/>");
+        garden.until_settled();
+        let presence = balcony.stanza("presence");
+        assert_eq!(presence.attribute("from"), Some(&*garden.jid));
+        garden
+    };
+    let gone = |balcony: &mut Client| {
+        let presence = balcony.stanza("presence");
+        assert_eq!(presence.attribute("type"), Some("unavailable"));
+        let from = presence.attribute("from");
+        assert_eq!(from, Some("juliet@example.org/garden"));
+        balcony.settle();
+    };
+    let mut closing = garden(&mut balcony);
+    closing.send("</stream:stream>");
+    gone(&mut balcony);
+    let mut breaking = garden(&mut balcony);
+    breaking.shutdown();
+    gone(&mut balcony);
+    let mut failing = garden(&mut balcony);
+    failing.send("<unknown/>");
+    gone(&mut balcony);
+    // Who has said so itself is not told of again.
+    let mut leaving = garden(&mut balcony);
+    leaving.send("<presence type='unavailable'/></stream:stream>");
+    gone(&mut balcony);
+    leaving.closes();
+    balcony.settle();
+}
+
 /// RFC 6120 §8.3.2, §8.3.3.
 #[test]
 fn errors_have_the_recommended_type() {
