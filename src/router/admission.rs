@@ -186,6 +186,7 @@ impl Router {
         };
         account.sessions.retain(|other| *other != key);
         account.used = self.now.mono;
+        let others = !account.sessions.is_empty();
         match account.standing {
             Standing::Anonymous if account.sessions.is_empty() => {
                 self.accounts.remove(session.account);
@@ -197,6 +198,9 @@ impl Router {
                 self.accounts.mark_idle(session.account, self.now.mono);
             }
             _ => self.accounts.mark_idle(session.account, self.now.mono),
+        }
+        if others && session.presence.is_some() {
+            self.tell_gone(session.account, &session.jid);
         }
     }
 

@@ -1,6 +1,7 @@
 //! Where a stanza goes: from a session outwards (RFC 6120 §8.1, §10), and within the recipient's
 //! account (RFC 6121 §8.5).
 
+use crate::jid::FullJid;
 use crate::limits::OUTPUT_BYTES_MAX;
 use crate::router::Router;
 use crate::router::feature::{HookContext, Stage, Verdict};
@@ -10,6 +11,7 @@ use crate::slots::Key;
 use crate::stanza::{Condition, StanzaError};
 use crate::stanza::{Kind, Stanza, Type};
 use crate::stanza::{StreamCondition, StreamError};
+use crate::xml::Payload;
 
 /// A stanza on its way, with the duty to settle it.
 #[derive(Debug)]
@@ -317,6 +319,17 @@ impl Router {
         let own = session.jid.bare().to_jid();
         let mut stanza = stanza.clone();
         stanza.to = Some(own);
+        for session in self.sessions_where(account, |session| session.presence.is_some()) {
+            self.write(session, &stanza);
+        }
+    }
+
+    /// RFC 6121 §4.5.2: the account's available resources are told when one of them goes without a
+    /// word.
+    pub(crate) fn tell_gone(&mut self, account: Key, jid: &FullJid) {
+        let mut stanza = Stanza::new(Kind::Presence, Type::Unavailable, Payload::empty());
+        stanza.from = Some(jid.to_jid());
+        stanza.to = Some(jid.bare().to_jid());
         for session in self.sessions_where(account, |session| session.presence.is_some()) {
             self.write(session, &stanza);
         }
