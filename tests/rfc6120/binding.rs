@@ -104,6 +104,26 @@ fn a_resource_of_somebody_else_is_refused() {
     assert!(server.sessions(Some("romeo@example.org")).is_empty());
 }
 
+/// [stanza/not-authorized] [stream/reset] RFC 6120 §8.3.3.11, §4.9.3.16: what was proven at the login
+/// must hold still.
+#[test]
+fn a_login_that_an_operator_has_undone_binds_nothing() {
+    let server = Server::start("");
+    for (name, words) in [
+        ("juliet", &["account", "passwd"][..]),
+        ("romeo", &["account", "disable"][..]),
+        ("nurse", &["account", "delete"][..]),
+    ] {
+        let jid = format!("{name}@example.org");
+        let mut client = Client::authenticated(&server, &jid);
+        let ended = server.run(&[words, &[&jid]].concat(), "w1ll1am\n");
+        assert_eq!(ended.status, 0, "{}", ended.stderr);
+        assert_eq!(error_of(&client.try_bind(None)), "not-authorized");
+        client.fails("reset");
+    }
+    assert!(server.sessions(None).is_empty());
+}
+
 /// [stream/conflict] RFC 6120 §7.7.2.2, §4.9.3.3: the newer session wins.
 #[test]
 fn a_taken_resource_ends_the_older_session() {
