@@ -12,6 +12,7 @@ use crate::limits::{STOP_WAIT, TURN_POSTS_MAX};
 use crate::net;
 use crate::net::transport::Transport;
 use crate::post::{Address, Gates, Mailbox};
+use crate::router::settlement;
 use crate::shard::Post;
 use crate::shard::turn::{Due, Outside, Ready, Shard};
 use crate::slots::Key;
@@ -112,6 +113,7 @@ impl Sleeper {
                         "stopped with open connections"
                     );
                 }
+                settlement::process_ends();
                 return Ok(());
             }
         }
