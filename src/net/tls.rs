@@ -42,7 +42,7 @@ pub(super) const ALPN_CLIENT: &[u8] = b"\x0bxmpp-client";
 ///
 /// Only certificate, key and DH parameters differ by domain: OpenSSL takes version, suites, groups
 /// and options from the context with which a connection began, before the name is known.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsSettings {
     /// Where certificates are looked for that no domain names; `None`: nowhere.
     pub certificates: Option<PathBuf>,
@@ -66,7 +66,7 @@ pub struct TlsSettings {
 }
 
 /// What a domain has of its own.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TlsDomain {
     /// The domainpart, as in a JID.
     pub name: String,
@@ -97,6 +97,8 @@ pub struct TlsContexts {
     by_name: HashMap<String, SslContext>,
     default: Option<SslContext>,
     certificates: Vec<CertificateInfo>,
+    /// What all contexts have in common.
+    rules: TlsSettings,
     choice: Index<Ssl, Choice>,
     dh_label: Index<SslContext, String>,
 }
@@ -163,6 +165,20 @@ impl TlsContexts {
     /// # Errors
     /// Every problem there is, at once. Nothing is changed by a failed load.
     pub fn load(settings: &TlsSettings) -> Result<(TlsContexts, Vec<String>), Vec<TlsProblem>> {
+        TlsContexts::load_after(settings, None)
+    }
+
+    /// The same for a server that runs with `previous`: a domain whose new files are not usable
+    /// keeps the certificates that it has, which is a warning, so that one renewal that went wrong
+    /// does not hold up the others. Not if the rules of the whole server have changed: contexts of
+    /// different rules do not go together (FACTS §4).
+    ///
+    /// # Errors
+    /// As for [`TlsContexts::load`].
+    pub fn load_after(
+        settings: &TlsSettings,
+        previous: Option<&TlsContexts>,
+    ) -> Result<(TlsContexts, Vec<String>), Vec<TlsProblem>> {
         let mut problems = check_rules(settings);
         let mut warnings = Vec::new();
         let (choice, dh_label) = indexes().map_err(|e| vec![TlsProblem::server(e.to_string())])?;
@@ -171,14 +187,30 @@ impl TlsContexts {
             by_name: HashMap::new(),
             default: None,
             certificates: Vec::new(),
+            rules: TlsSettings {
+                domains: Vec::new(),
+                ..settings.clone()
+            },
             choice,
             dh_label,
         };
         let mut groups = DhCache::default();
         for domain in &settings.domains {
-            let found = match directory.pairs(domain, &mut warnings) {
-                Ok(found) => found,
-                Err(found) => {
+            let old = previous
+                .filter(|previous| previous.rules == contexts.rules)
+                .and_then(|previous| Some((previous, previous.by_name.get(&domain.name)?)));
+            let found = match (directory.pairs(domain, &mut warnings), old) {
+                (Ok(found), _) => found,
+                (Err(found), Some((previous, context))) => {
+                    warnings.extend(found.iter().map(|problem| {
+                        format!("{problem}; the certificate that was in use stays in use")
+                    }));
+                    let infos = previous.certificates.iter();
+                    let kept = infos.filter(|info| info.domain == domain.name).cloned();
+                    contexts.add(domain, kept.collect(), context.clone());
+                    continue;
+                }
+                (Err(found), None) => {
                     problems.extend(found);
                     continue;
                 }
@@ -204,7 +236,10 @@ impl TlsContexts {
             }
             if problems.is_empty() {
                 match contexts.build(settings, &found, dh.as_deref()) {
-                    Ok(context) => contexts.add(domain, &found, context),
+                    Ok(context) => {
+                        let infos = found.iter().map(|pair| pair.info(&domain.name));
+                        contexts.add(domain, infos.collect(), context);
+                    }
                     Err(text) => problems.push(TlsProblem::of(domain, text)),
                 }
             }
@@ -258,10 +293,9 @@ impl TlsContexts {
         Ok(ssl)
     }
 
-    fn add(&mut self, domain: &TlsDomain, pairs: &[Pair], context: SslContext) {
+    fn add(&mut self, domain: &TlsDomain, infos: Vec<CertificateInfo>, context: SslContext) {
         self.default.get_or_insert_with(|| context.clone());
-        self.certificates
-            .extend(pairs.iter().map(|pair| pair.info(&domain.name)));
+        self.certificates.extend(infos);
         self.by_name.insert(domain.ascii.clone(), context.clone());
         self.by_name.insert(domain.name.clone(), context);
     }

@@ -19,11 +19,15 @@ pub struct Loaded {
     pub warnings: Vec<String>,
 }
 
-/// Loads the certificates and client authorities of a configuration.
+/// Loads the certificates and client authorities of a configuration. A domain whose files are not
+/// usable keeps what it has in `previous`, where there is one.
 ///
 /// # Errors
 /// Every problem, in words.
-pub fn load_certificates(settings: &Settings) -> Result<Loaded, Vec<String>> {
+pub fn load_certificates(
+    settings: &Settings,
+    previous: Option<&TlsContexts>,
+) -> Result<Loaded, Vec<String>> {
     let mut problems = Vec::new();
     let mut authorities = HashMap::new();
     for domain in settings.domains.values() {
@@ -40,7 +44,7 @@ pub fn load_certificates(settings: &Settings) -> Result<Loaded, Vec<String>> {
             )),
         }
     }
-    match TlsContexts::load(&TlsSettings::from_config(settings)) {
+    match TlsContexts::load_after(&TlsSettings::from_config(settings), previous) {
         Ok((contexts, warnings)) if problems.is_empty() => {
             let contexts = Arc::new(contexts);
             Ok(Loaded {

@@ -22,6 +22,7 @@ use crate::features::FEATURES;
 use crate::limits::{WAITING_BYTES_MAX, WAITING_POSTS_MAX};
 use crate::log::Logging;
 use crate::net::throttle::{Throttle, ThrottleLimits};
+use crate::net::tls::TlsContexts;
 use crate::post::{Address, Gates, Load, Mailbox, mailbox};
 use crate::router::pipeline::Pipeline;
 use crate::router::placement::Placement;
@@ -108,6 +109,7 @@ fn notify(state: &[sd_notify::NotifyState<'_>]) {
 /// The parts of a running server that commands and signals act on.
 pub struct Core {
     settings: Mutex<Arc<Settings>>,
+    contexts: Mutex<Arc<TlsContexts>>,
     path: Option<PathBuf>,
     placement: Placement,
     shards: Vec<Address<Post>>,
@@ -165,7 +167,7 @@ impl Server {
     ) -> Result<Server, StartError> {
         settings.generation = 1;
         let settings = Arc::new(settings);
-        let loaded = load_certificates(&settings)
+        let loaded = load_certificates(&settings, None)
             .map_err(|problems| StartError::new(problems.join("\n")))?;
         let Loaded {
             contexts,
@@ -238,7 +240,7 @@ impl Server {
             .collect();
         let (listener, handle) = Listener::new(
             sockets,
-            contexts,
+            Arc::clone(&contexts),
             addresses.clone(),
             Arc::clone(&throttle),
             clock,
@@ -251,6 +253,7 @@ impl Server {
         })?;
         let core = Arc::new(Core {
             settings: Mutex::new(Arc::clone(&settings)),
+            contexts: Mutex::new(Arc::clone(&contexts)),
             path,
             placement,
             shards: addresses,
@@ -346,11 +349,14 @@ impl Core {
             .ok_or("this server runs without a conf file")?;
         let reloaded = reload(path, &self.settings()).map_err(|problems| problems.to_string())?;
         let settings = Arc::new(reloaded.settings);
+        let previous = Arc::clone(&self.contexts.lock().unwrap_or_else(PoisonError::into_inner));
         let Loaded {
             contexts,
             certificates,
             mut warnings,
-        } = load_certificates(&settings).map_err(|problems| problems.join("\n"))?;
+        } = load_certificates(&settings, Some(&previous))
+            .map_err(|problems| problems.join("\n"))?;
+        *self.contexts.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&contexts);
         if let Err(error) = self.logging.apply(&settings.log) {
             warnings.push(format!("the log stays where it was: {error}"));
         }

@@ -680,3 +680,33 @@ fn the_hash_of_sha1_signatures_is_sha256() {
         Some(expected)
     );
 }
+
+// Reloads.
+
+#[test]
+fn a_domain_whose_renewed_certificate_is_bad_keeps_the_old_one_while_others_change() {
+    let setup = several();
+    let (before, _) = setup.load().unwrap();
+    let new = Issued::new().common_name("new").dns("example.net").build();
+    let setup = setup.with("n", &new);
+    write(&setup.path("o.pem"), 0o600, &[b"no certificate"]);
+    assert!(setup.load().is_err(), "a start refuses it");
+    let (after, warnings) = TlsContexts::load_after(&setup.settings, Some(&before)).unwrap();
+    assert!(after.has_certificate("example.org"));
+    let told = warnings
+        .iter()
+        .any(|warning| warning.contains("example.org") && warning.ends_with("stays in use"));
+    assert!(told, "{warnings:?}");
+    let after = Arc::new(after);
+    for (domain, common_name) in [("example.org", "example.org"), ("example.net", "new")] {
+        let (dialog, _) = connect(&after, Some(domain), nothing, no_wish).unwrap();
+        assert_eq!(shown(&dialog), common_name);
+    }
+    // What is kept survives a second reload too.
+    let (third, _) = TlsContexts::load_after(&setup.settings, Some(&after)).unwrap();
+    assert!(third.has_certificate("example.org"));
+    // Contexts of different rules do not go together.
+    let mut stricter = setup.settings.clone();
+    stricter.min_version = TlsVersion::V1_3;
+    assert!(TlsContexts::load_after(&stricter, Some(&third)).is_err());
+}
