@@ -2,6 +2,11 @@
 //! [`Transport`](crate::net::transport::Transport) and [`Outside`], so that a simulator can stand in
 //! for them.
 
+mod mailbox;
+#[cfg(test)]
+mod tests;
+mod writing;
+
 use std::sync::Arc;
 
 use crate::clock::{Mono, Now};
@@ -13,10 +18,9 @@ use crate::router::pipeline::Pipeline;
 use crate::router::placement::Placement;
 use crate::shard::connection::{Connection, Ending, Moving};
 use crate::shard::timer::Timers;
-use crate::shard::{Generation, Post, Survey, SurveyedSession};
+use crate::shard::{Generation, Post};
 use crate::slots::{Key, Slots};
-use crate::stanza::{StreamCondition, StreamError};
-use crate::storage::{Answer, Batch, Lane, ReadFn, Value, accounts};
+use crate::storage::{Batch, Lane, ReadFn, Value, accounts};
 use crate::stream::{Action, BindRequest, Context, Event};
 use crate::{router, storage};
 
@@ -192,144 +196,6 @@ impl Shard {
             (Some(timer), Some(gate)) => Due::At(timer.min(gate)),
             (Some(due), None) | (None, Some(due)) => Due::At(due),
             (None, None) => Due::Never,
-        }
-    }
-
-    // --- 2. posts ---
-
-    fn take(&mut self, post: Post, outside: &mut dyn Outside) {
-        match post {
-            Post::Router(post) => self.router.post(post),
-            Post::Accepted(accepted) => {
-                let connection = Connection::new(accepted.transport, accepted.origin);
-                if self.is_stopping {
-                    self.throttle.disconnect(connection.stream.origin.ip());
-                    return;
-                }
-                if let Some(key) = self.insert(connection, Vec::new(), outside) {
-                    self.list(key);
-                }
-            }
-            Post::Moved(moving) => self.arrived(*moving, outside),
-            Post::Store(answer) => self.store_answered(answer, outside),
-            Post::Worked(key, value) => {
-                self.event(key, Event::Worked(Some(value)), outside);
-                self.list(key);
-            }
-            Post::Command(jid, command, reply) => self.router.command(&jid, command, reply),
-            Post::Survey(reply) => reply(self.survey()),
-            Post::EndSessions(jid) => self.end_sessions(&jid),
-            Post::Reload(generation) => {
-                self.router.settings = Arc::clone(&generation.settings);
-                self.generation = generation;
-            }
-            Post::Stop => self.stop(outside),
-        }
-    }
-
-    fn insert(
-        &mut self,
-        connection: Connection,
-        output: Vec<u8>,
-        outside: &mut dyn Outside,
-    ) -> Option<Key> {
-        let key = self.connections.insert(connection);
-        self.router.out.outputs.open(key, output);
-        let connection = self.connections.get_mut(key)?;
-        if let Err(error) = outside.register(key, connection.transport.as_ref()) {
-            log::warn!(address:% = connection.stream.origin.ip(), error:%; "connection dropped");
-            self.remove(key, outside);
-            return None;
-        }
-        self.rearm(key);
-        Some(key)
-    }
-
-    fn arrived(&mut self, moving: Moving, outside: &mut dyn Outside) {
-        let Moving {
-            mut connection,
-            output,
-            jid,
-            proof,
-        } = moving;
-        connection.armed = None;
-        connection.is_listed = false;
-        if let Some(key) = self.insert(connection, output, outside) {
-            self.router.admit(key, &jid, proof);
-            if self.is_stopping {
-                self.event(key, Event::End(shutting_down()), outside);
-            }
-            // No edge comes for what the old shard's registration has seen.
-            self.list(key);
-        }
-    }
-
-    fn store_answered(&mut self, answer: Answer, outside: &mut dyn Outside) {
-        match answer {
-            Answer::Committed { changes, rows, .. } => {
-                if let Err(error) = rows {
-                    log::error!(shard = self.router.shard, error:%; "rows lost");
-                }
-                for (id, result) in changes {
-                    let waiter = self.router.answered(id, result);
-                    debug_assert!(waiter.is_none(), "connections change nothing themselves");
-                }
-            }
-            Answer::Read { id, result } => {
-                let Some((key, result)) = self.router.answered(id, result) else {
-                    return;
-                };
-                let credentials = result.and_then(router::storage_value);
-                self.event(key, Event::Credentials(credentials), outside);
-                self.list(key);
-            }
-        }
-    }
-
-    fn end_sessions(&mut self, jid: &str) {
-        let sessions = self.router.sessions.iter();
-        let meant: Vec<Key> = sessions
-            .filter(|(_, session)| session.jid.as_str() == jid || session.jid.bare_str() == jid)
-            .map(|(key, _)| key)
-            .collect();
-        for key in meant {
-            let error = StreamError::new(
-                StreamCondition::PolicyViolation,
-                "The operator has ended this session",
-            );
-            self.router.end_session(key, error);
-        }
-    }
-
-    fn stop(&mut self, outside: &mut dyn Outside) {
-        self.is_stopping = true;
-        let keys: Vec<Key> = self.connections.iter().map(|(key, _)| key).collect();
-        for key in keys {
-            self.event(key, Event::End(shutting_down()), outside);
-        }
-    }
-
-    fn survey(&self) -> Survey {
-        let now = self.router.now;
-        let sessions = self.router.sessions.iter();
-        Survey {
-            shard: self.router.shard,
-            connections: self.connections.len(),
-            accounts: self.router.accounts.len(),
-            sessions: sessions
-                .map(|(_, session)| SurveyedSession {
-                    jid: session.jid.as_str().to_owned(),
-                    origin: (*session.origin).clone(),
-                    priority: session.presence.map(|presence| presence.priority),
-                    idle_seconds: self.connections.get(session.conn).map_or(0, |connection| {
-                        now.mono.since(connection.stream.touched()).as_secs()
-                    }),
-                    unsettled: session.unsettled.open(),
-                    output_bytes: self.router.out.outputs.len(session.conn),
-                    at: now.wall,
-                })
-                .collect(),
-            posts_waiting: 0,
         }
     }
 
@@ -682,83 +548,6 @@ impl Shard {
         outside.write(std::mem::replace(batch, next));
     }
 
-    // --- 7. writing ---
-
-    fn write_all(&mut self, outside: &mut dyn Outside) {
-        let dirty = self.router.out.outputs.take_dirty();
-        for &key in &dirty {
-            self.write(key, outside);
-        }
-        self.router.out.outputs.reuse(dirty);
-    }
-
-    fn write(&mut self, key: Key, outside: &mut dyn Outside) {
-        let Some(connection) = self.connections.get_mut(key) else {
-            return;
-        };
-        let outputs = &mut self.router.out.outputs;
-        let was_holding = outputs.len(key) > OUTPUT_HOLD_BYTES;
-        let result = write_output(connection, key, outputs);
-        let is_holding = outputs.len(key) > OUTPUT_HOLD_BYTES;
-        match result {
-            Err(error) => {
-                log::debug!(stream = connection.stream.origin.stream, error:%; "connection failed");
-                self.remove(key, outside);
-                return;
-            }
-            Ok(false) => {
-                connection.is_blocked = true;
-                // A peer that reads nothing is not waited for when the stream is over.
-                if connection.ending == Ending::Drop {
-                    let until = connection.stream.deadline(&self.generation.settings);
-                    if until.is_none_or(|until| until <= self.router.now.mono) {
-                        self.remove(key, outside);
-                    }
-                    return;
-                }
-            }
-            Ok(true) => self.written(key, outside),
-        }
-        if was_holding && !is_holding {
-            self.list(key);
-        }
-    }
-
-    /// Everything is sent.
-    fn written(&mut self, key: Key, outside: &mut dyn Outside) {
-        let Some(connection) = self.connections.get_mut(key) else {
-            return;
-        };
-        match std::mem::take(&mut connection.ending) {
-            Ending::No => {}
-            Ending::IsShut => connection.ending = Ending::IsShut,
-            Ending::Shutdown => {
-                connection.transport.shutdown();
-                connection.ending = Ending::IsShut;
-                // close_notify and FIN may have to wait for the socket; the next edge sends them.
-                match connection.transport.flush() {
-                    Ok(is_sent) => connection.is_blocked = !is_sent,
-                    Err(_) => self.remove(key, outside),
-                }
-            }
-            Ending::Drop => {
-                connection.transport.shutdown();
-                if let Err(error) = connection.transport.flush() {
-                    log::trace!(error:%; "end not sent");
-                }
-                self.remove(key, outside);
-            }
-            Ending::StartTls(domain) => {
-                if let Err(error) = connection.transport.start_tls(Some(&domain)) {
-                    log::warn!(domain = domain.as_str(), error:%; "TLS not started");
-                    self.remove(key, outside);
-                    return;
-                }
-                self.list(key);
-            }
-        }
-    }
-
     // --- 8. posts ---
 
     fn send_posts(&mut self, outside: &mut dyn Outside) {
@@ -773,39 +562,3 @@ impl Shard {
         }
     }
 }
-
-/// Writes a connection's output. True if everything has gone to the socket.
-fn write_output(
-    connection: &mut Connection,
-    key: Key,
-    outputs: &mut router::effects::Outputs,
-) -> std::io::Result<bool> {
-    loop {
-        let bytes = outputs.bytes(key);
-        if bytes.is_empty() {
-            outputs.consume(key, 0);
-            return connection.transport.flush();
-        }
-        if connection.ending == Ending::IsShut {
-            // What comes after our end of the stream goes nowhere.
-            let len = bytes.len();
-            outputs.consume(key, len);
-            continue;
-        }
-        let taken = connection.transport.write(bytes)?;
-        if taken == 0 {
-            return Ok(false);
-        }
-        outputs.consume(key, taken);
-    }
-}
-
-fn shutting_down() -> StreamError {
-    StreamError::new(
-        StreamCondition::SystemShutdown,
-        "The server is shutting down",
-    )
-}
-
-#[cfg(test)]
-mod tests;

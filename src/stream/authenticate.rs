@@ -4,10 +4,15 @@
 //! comparisons of passwords from a worker. A failure is held back as long as the throttle says.
 //! Nothing that a client can see tells whether an account exists (RFC 6120 §6.5, §13.11).
 
+mod failure;
+mod passwordless;
+
 use std::cell::Cell;
 use std::sync::Arc;
 
 use zeroize::Zeroizing;
+
+use self::failure::Failure;
 
 use crate::config::{Auth, DomainSettings};
 use crate::jid::{self, BareJid};
@@ -77,14 +82,6 @@ pub(super) struct Identity {
 struct Compared {
     is_right: bool,
     upgrade: Option<Credentials>,
-}
-
-/// Why a login failed.
-struct Failure<'a> {
-    failure: SaslFailure,
-    mechanism: Option<Mechanism>,
-    jid: Option<&'a BareJid>,
-    reason: &'a str,
 }
 
 type Next = Result<State, StreamError>;
@@ -492,78 +489,6 @@ impl ClientStream {
         }
     }
 
-    /// XEP-0178 §2: the certificate says who it is; an authorization identity chooses among several.
-    fn external(
-        &mut self,
-        negotiating: Box<Negotiating>,
-        data: &[u8],
-        cx: &mut Context<'_>,
-    ) -> Next {
-        let domain = Arc::clone(&negotiating.opened.domain);
-        let authzid = match simple::parse_external(data) {
-            Ok(authzid) => authzid,
-            Err(failure) => {
-                let failure =
-                    Failure::new(failure, "the message is broken").with(Mechanism::External);
-                return self.failed(negotiating, failure, cx);
-            }
-        };
-        match identity::certified(&negotiating.identities, authzid.as_deref()) {
-            Ok(jid) => {
-                let identity = Box::new(Identity {
-                    jid,
-                    domain,
-                    mechanism: Mechanism::External,
-                    proof: Proof::Certificate,
-                    upgrade: None,
-                    success: None,
-                });
-                Ok(self.proven(negotiating, identity, cx))
-            }
-            Err(refusal) => {
-                let failure =
-                    Failure::new(refusal.failure, refusal.reason).with(Mechanism::External);
-                self.failed(negotiating, failure, cx)
-            }
-        }
-    }
-
-    /// XEP-0175: a random account for as long as its session lives. The name is drawn until it falls
-    /// on this shard, which spares the connection a move.
-    fn anonymous(
-        &mut self,
-        negotiating: Box<Negotiating>,
-        data: &[u8],
-        cx: &mut Context<'_>,
-    ) -> Next {
-        if let Err(failure) = simple::check_anonymous(data) {
-            let failure = Failure::new(failure, "the message is broken").with(Mechanism::Anonymous);
-            return self.failed(negotiating, failure, cx);
-        }
-        let domain = Arc::clone(&negotiating.opened.domain);
-        // With 256 shards a thousand draws miss once in fifty; then the connection moves.
-        for is_last in (0..1000).map(|draw| draw == 999) {
-            let name = cx.random_hex(16);
-            let Ok(jid) = BareJid::new(Some(&name), &domain.name) else {
-                break;
-            };
-            if is_last || cx.placement.shard_of(jid.as_str()) == cx.shard {
-                let identity = Box::new(Identity {
-                    jid,
-                    domain,
-                    mechanism: Mechanism::Anonymous,
-                    proof: Proof::Anonymous,
-                    upgrade: None,
-                    success: None,
-                });
-                return Ok(self.proven(negotiating, identity, cx));
-            }
-        }
-        let failure = Failure::new(SaslFailure::TemporaryAuthFailure, "no name could be made")
-            .with(Mechanism::Anonymous);
-        self.failed(negotiating, failure, cx)
-    }
-
     fn proven(
         &mut self,
         negotiating: Box<Negotiating>,
@@ -613,85 +538,6 @@ impl ClientStream {
             .with(identity.mechanism)
             .of(&identity.jid);
         self.failed(negotiating, failure, cx)
-    }
-
-    /// A login has failed. Logs it in the one form that log watchers know, counts it where it was a
-    /// guess, and answers after the delay that the throttle demands.
-    fn failed(
-        &mut self,
-        negotiating: Box<Negotiating>,
-        failure: Failure<'_>,
-        cx: &mut Context<'_>,
-    ) -> Next {
-        let name = failure.jid.map_or("-", BareJid::as_str);
-        let mechanism = failure.mechanism.map_or("-", Mechanism::name);
-        log::info!(
-            address:% = self.origin.ip(), jid = name,
-            domain = negotiating.opened.domain.name.as_str(), mechanism,
-            condition = failure.failure.condition(), reason = failure.reason,
-            stream = self.origin.stream;
-            "login failed"
-        );
-        self.failures = self.failures.saturating_add(1);
-        let is_guess = matches!(
-            failure.failure,
-            SaslFailure::NotAuthorized | SaslFailure::InvalidAuthzid
-        );
-        if is_guess {
-            let (address, now) = (self.origin.ip(), cx.now.mono);
-            cx.throttle.login_failed(address, name, now);
-            // A right password is never held back: its owner is not the one who guesses.
-            if let Verdict::SlowDown(delay) = cx.throttle.may_log_in(address, name, now) {
-                return Ok(State::Delayed(negotiating, now + delay, failure.failure));
-            }
-        }
-        self.send_failure(negotiating, failure.failure, cx)
-    }
-
-    /// Answers a failed login; after too many the stream ends (RFC 6120 §6.4.5).
-    pub(super) fn send_failure(
-        &mut self,
-        negotiating: Box<Negotiating>,
-        failure: SaslFailure,
-        cx: &mut Context<'_>,
-    ) -> Next {
-        cx.out.extend_from_slice(b"<failure xmlns='");
-        cx.out.extend_from_slice(ns::SASL.as_bytes());
-        cx.out.extend_from_slice(b"'><");
-        cx.out.extend_from_slice(failure.condition().as_bytes());
-        cx.out.extend_from_slice(b"/></failure>");
-        if self.failures >= cx.settings.limits.login_failures_per_stream_max {
-            return Err(StreamError::new(
-                StreamCondition::PolicyViolation,
-                "Too many failed logins",
-            ));
-        }
-        Ok(State::Negotiating(negotiating))
-    }
-}
-
-impl<'a> Failure<'a> {
-    fn new(failure: SaslFailure, reason: &'a str) -> Failure<'a> {
-        Failure {
-            failure,
-            mechanism: None,
-            jid: None,
-            reason,
-        }
-    }
-
-    fn with(self, mechanism: Mechanism) -> Failure<'a> {
-        Failure {
-            mechanism: Some(mechanism),
-            ..self
-        }
-    }
-
-    fn of(self, jid: &'a BareJid) -> Failure<'a> {
-        Failure {
-            jid: Some(jid),
-            ..self
-        }
     }
 }
 

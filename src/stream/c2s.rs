@@ -15,29 +15,30 @@
 //! ```
 //! A state that waits for a helper is not given input: the client's bytes stay in the socket.
 
-use std::time::Duration;
+mod binding;
+mod ending;
 
 use ::log::{debug, info, warn};
 
+use self::ending::{drop_now, while_closing};
 use crate::clock::Mono;
 use crate::config::Settings;
 use crate::jid::{BareJid, FullJid, Jid};
-use crate::limits::{CLOSE_WAIT, UNAUTHENTICATED_ELEMENT_BYTES_MAX};
+use crate::limits::UNAUTHENTICATED_ELEMENT_BYTES_MAX;
 use crate::net::transport::TlsFacts;
 use crate::ns;
-use crate::router::session::{SessionOrigin, TlsSummary};
+use crate::router::session::TlsSummary;
 use crate::sasl::scram::Bindings;
 use crate::sasl::{Mechanism, identity};
 use crate::slots::Key;
-use crate::stanza::StanzaError;
 use crate::stanza::{self, Stanza};
 use crate::stanza::{StreamCondition, StreamError};
 use crate::stream::authenticate::{Attempt, Identity, Negotiating, Responding};
 use crate::stream::features::{self, Offer};
 use crate::stream::header::{self, Opened};
 use crate::stream::policy::{Facts, StartTls};
-use crate::stream::{Action, BindRequest, Context, Event, Origin, bind};
-use crate::xml::{Element, Header, Payload, Top};
+use crate::stream::{Action, Context, Event, Origin};
+use crate::xml::{Header, Top};
 
 /// The stream of one client connection.
 pub struct ClientStream {
@@ -457,100 +458,6 @@ impl ClientStream {
         State::Opening(Some(identity))
     }
 
-    // --- binding ---
-
-    fn bind(
-        &mut self,
-        mut binding: Box<Binding>,
-        top: Top,
-        cx: &mut Context<'_>,
-    ) -> Result<State, StreamError> {
-        if top.ns == ns::CLIENT && matches!(top.name.as_str(), "message" | "presence") {
-            self.leave(State::Binding(binding), cx);
-            return Err(not_bound());
-        }
-        let stanza = match read_stanza(top, None, cx) {
-            Ok(Some(stanza)) => stanza,
-            Ok(None) => return Ok(State::Binding(binding)),
-            Err(error) => {
-                self.leave(State::Binding(binding), cx);
-                return Err(error);
-            }
-        };
-        match bind::request(&stanza, &binding.identity.jid) {
-            bind::Request::Bind(resource) => {
-                let resource = resource.unwrap_or_else(|| cx.random_hex(bind::MADE_RESOURCE_BYTES));
-                let origin = SessionOrigin {
-                    address: self.origin.address,
-                    since: cx.now.wall,
-                    tls: self.tls_summary(),
-                    mechanism: binding.identity.mechanism,
-                    stream: self.origin.stream,
-                };
-                cx.actions.push(Action::Bind(Box::new(BindRequest {
-                    jid: binding.identity.jid.clone(),
-                    resource,
-                    proof: binding.identity.proof,
-                    origin,
-                })));
-                binding.asked = Some(stanza);
-                Ok(State::Binding(binding))
-            }
-            bind::Request::Refused(error) => {
-                write_error(&stanza, &error, cx);
-                Ok(State::Binding(binding))
-            }
-            bind::Request::Other => {
-                self.leave(State::Binding(binding), cx);
-                Err(not_bound())
-            }
-        }
-    }
-
-    fn bound(
-        &mut self,
-        mut binding: Binding,
-        result: Result<(Key, FullJid), StanzaError>,
-        cx: &mut Context<'_>,
-    ) -> Result<State, StreamError> {
-        let Some(request) = binding.asked.take() else {
-            return Ok(State::Binding(Box::new(binding)));
-        };
-        match result {
-            Ok((session, jid)) => {
-                let mut reply = request.reply(crate::stanza::Type::Result, bind::result(&jid));
-                // Neither side has an address before the bind; clients compare ids only.
-                reply.from = None;
-                reply.to = None;
-                reply.write(cx.out);
-                info!(
-                    jid:% = jid, address:% = self.origin.ip(),
-                    mechanism = binding.identity.mechanism.name(),
-                    encrypted = !matches!(self.security, Security::Clear),
-                    stream = self.origin.stream;
-                    "session bound"
-                );
-                Ok(State::Bound(Box::new(Bound {
-                    session,
-                    jid,
-                    opened: binding.opened,
-                    pinged: None,
-                })))
-            }
-            Err(error) => {
-                write_error(&request, &error, cx);
-                Ok(State::Binding(Box::new(binding)))
-            }
-        }
-    }
-
-    fn tls_summary(&self) -> Option<TlsSummary> {
-        match &self.security {
-            Security::Clear => None,
-            Security::Tls { summary, .. } | Security::Settled(summary) => Some(summary.clone()),
-        }
-    }
-
     // --- stanzas ---
 
     fn stanza(
@@ -574,134 +481,6 @@ impl ClientStream {
                 self.leave(State::Bound(bound), cx);
                 Err(error)
             }
-        }
-    }
-
-    // --- ending ---
-
-    fn deadline_reached(
-        &mut self,
-        state: State,
-        cx: &mut Context<'_>,
-    ) -> Result<State, StreamError> {
-        let now = cx.now.mono;
-        match state {
-            State::Bound(bound) => self.idle(bound, cx),
-            State::Delayed(negotiating, until, failure) if until <= now => {
-                self.send_failure(negotiating, failure, cx)
-            }
-            state if self.login_deadline(cx.settings) > now => Ok(state),
-            State::Securing => Ok(drop_now(cx)),
-            state => {
-                self.leave(state, cx);
-                Err(StreamError::new(
-                    StreamCondition::ConnectionTimeout,
-                    "You did not log in in time",
-                ))
-            }
-        }
-    }
-
-    /// When a client must have bound a resource.
-    fn login_deadline(&self, settings: &Settings) -> Mono {
-        let limit = Duration::from_secs(settings.limits.unauthenticated_seconds_max);
-        self.origin.accepted + limit
-    }
-
-    /// RFC 6120 §4.6.4: a silent client is asked once, then taken for gone.
-    fn idle(&mut self, mut bound: Box<Bound>, cx: &mut Context<'_>) -> Result<State, StreamError> {
-        let now = cx.now.mono;
-        if bound.deadline(self.touched).is_none_or(|due| due > now) {
-            return Ok(State::Bound(bound));
-        }
-        if bound.pinged.is_some() {
-            self.leave(State::Bound(bound), cx);
-            return Err(StreamError::new(
-                StreamCondition::ConnectionTimeout,
-                "You did not answer a ping",
-            ));
-        }
-        bound.pinged = Some(now);
-        let id = cx.random_hex(4);
-        let mut ping = Stanza::new(
-            stanza::Kind::Iq,
-            stanza::Type::Get,
-            Payload::from_elements(&[Element::new(ns::PING, "ping")]),
-        );
-        // XEP-0199 §4.1, RFC 6120 §8.1.2.1.
-        ping.from = Jid::parse(bound.opened.domain.name.as_str()).ok();
-        ping.to = Some(bound.jid.to_jid());
-        ping.id = Some(format!("ping-{id}").into());
-        ping.write(cx.out);
-        Ok(State::Bound(bound))
-    }
-
-    /// Answers the peer's end of stream, or makes ours (RFC 6120 §4.4).
-    fn close(&mut self, state: State, cx: &mut Context<'_>) -> State {
-        self.leave(state, cx);
-        if self.is_header_sent {
-            cx.out.extend_from_slice(header::CLOSE);
-        }
-        self.closing(true, cx)
-    }
-
-    /// Ends the stream with an error (RFC 6120 §4.9.1.1). Our header goes first if it is still due
-    /// (§4.9.1.2).
-    fn fail(&mut self, error: StreamError, cx: &mut Context<'_>) {
-        debug!(
-            stream = self.origin.stream, condition = error.condition.name(), text:% = error.text;
-            "stream ends"
-        );
-        if !self.is_header_sent {
-            let domain = cx.settings.domains.keys().next();
-            let domain = domain.map_or(String::new(), |domain| domain.as_str().to_owned());
-            self.send_header(&domain, None, cx);
-        }
-        error.write(cx.out);
-        cx.out.extend_from_slice(header::CLOSE);
-        self.state = self.closing(false, cx);
-    }
-
-    fn closing(&mut self, peer_closed: bool, cx: &mut Context<'_>) -> State {
-        cx.actions.push(Action::Shutdown);
-        if peer_closed {
-            cx.actions.push(Action::Drop);
-        }
-        State::Closing {
-            until: cx.now.mono + CLOSE_WAIT,
-        }
-    }
-
-    /// The connection is gone without an end of the stream.
-    pub fn hung_up(&mut self, cx: &mut Context<'_>) {
-        let state = std::mem::replace(&mut self.state, State::Closed);
-        self.leave(state, cx);
-    }
-
-    /// Gives back what the state holds in the account.
-    fn leave(&mut self, state: State, cx: &mut Context<'_>) {
-        match state {
-            State::Bound(bound) => {
-                info!(jid:% = bound.jid, stream = self.origin.stream; "session ended");
-                cx.actions.push(Action::Unbind(bound.session));
-            }
-            State::Binding(binding) => cx.actions.push(Action::Leave(binding.identity.jid)),
-            State::Opening(Some(identity)) => cx.actions.push(Action::Leave(identity.jid)),
-            State::Admitting(_, identity) => cx.actions.push(Action::Leave(identity.jid)),
-            _ => {}
-        }
-    }
-}
-
-impl Bound {
-    fn deadline(&self, touched: Mono) -> Option<Mono> {
-        let c2s = &self.opened.domain.c2s;
-        if c2s.idle_seconds == 0 {
-            return None;
-        }
-        match self.pinged {
-            Some(pinged) => Some(pinged + Duration::from_secs(c2s.ping_timeout_seconds)),
-            None => Some(touched + Duration::from_secs(c2s.idle_seconds)),
         }
     }
 }
@@ -747,43 +526,6 @@ fn read_stanza(
             stanza::Answer::Nothing => Ok(None),
             stanza::Answer::StreamError(condition) => Err(StreamError::new(condition, bad.text())),
         },
-    }
-}
-
-/// RFC 6120 §7.1, §4.9.3.12.
-fn not_bound() -> StreamError {
-    StreamError::new(
-        StreamCondition::NotAuthorized,
-        "Bind a resource before you send stanzas",
-    )
-}
-
-/// Ends the connection where no stream can be ended.
-fn drop_now(cx: &mut Context<'_>) -> State {
-    cx.actions.push(Action::Drop);
-    State::Closed
-}
-
-/// What the peer says after our end is not looked at, and may well be broken.
-fn while_closing(until: Mono, event: &Event, cx: &mut Context<'_>) -> State {
-    match event {
-        // What is still to be sent is sent, until the time is up.
-        Event::Close => {
-            cx.actions.push(Action::Drop);
-            State::Closing { until }
-        }
-        Event::Deadline if until <= cx.now.mono => {
-            cx.actions.push(Action::Drop);
-            State::Closed
-        }
-        _ => State::Closing { until },
-    }
-}
-
-fn write_error(stanza: &Stanza, error: &StanzaError, cx: &mut Context<'_>) {
-    if let Some(mut reply) = stanza.error(error) {
-        reply.to = None;
-        reply.write(cx.out);
     }
 }
 

@@ -5,6 +5,7 @@ use crate::limits::{CLOSE_WAIT, OUTPUT_BYTES_MAX};
 use crate::net::transport::TlsFacts;
 use crate::router::commands::AccountCommand;
 use crate::shard::testing::{HEADER, Server, open_settings, plain};
+use crate::stanza::{StreamCondition, StreamError};
 
 fn chat(to: &str, body: &str) -> String {
     format!("<message to='{to}' type='chat'><body>{body}</body></message>")

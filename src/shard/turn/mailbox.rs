@@ -1,0 +1,157 @@
+//! The turn's second step: what the mailbox brought.
+
+use std::sync::Arc;
+
+use super::{Outside, Shard};
+use crate::router;
+use crate::shard::connection::{Connection, Moving};
+use crate::shard::{Post, Survey, SurveyedSession};
+use crate::slots::Key;
+use crate::stanza::{StreamCondition, StreamError};
+use crate::storage::Answer;
+use crate::stream::Event;
+
+impl Shard {
+    pub(super) fn take(&mut self, post: Post, outside: &mut dyn Outside) {
+        match post {
+            Post::Router(post) => self.router.post(post),
+            Post::Accepted(accepted) => {
+                let connection = Connection::new(accepted.transport, accepted.origin);
+                if self.is_stopping {
+                    self.throttle.disconnect(connection.stream.origin.ip());
+                    return;
+                }
+                if let Some(key) = self.insert(connection, Vec::new(), outside) {
+                    self.list(key);
+                }
+            }
+            Post::Moved(moving) => self.arrived(*moving, outside),
+            Post::Store(answer) => self.store_answered(answer, outside),
+            Post::Worked(key, value) => {
+                self.event(key, Event::Worked(Some(value)), outside);
+                self.list(key);
+            }
+            Post::Command(jid, command, reply) => self.router.command(&jid, command, reply),
+            Post::Survey(reply) => reply(self.survey()),
+            Post::EndSessions(jid) => self.end_sessions(&jid),
+            Post::Reload(generation) => {
+                self.router.settings = Arc::clone(&generation.settings);
+                self.generation = generation;
+            }
+            Post::Stop => self.stop(outside),
+        }
+    }
+
+    fn insert(
+        &mut self,
+        connection: Connection,
+        output: Vec<u8>,
+        outside: &mut dyn Outside,
+    ) -> Option<Key> {
+        let key = self.connections.insert(connection);
+        self.router.out.outputs.open(key, output);
+        let connection = self.connections.get_mut(key)?;
+        if let Err(error) = outside.register(key, connection.transport.as_ref()) {
+            log::warn!(address:% = connection.stream.origin.ip(), error:%; "connection dropped");
+            self.remove(key, outside);
+            return None;
+        }
+        self.rearm(key);
+        Some(key)
+    }
+
+    fn arrived(&mut self, moving: Moving, outside: &mut dyn Outside) {
+        let Moving {
+            mut connection,
+            output,
+            jid,
+            proof,
+        } = moving;
+        connection.armed = None;
+        connection.is_listed = false;
+        if let Some(key) = self.insert(connection, output, outside) {
+            self.router.admit(key, &jid, proof);
+            if self.is_stopping {
+                self.event(key, Event::End(shutting_down()), outside);
+            }
+            // No edge comes for what the old shard's registration has seen.
+            self.list(key);
+        }
+    }
+
+    fn store_answered(&mut self, answer: Answer, outside: &mut dyn Outside) {
+        match answer {
+            Answer::Committed { changes, rows, .. } => {
+                if let Err(error) = rows {
+                    log::error!(shard = self.router.shard, error:%; "rows lost");
+                }
+                for (id, result) in changes {
+                    let waiter = self.router.answered(id, result);
+                    debug_assert!(waiter.is_none(), "connections change nothing themselves");
+                }
+            }
+            Answer::Read { id, result } => {
+                let Some((key, result)) = self.router.answered(id, result) else {
+                    return;
+                };
+                let credentials = result.and_then(router::storage_value);
+                self.event(key, Event::Credentials(credentials), outside);
+                self.list(key);
+            }
+        }
+    }
+
+    fn end_sessions(&mut self, jid: &str) {
+        let sessions = self.router.sessions.iter();
+        let meant: Vec<Key> = sessions
+            .filter(|(_, session)| session.jid.as_str() == jid || session.jid.bare_str() == jid)
+            .map(|(key, _)| key)
+            .collect();
+        for key in meant {
+            let error = StreamError::new(
+                StreamCondition::PolicyViolation,
+                "The operator has ended this session",
+            );
+            self.router.end_session(key, error);
+        }
+    }
+
+    fn stop(&mut self, outside: &mut dyn Outside) {
+        self.is_stopping = true;
+        let keys: Vec<Key> = self.connections.iter().map(|(key, _)| key).collect();
+        for key in keys {
+            self.event(key, Event::End(shutting_down()), outside);
+        }
+    }
+
+    fn survey(&self) -> Survey {
+        let now = self.router.now;
+        let sessions = self.router.sessions.iter();
+        Survey {
+            shard: self.router.shard,
+            connections: self.connections.len(),
+            accounts: self.router.accounts.len(),
+            sessions: sessions
+                .map(|(_, session)| SurveyedSession {
+                    jid: session.jid.as_str().to_owned(),
+                    origin: (*session.origin).clone(),
+                    priority: session.presence.map(|presence| presence.priority),
+                    idle_seconds: self.connections.get(session.conn).map_or(0, |connection| {
+                        now.mono.since(connection.stream.touched()).as_secs()
+                    }),
+                    unsettled: session.unsettled.open(),
+                    output_bytes: self.router.out.outputs.len(session.conn),
+                    at: now.wall,
+                })
+                .collect(),
+            posts_waiting: 0,
+        }
+    }
+}
+
+fn shutting_down() -> StreamError {
+    StreamError::new(
+        StreamCondition::SystemShutdown,
+        "The server is shutting down",
+    )
+}
