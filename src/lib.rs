@@ -1,4 +1,33 @@
 //! stanzad, an XMPP server: one mio reactor a core, no shared mutable state, nothing acknowledged lost.
+//!
+//! # Where things are
+//! Imports go down these layers only, and each larger outside crate has one importer; `tests/tidy.rs`
+//! checks both.
+//!
+//! | layer | modules | what they do |
+//! |---|---|---|
+//! | 7 | [`cli`] | subcommands, the demo, exit codes |
+//! | 6 | [`server`] | start, reload, stop; the control socket; what a reload replaces |
+//! | 5 | [`shard`] | listener, reactors (mio), the turn, connections, timers |
+//! | 4 | [`stream`], [`features`] | a client's stream from header to end; XEPs, one file each |
+//! | 3 | [`router`] | accounts, sessions, the way of a stanza, settlement, what a feature is |
+//! | 2 | [`net`], [`storage`], [`config`], [`workers`] | TLS (openssl); SQLite; the conf file; hashing |
+//! | 1 | [`xml`], [`jid`], [`stanza`], [`sasl`] | formats and mechanisms: values in, values out |
+//! | 0 | [`ns`], [`limits`], [`clock`], [`post`], [`slots`], [`log`] | names, bounds, time, mailboxes, keys |
+//!
+//! # A message from juliet to romeo
+//! 1. `shard::reactor` polls; `shard::turn` reads her connection: `net::tls_stream` decrypts,
+//!    `xml::parser` makes one canonical element, `stream::c2s` asks for it to be routed.
+//! 2. `router::delivery` stamps `from`, gives it a ticket (`router::settlement`), runs the outbound
+//!    stages and hands it to the shard that owns romeo's account (`router::placement`): the turn's
+//!    own queue, or a post (`post`) to another shard.
+//! 3. There it waits while the account is loading or changing (`router::account`), passes the inbound
+//!    stages, and is appended to the output of his sessions (RFC 6121 §8.5). The ticket goes back.
+//! 4. `shard::turn::writing` writes each connection once, at the end of the turn.
+//!
+//! A login moves its connection once, to the shard of its account: `stream::authenticate` proves the
+//! identity, `router::admission` lets it in. What is stored is a change, `router::iq` and
+//! `router::commands`: reply and effects follow its commit (`storage::writer`).
 
 pub mod cli;
 pub mod clock;
@@ -7,7 +36,6 @@ pub mod features;
 pub mod jid;
 pub mod limits;
 pub mod log;
-pub mod metrics;
 pub mod net;
 pub mod ns;
 pub mod post;

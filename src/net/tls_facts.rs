@@ -90,6 +90,7 @@ fn client_chain(ssl: &SslRef) -> Result<Vec<Vec<u8>>, ErrorStack> {
     Ok(chain)
 }
 
+// SAFETY: the declaration is that of openssl/evp.h.
 #[expect(unsafe_code, reason = "the openssl crate has no call for it")]
 unsafe extern "C" {
     /// Sets the type of a key and frees what it held (EVP_PKEY_set_type(3)); not in `openssl_sys`.
