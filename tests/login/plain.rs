@@ -127,9 +127,7 @@ fn scram(server: &Server) -> Result<Client, String> {
 fn scram_for_a_bcrypt_only_account_fails_as_a_wrong_password_and_the_log_says_why() {
     let server = Server::start_in(site_with_import(""));
     assert_eq!(scram(&server).err().unwrap(), "not-authorized");
-    let log = server.log();
-    let line = log.lines().find(|line| line.contains("login failed"));
-    let line = line.unwrap();
+    let line = server.logs("login failed");
     assert!(line.contains(IMPORTED), "{line}");
     assert!(line.contains("only a bcrypt hash"), "{line}");
 
