@@ -374,6 +374,9 @@ impl Core {
         for warning in &warnings {
             log::warn!(warning; "configuration warning");
         }
+        for option in &reloaded.restart {
+            log::warn!(option; "changed, but takes effect only after a restart");
+        }
         log::info!(generation = number; "reloaded");
         Ok(control::ReloadInfo {
             generation: number,
