@@ -259,9 +259,9 @@ impl World {
                     true => 0,
                     false => states.len() - 1,
                 };
-                for state in states[first..].to_vec() {
-                    states.push(state.after(*command).unwrap_or(state));
-                }
+                let after = |state: &_| Standing::after(*state, *command).unwrap_or(*state);
+                let added: Vec<_> = states[first..].iter().map(after).collect();
+                states.extend(added);
             }
             let Some(state) = states.iter().copied().find(is_stored) else {
                 let record = stored.map(|(record, _)| record);

@@ -46,7 +46,8 @@ pub fn check(shard: &Shard, world: &mut World) {
         if account.sessions.len() > 4 {
             world.violated(format!("{} has too many sessions", account.jid));
         }
-        if !account.is_busy() && !(account.inbox.is_empty() && account.admissions.is_empty()) {
+        let has_waiting = !account.inbox.is_empty() || !account.admissions.is_empty();
+        if has_waiting && !account.is_busy() {
             world.violated(format!("{} keeps waiting what need not wait", account.jid));
         }
     }

@@ -174,8 +174,10 @@ impl Certificates for AnyCertificate {
 }
 
 fn settings() -> Settings {
-    let mut settings = Settings::default();
-    settings.generation = 1;
+    let mut settings = Settings {
+        generation: 1,
+        ..Settings::default()
+    };
     settings.limits.resources_per_account_max = 4;
     for (name, iterations) in [("example.org", 4096), ("example.net", 4200)] {
         let name = Domain::parse(name).unwrap();
