@@ -178,6 +178,10 @@ CONF
     nice -n "$NICE" "$STANZAD" run --config "$config" >>"$work/stanzad.log" 2>&1 &
     server_pid=$!
     await_port stanzad
+    for _ in $(seq 100); do
+        [ ! -S "$dir/control.sock" ] || break
+        sleep 0.1
+    done
     [ ! -e "$dir/ready" ] || return 0
     for ((i = 0; i < ACCOUNTS; i++)); do
         echo "pw$i" | "$STANZAD" account add --config "$config" "user$i@example.org" >/dev/null ||
