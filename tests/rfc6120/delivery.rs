@@ -103,6 +103,31 @@ fn stanzas_arrive_in_the_order_in_which_they_were_sent() {
     }
 }
 
+/// RFC 6120 §10.1: what a recipient does not read at once waits for it, in order.
+#[test]
+fn a_recipient_that_reads_late_gets_everything() {
+    let server = Server::start("");
+    let mut clients = everybody(&server);
+    let body = "a".repeat(1_000);
+    const COUNT: usize = 2_000;
+    let jids: Vec<String> = clients.iter().map(|client| client.jid.clone()).collect();
+    for n in 0..COUNT {
+        let to = &jids[1 + n % (jids.len() - 1)];
+        clients[0].send(format!(
+            "<message to='{to}' id='{n}'><body>{body}</body></message>"
+        ));
+    }
+    clients[0].settle();
+    let others = jids.len() - 1;
+    for (index, client) in clients.iter_mut().enumerate().skip(1) {
+        for n in (index - 1..COUNT).step_by(others) {
+            let message = client.stanza("message");
+            assert_eq!(message.attribute("id"), Some(&*n.to_string()));
+        }
+        client.settle();
+    }
+}
+
 /// RFC 6121 §8.5.2.1.1: every resource of the highest priority, or every available one that is not
 /// negative; this server takes the second choice, as XEP-0280's users expect.
 #[test]

@@ -137,6 +137,18 @@ fn sigterm_tells_everybody_of_the_shutdown() {
     assert!(server.wait().success());
 }
 
+/// RFC 6120 §4.4: a stop waits a moment for the clients' ends, not for ever.
+#[test]
+fn a_stop_does_not_wait_for_clients_that_never_close() {
+    let mut server = Server::start("");
+    let mut bound = Client::login(&server, "juliet@example.org");
+    let _silent = Client::connect(&server);
+    let _unsecured = Client::connect_to(server.c2s_tls);
+    assert_eq!(server.run(&["stop"], "").status, 0);
+    assert!(server.wait().success());
+    bound.fails("system-shutdown");
+}
+
 /// [stream/reset] RFC 6120 §4.9.3.16.
 #[test]
 fn a_new_password_ends_the_sessions_of_the_account_alone() {
