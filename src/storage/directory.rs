@@ -16,7 +16,7 @@ const LOCK: &str = "lock";
 pub(super) struct DataDirectory {
     path: PathBuf,
     /// Locked. The kernel frees the lock with the last descriptor, so also after a crash.
-    _lock: File,
+    lock: File,
 }
 
 impl DataDirectory {
@@ -45,12 +45,22 @@ impl DataDirectory {
             return Err(OpenError::Unsafe(exposures));
         }
         let lock = lock(&path.join(LOCK))?;
-        Ok(DataDirectory { path, _lock: lock })
+        Ok(DataDirectory { path, lock })
     }
 
     /// The database's path, absolute.
     pub(super) fn database(&self) -> PathBuf {
         self.path.join(DATABASE)
+    }
+}
+
+impl Drop for DataDirectory {
+    /// A child process that is just being started holds a copy of the descriptor until it executes
+    /// its program; unlocking frees the directory for all of them at once.
+    fn drop(&mut self) {
+        if let Err(error) = self.lock.unlock() {
+            log::warn!(error:%; "the data directory is unlocked by the end of the process only");
+        }
     }
 }
 
@@ -169,6 +179,17 @@ mod tests {
 
     fn mode(path: &Path) -> u32 {
         fs::metadata(path).unwrap().permissions().mode() & 0o7777
+    }
+
+    #[test]
+    fn an_inherited_descriptor_does_not_keep_the_lock() {
+        let parent = tempfile::tempdir().unwrap();
+        let data = parent.path().join("data");
+        let directory = DataDirectory::open(&data).unwrap();
+        let _inherited = directory.lock.try_clone().unwrap();
+        assert!(DataDirectory::open(&data).is_err());
+        drop(directory);
+        DataDirectory::open(&data).unwrap();
     }
 
     #[test]
