@@ -65,6 +65,8 @@ pub struct Client {
     pub address: SocketAddr,
     pub wire: Wire,
     pub registered: Option<(u32, usize)>,
+    /// When the server last stopped watching it.
+    pub released: Option<u64>,
     pub reading: Reading,
     pub is_drain_due: bool,
     pub stage: Stage,
@@ -86,6 +88,8 @@ pub struct Client {
     was_lazy: bool,
     /// It has sent what ends its stream.
     is_bad: bool,
+    /// It has sent what follows its login before it knew the outcome.
+    is_hasty: bool,
     has_closed: bool,
     saw_close: bool,
     /// The last bytes received.
@@ -106,10 +110,14 @@ impl World {
         }
         let index = self.clients.len();
         let mut chance: Chance = self.chance.split();
-        let account = match chance.one_in(4) {
+        let mut account = match chance.one_in(4) {
             true => chance.index(self.accounts.all.len()),
             false => slot % self.accounts.all.len(),
         };
+        // Mostly those that let somebody in, so that there is more to see.
+        while !self.accounts.all[account].state.is_enabled && !chance.one_in(6) {
+            account = chance.index(self.accounts.all.len());
+        }
         let right = self.accounts.all[account].state.password;
         let password = match chance.one_in(15) {
             true => chance.index(PASSWORDS),
@@ -125,6 +133,7 @@ impl World {
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             wire: wire.clone(),
             registered: None,
+            released: None,
             reading: Reading::Eager,
             is_drain_due: false,
             stage: Stage::Clear,
@@ -141,6 +150,7 @@ impl World {
             failures: 0,
             was_lazy: false,
             is_bad: false,
+            is_hasty: false,
             has_closed: false,
             saw_close: false,
             tail: Vec::new(),
@@ -191,12 +201,16 @@ impl World {
     }
 
     fn send_header(&mut self, index: usize) {
+        let header = self.header(index);
+        self.send(index, header.as_bytes());
+    }
+
+    fn header(&self, index: usize) -> String {
         let to = self.accounts.all[self.clients[index].account].jid.domain();
-        let header = format!(
+        format!(
             "<?xml version='1.0'?><stream:stream to='{to}' version='1.0' xmlns='jabber:client' \
              xmlns:stream='http://etherx.jabber.org/streams'>"
-        );
-        self.send(index, header.as_bytes());
+        )
     }
 
     /// Ends the stream as RFC 6120 §4.4 wants it.
@@ -235,6 +249,7 @@ impl World {
     pub fn server_died(&mut self, index: usize) {
         self.clients[index].reading = Reading::Never;
         self.clients[index].registered = None;
+        self.clients[index].released = Some(self.now);
         self.gone(index, false);
     }
 
@@ -381,6 +396,15 @@ impl World {
             "<auth xmlns='{}' mechanism='{mechanism}'>{data}</auth>",
             ns::SASL
         );
+        if mechanism == "PLAIN" && self.chance.one_in(3) {
+            self.clients[index].is_hasty = true;
+            self.count("hasty logins");
+            // In one piece or in several, but all at once.
+            let header = self.header(index);
+            let bind = self.bind_request();
+            let all = auth + &header + &bind;
+            return self.send(index, all.as_bytes());
+        }
         self.send(index, auth.as_bytes());
     }
 
@@ -425,6 +449,9 @@ impl World {
         self.count("logins");
         self.clients[index].parser.restart();
         self.clients[index].stage = Stage::Authenticated;
+        if self.clients[index].is_hasty {
+            return;
+        }
         // A pause in which the operator may do something.
         if self.chance.one_in(4) {
             let pause = self.chance.within(50..=1_500);
@@ -456,6 +483,12 @@ impl World {
         let client = &mut self.clients[index];
         client.failures += 1;
         client.scram = None;
+        if client.is_hasty {
+            // What follows is nothing that a stream in this state takes.
+            client.is_bad = true;
+            client.stage = Stage::Closing;
+            return;
+        }
         if self.chance.one_in(2) || self.phase != Phase::Busy {
             self.leave(index);
         } else {
@@ -467,6 +500,19 @@ impl World {
 
     fn bind(&mut self, index: usize) {
         self.clients[index].stage = Stage::Binding;
+        if self.clients[index].is_hasty {
+            return;
+        }
+        if self.chance.one_in(4) {
+            let pause = self.chance.within(50..=1_500);
+            let client = &mut self.clients[index];
+            client.arrives_last = client.arrives_last.max(self.now + pause);
+        }
+        let bind = self.bind_request();
+        self.send(index, bind.as_bytes());
+    }
+
+    fn bind_request(&mut self) -> String {
         let resource = self
             .chance
             .pick(&["", "desk", "phone", "tablet", "car", "watch"]);
@@ -474,16 +520,10 @@ impl World {
             "" => String::new(),
             name => format!("<resource>{name}</resource>"),
         };
-        if self.chance.one_in(4) {
-            let pause = self.chance.within(50..=1_500);
-            let client = &mut self.clients[index];
-            client.arrives_last = client.arrives_last.max(self.now + pause);
-        }
-        let bind = format!(
+        format!(
             "<iq type='set' id='bind'><bind xmlns='{}'>{resource}</bind></iq>",
             ns::BIND
-        );
-        self.send(index, bind.as_bytes());
+        )
     }
 
     fn bound(&mut self, index: usize, element: &Element) {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use stanzad::limits::UNSETTLED_STANZAS_MAX;
 use stanzad::ns;
 use stanzad::xml::{Element, escape_text};
 
@@ -91,8 +92,16 @@ impl World {
                     self.send_message(index);
                 }
             }
-            93 if self.character.has_flood => self.flood(index),
-            94 | 95 => {
+            // More than may be on their way at once.
+            93 if self.count_of("bursts") < 3 => {
+                self.count("bursts");
+                let to = self.somebody();
+                for _ in 0..UNSETTLED_STANZAS_MAX + 100 {
+                    self.send_message_to(index, "chat", to.clone());
+                }
+            }
+            94 if self.character.has_flood => self.flood(index),
+            95 | 96 => {
                 let reading = self.chance.pick(&[
                     Reading::Eager,
                     Reading::Eager,
@@ -180,18 +189,18 @@ impl World {
     /// Much, to somebody who may not read it.
     fn flood(&mut self, index: usize) {
         // Once in a run: it takes its time.
-        if self.counts.contains_key("floods") {
+        if self.count_of("floods") > 0 {
             return;
         }
-        let lazy = self.live.iter().find(|live| {
-            let client = &self.clients[**live];
-            client.reading == Reading::Never && client.is_online()
-        });
-        let Some(to) = lazy.and_then(|lazy| self.clients[*lazy].jid.clone()) else {
+        let online: Vec<usize> = self.live.iter().copied().collect();
+        let lazy = online[self.chance.index(online.len())];
+        let Some(to) = self.clients[lazy].jid.clone() else {
             return;
         };
+        self.read_as(lazy, Reading::Never);
+        let count = self.chance.within(6..=90);
         self.count("floods");
-        for _ in 0..90 {
+        for _ in 0..count {
             let number = self.number();
             let padding = "y".repeat(60_000);
             let stanza = format!(
@@ -405,13 +414,13 @@ impl World {
 
     // --- the reckoning ---
 
-    /// Whether somebody of that account lost something after that time.
+    /// Whether somebody of that account may have been written something after that time that was
+    /// never read: the server notices a lost connection only later.
     fn may_have_lost(&self, account: usize, since: u64) -> bool {
         self.clients.iter().any(|client| {
-            client.account == account
-                && client
-                    .ended
-                    .is_some_and(|ended| !ended.is_whole && ended.at >= since)
+            let is_cut = client.ended.is_some_and(|ended| !ended.is_whole);
+            let is_past = client.released.is_some_and(|released| released < since);
+            client.account == account && is_cut && !is_past
         })
     }
 

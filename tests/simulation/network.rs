@@ -25,6 +25,9 @@ pub struct Ends {
     chance: Chance,
     /// Bytes that have arrived at the server.
     pub arrived: VecDeque<u8>,
+    /// Bytes that the made-up TLS has taken from the socket and not given to the server: no edge
+    /// tells of them any more.
+    decrypted: VecDeque<u8>,
     /// The client's FIN has arrived.
     pub is_finished: bool,
     /// The client's RST has arrived.
@@ -68,6 +71,7 @@ impl Wire {
         Wire(Arc::new(Mutex::new(Ends {
             chance,
             arrived: VecDeque::new(),
+            decrypted: VecDeque::new(),
             is_finished: false,
             is_reset: false,
             sent: VecDeque::new(),
@@ -156,20 +160,29 @@ impl Transport for SimulatedTransport {
                 ..TlsFacts::default()
             })));
         }
-        if ends.arrived.is_empty() {
-            return Ok(if ends.is_finished {
-                Read::End
-            } else {
-                Read::Blocked
+        let ends = &mut *ends;
+        let bytes = match ends.tls {
+            Tls::Established => {
+                if ends.decrypted.is_empty() {
+                    ends.decrypted.append(&mut ends.arrived);
+                }
+                &mut ends.decrypted
+            }
+            _ => &mut ends.arrived,
+        };
+        if bytes.is_empty() {
+            return Ok(match ends.is_finished {
+                true => Read::End,
+                false => Read::Blocked,
             });
         }
-        let most = ends.arrived.len().min(buffers.plain.len()) as u64;
+        let most = bytes.len().min(buffers.plain.len()) as u64;
         // Often all there is, as a real socket would give it.
         let count = match ends.chance.one_in(2) {
             true => most,
             false => ends.chance.within(1..=most),
         } as usize;
-        for (into, byte) in buffers.plain.iter_mut().zip(ends.arrived.drain(..count)) {
+        for (into, byte) in buffers.plain.iter_mut().zip(bytes.drain(..count)) {
             *into = byte;
         }
         Ok(Read::Data(count))

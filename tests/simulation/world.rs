@@ -208,7 +208,7 @@ impl Simulation {
             slots: chance.within(8..=16) as usize,
             has_trouble: chance.one_in(4),
             has_crash: chance.one_in(3),
-            has_flood: chance.one_in(10),
+            has_flood: chance.one_in(6),
             has_admin: !chance.one_in(4),
             busy_millis: chance.within(15_000..=35_000),
         };
@@ -472,6 +472,10 @@ impl World {
         *self.counts.entry(what).or_default() += 1;
     }
 
+    pub fn count_of(&self, what: &'static str) -> u64 {
+        self.counts.get(what).copied().unwrap_or(0)
+    }
+
     /// Goes into the trace, and into the story if the run fails.
     pub fn note(&mut self, text: impl FnOnce() -> String) {
         let line = format!("{:>6} ms  {}", self.now, text());
@@ -710,9 +714,15 @@ impl Outside for View<'_> {
         let place = (self.shard, key.index());
         self.world.registered.insert(place, client);
         self.world.clients[client].registered = Some(place);
-        // As epoll does: what is there already is told once.
-        let is_finished = self.world.clients[client].wire.ends().is_finished;
-        self.world.edge(client, is_finished);
+        self.world.clients[client].released = None;
+        // What the socket holds is told once; what TLS holds is not.
+        let (has_bytes, is_finished) = {
+            let ends = self.world.clients[client].wire.ends();
+            (!ends.arrived.is_empty(), ends.is_finished)
+        };
+        if has_bytes || is_finished {
+            self.world.edge(client, is_finished);
+        }
         Ok(())
     }
 
@@ -720,6 +730,7 @@ impl Outside for View<'_> {
         let client = self.world.by_address[&transport.peer()];
         if let Some(place) = self.world.clients[client].registered.take() {
             self.world.registered.remove(&place);
+            self.world.clients[client].released = Some(self.world.now);
         }
     }
 
