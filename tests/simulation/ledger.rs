@@ -88,12 +88,12 @@ impl World {
                 self.send(index, presence.as_bytes());
             }
             91 | 92 => {
-                for _ in 0..self.chance.within(20..=60) {
+                for _ in 0..self.chance.within(17..=40) {
                     self.send_message(index);
                 }
             }
             // More than may be on their way at once.
-            93 if self.count_of("bursts") < 3 => {
+            93 if self.character.has_bursts && self.count_of("bursts") < 2 => {
                 self.count("bursts");
                 let to = self.somebody();
                 for _ in 0..UNSETTLED_STANZAS_MAX + 100 {

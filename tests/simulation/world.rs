@@ -110,6 +110,8 @@ pub struct Character {
     pub has_crash: bool,
     /// Some send much to who does not read.
     pub has_flood: bool,
+    /// Some send more at once than may be on its way.
+    pub has_bursts: bool,
     pub has_admin: bool,
     pub busy_millis: u64,
 }
@@ -209,8 +211,9 @@ impl Simulation {
             has_trouble: chance.one_in(4),
             has_crash: chance.one_in(3),
             has_flood: chance.one_in(6),
+            has_bursts: chance.one_in(3),
             has_admin: !chance.one_in(4),
-            busy_millis: chance.within(15_000..=35_000),
+            busy_millis: chance.within(10_000..=24_000),
         };
         let shards = character.shards as usize;
         let mut secret = [0; 32];
