@@ -6,6 +6,8 @@
 
 mod failure;
 mod passwordless;
+#[cfg(test)]
+mod tests;
 
 use std::cell::Cell;
 use std::sync::Arc;

@@ -17,6 +17,8 @@
 
 mod binding;
 mod ending;
+#[cfg(test)]
+mod tests;
 
 use ::log::{debug, info, warn};
 

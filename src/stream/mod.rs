@@ -10,6 +10,8 @@ pub mod c2s;
 pub mod features;
 pub mod header;
 pub mod policy;
+#[cfg(test)]
+mod testing;
 
 use std::net::IpAddr;
 use std::sync::Arc;

@@ -1,0 +1,406 @@
+use std::time::Duration;
+
+use openssl::hash::MessageDigest;
+use openssl::pkcs5::pbkdf2_hmac;
+use openssl::pkey::PKey;
+use openssl::sha::sha256;
+use openssl::sign::Signer;
+
+use super::*;
+use crate::net::throttle::ThrottleLimits;
+use crate::router::effects::Refusal;
+use crate::stream::Event;
+use crate::stream::testing::{
+    Bench, HEADER, Proves, auth, credentials, header, open, record, response, settings,
+};
+
+const JULIET: &[u8] = b"\0juliet\0secret";
+const FIRST: &[u8] = b"n,,n=juliet,r=abcdefghijklmnop";
+
+fn negotiating() -> Bench {
+    let mut bench = Bench::new(open());
+    bench.open();
+    bench
+}
+
+fn found() -> Event {
+    Event::Credentials(Ok(Some((record(), credentials()))))
+}
+
+fn condition(written: &str) -> &str {
+    let start = "<failure xmlns='urn:ietf:params:xml:ns:xmpp-sasl'><";
+    let rest = written.split_once(start).map_or("", |(_, rest)| rest);
+    rest.split_once("/>").map_or("", |(condition, _)| condition)
+}
+
+fn admitted(bench: &Bench) -> Option<(String, Proof)> {
+    bench.actions.iter().find_map(|action| match action {
+        Action::Admit(jid, proof) => Some((jid.as_str().to_owned(), *proof)),
+        _ => None,
+    })
+}
+
+fn juliet(proof: Proof) -> Option<(String, Proof)> {
+    Some(("juliet@example.org".to_owned(), proof))
+}
+
+fn limits(per_address: u32, per_account: u32) -> ThrottleLimits {
+    ThrottleLimits {
+        connections_per_address_max: 10,
+        login_failures_per_address_max: per_address,
+        login_failures_per_account_max: per_account,
+    }
+}
+
+fn data_of(written: &str) -> Vec<u8> {
+    let (_, rest) = written.split_once('>').unwrap();
+    let (text, _) = rest.split_once('<').unwrap();
+    simple::decode(text).unwrap().unwrap()
+}
+
+fn hmac(key: &[u8], data: &[u8]) -> Vec<u8> {
+    let key = PKey::hmac(key).unwrap();
+    let mut signer = Signer::new(MessageDigest::sha256(), &key).unwrap();
+    signer.sign_oneshot_to_vec(data).unwrap()
+}
+
+/// A client's final message of SCRAM-SHA-256 (RFC 5802 §3).
+fn last(challenge: &[u8], password: &str) -> Vec<u8> {
+    let challenge = std::str::from_utf8(challenge).unwrap();
+    let field = |name: &str| {
+        let found = challenge
+            .split(',')
+            .find_map(|part| part.strip_prefix(name));
+        found.unwrap().to_owned()
+    };
+    let salt = simple::decode(&field("s=")).unwrap().unwrap();
+    let mut salted = [0; 32];
+    let (rounds, digest) = (field("i=").parse().unwrap(), MessageDigest::sha256());
+    pbkdf2_hmac(password.as_bytes(), &salt, rounds, digest, &mut salted).unwrap();
+    let client_key = hmac(&salted, b"Client Key");
+    let bare = std::str::from_utf8(FIRST)
+        .unwrap()
+        .trim_start_matches("n,,");
+    let without_proof = format!("c=biws,r={}", field("r="));
+    let signed = format!("{bare},{challenge},{without_proof}");
+    let signature = hmac(&sha256(&client_key), signed.as_bytes());
+    let proof: Vec<u8> = client_key
+        .iter()
+        .zip(signature)
+        .map(|(a, b)| a ^ b)
+        .collect();
+    format!("{without_proof},p={}", simple::encode(&proof)).into_bytes()
+}
+
+// What succeeds.
+
+#[test]
+fn plain_is_compared_by_a_worker_and_succeeds_after_admission() {
+    let mut bench = negotiating();
+    assert_eq!(bench.top(&auth("PLAIN", Some(JULIET))), "");
+    assert!(
+        matches!(&bench.actions[..], [Action::LoadCredentials(jid)] if jid.as_str() == "juliet@example.org")
+    );
+    assert_eq!(bench.on(found()), "");
+    assert_eq!(bench.work(), "", "the account's shard decides");
+    assert_eq!(admitted(&bench), juliet(Proof::Credentials(3)));
+    let success = bench.on(Event::Admitted(Ok(())));
+    assert_eq!(
+        success,
+        "<success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>"
+    );
+    assert!(
+        matches!(bench.actions[0], Action::Upgrade { generation: 3, .. }),
+        "4,096 rounds are few"
+    );
+    assert!(matches!(
+        bench.actions[1..],
+        [Action::Restart, Action::AcceptStanzas(262_144)]
+    ));
+}
+
+#[test]
+fn scram_succeeds_with_the_servers_signature_after_admission() {
+    let mut bench = negotiating();
+    bench.top(&auth("SCRAM-SHA-256", Some(FIRST)));
+    let challenge = data_of(&bench.on(found()));
+    assert_eq!(bench.top(&response(&last(&challenge, "secret"))), "");
+    assert_eq!(admitted(&bench), juliet(Proof::Credentials(3)));
+    let success = bench.on(Event::Admitted(Ok(())));
+    assert!(data_of(&success).starts_with(b"v="), "{success}");
+}
+
+/// RFC 6120 §6.4.2: without an initial response the mechanism is asked by an empty challenge.
+#[test]
+fn a_mechanism_without_its_initial_response_is_asked_for_it() {
+    let mut bench = negotiating();
+    let challenge = bench.top(&auth("PLAIN", None));
+    assert_eq!(
+        challenge,
+        "<challenge xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>=</challenge>"
+    );
+    bench.top(&response(JULIET));
+    assert_eq!(bench.state(), "loading");
+}
+
+/// XEP-0175 §3.
+#[test]
+fn a_guest_gets_a_name_of_this_shard() {
+    for data in [None, Some(&b""[..]), Some(b"some trace")] {
+        let mut bench = negotiating();
+        assert_eq!(bench.top(&auth("ANONYMOUS", data)), "");
+        let (jid, proof) = admitted(&bench).unwrap();
+        assert_eq!(proof, Proof::Anonymous);
+        assert_eq!(bench.placement.shard_of(&jid), 2);
+    }
+}
+
+fn with_certificate(proves: &'static [&'static str]) -> Bench {
+    let auth = Auth {
+        mechanisms: vec![Mechanism::External, Mechanism::Plain],
+        ..Auth::default()
+    };
+    let mut bench = Bench::new(settings(crate::config::C2s::default(), auth));
+    bench.proves = Proves(proves);
+    bench.secure(vec![vec![1]]);
+    let features = bench.on(Event::Open(header(HEADER)));
+    assert_eq!(
+        features.contains("<mechanism>EXTERNAL</mechanism>"),
+        proves.iter().any(|jid| jid.ends_with("@example.org")),
+        "{features}"
+    );
+    bench
+}
+
+/// XEP-0178 §2.
+#[test]
+fn external_takes_the_one_address_that_the_certificate_proves() {
+    for data in [None, Some(&b""[..]), Some(b"juliet@example.org")] {
+        let mut bench = with_certificate(&["juliet@example.org", "juliet@example.net"]);
+        bench.top(&auth("EXTERNAL", data));
+        assert_eq!(admitted(&bench), juliet(Proof::Certificate), "{data:?}");
+    }
+}
+
+#[test]
+fn external_among_several_addresses_needs_to_be_told_which() {
+    let both: &[&str] = &["nurse@example.org", "juliet@example.org"];
+    let mut bench = with_certificate(both);
+    assert_eq!(
+        condition(&bench.top(&auth("EXTERNAL", Some(b"")))),
+        "invalid-authzid"
+    );
+    bench.top(&auth("EXTERNAL", Some(b"juliet@example.org")));
+    assert_eq!(admitted(&bench), juliet(Proof::Certificate));
+    let mut bench = with_certificate(both);
+    let other = bench.top(&auth("EXTERNAL", Some(b"romeo@example.org")));
+    assert_eq!(condition(&other), "invalid-authzid");
+}
+
+#[test]
+fn external_without_an_address_of_the_domain_is_not_to_be_had() {
+    let mut bench = with_certificate(&["juliet@example.net"]);
+    let refused = bench.top(&auth("EXTERNAL", Some(b"")));
+    assert_eq!(condition(&refused), "invalid-mechanism");
+    assert_eq!(admitted(&bench), None);
+}
+
+// What fails.
+
+/// RFC 6120 §6.5: each failure of a single element, and the stream goes on.
+#[test]
+fn what_is_wrong_with_a_login_is_told_by_its_condition() {
+    let sasl = |name: &str| format!("<{name} xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>");
+    let bad_base64 =
+        "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>***</auth>".to_owned();
+    for (element, expected) in [
+        (sasl("abort"), "aborted"),
+        (sasl("response"), "malformed-request"),
+        (sasl("auth"), "invalid-mechanism"),
+        (auth("X-OAUTH2", Some(JULIET)), "invalid-mechanism"),
+        (auth("EXTERNAL", Some(b"")), "invalid-mechanism"),
+        (
+            auth("SCRAM-SHA-256-PLUS", Some(FIRST)),
+            "encryption-required",
+        ),
+        (bad_base64, "incorrect-encoding"),
+        (auth("PLAIN", Some(b"")), "malformed-request"),
+        (auth("PLAIN", Some(b"juliet")), "malformed-request"),
+        (
+            auth("PLAIN", Some(b"romeo@example.org\0juliet\0secret")),
+            "invalid-authzid",
+        ),
+        (auth("PLAIN", Some(b"\0ju liet\0secret")), "not-authorized"),
+        (auth("SCRAM-SHA-256", Some(b"n,,r=x")), "malformed-request"),
+        (
+            auth(
+                "SCRAM-SHA-256",
+                Some(b"n,a=romeo@example.org,n=juliet,r=abcdefgh"),
+            ),
+            "invalid-authzid",
+        ),
+    ] {
+        let mut bench = negotiating();
+        let written = bench.top(&element);
+        assert_eq!(condition(&written), expected, "{element}");
+        assert_eq!(bench.state(), "negotiating");
+        assert!(bench.actions.is_empty());
+    }
+}
+
+#[test]
+fn an_exchange_can_be_aborted_and_begun_anew() {
+    let abort = "<abort xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>";
+    let mut bench = negotiating();
+    bench.top(&auth("PLAIN", None));
+    assert_eq!(condition(&bench.top(abort)), "aborted");
+    bench.top(&auth("SCRAM-SHA-256", Some(FIRST)));
+    bench.on(found());
+    assert_eq!(condition(&bench.top(abort)), "aborted");
+    bench.top(&auth("PLAIN", Some(JULIET)));
+    assert_eq!(bench.state(), "loading");
+}
+
+/// RFC 6120 §13.11: who is unknown gets what who is known gets.
+#[test]
+fn an_unknown_account_and_a_wrong_password_look_the_same() {
+    let mut answers = Vec::new();
+    for known in [true, false] {
+        let answer = |bench: &mut Bench| match known {
+            true => bench.on(found()),
+            false => bench.on(Event::Credentials(Ok(None))),
+        };
+        let mut bench = negotiating();
+        bench.top(&auth("PLAIN", Some(b"\0juliet\0wrong")));
+        answer(&mut bench);
+        let plain = bench.work();
+        bench.top(&auth("SCRAM-SHA-256", Some(FIRST)));
+        let challenge = data_of(&answer(&mut bench));
+        let scram = bench.top(&response(&last(&challenge, "wrong")));
+        assert_eq!(condition(&scram), "not-authorized");
+        answers.push((plain, scram));
+    }
+    assert_eq!(answers[0], answers[1]);
+}
+
+#[test]
+fn a_store_that_fails_is_a_temporary_failure_and_no_guess() {
+    let mut bench = negotiating();
+    bench.throttle.set_limits(limits(2, 2));
+    for _ in 0..3 {
+        bench.top(&auth("PLAIN", Some(JULIET)));
+        let written = bench.on(Event::Credentials(Err(StoreError::Stopped)));
+        assert_eq!(condition(&written), "temporary-auth-failure");
+    }
+    bench.top(&auth("PLAIN", Some(JULIET)));
+    assert_eq!(bench.state(), "loading", "the throttle has counted nothing");
+}
+
+#[test]
+fn workers_with_too_much_to_do_are_a_temporary_failure() {
+    let mut bench = negotiating();
+    bench.top(&auth("PLAIN", Some(JULIET)));
+    bench.on(found());
+    assert_eq!(
+        condition(&bench.on(Event::Worked(None))),
+        "temporary-auth-failure"
+    );
+}
+
+/// DESIGN §3: the account's shard has the last word.
+#[test]
+fn what_changed_on_the_way_to_the_accounts_shard_fails_the_login() {
+    for (refusal, expected) in [
+        (Refusal::Changed, "not-authorized"),
+        (Refusal::Disabled, "account-disabled"),
+        (Refusal::Unavailable, "temporary-auth-failure"),
+    ] {
+        let mut bench = negotiating();
+        bench.top(&auth("PLAIN", Some(JULIET)));
+        bench.on(found());
+        bench.work();
+        let written = bench.on(Event::Admitted(Err(refusal)));
+        assert_eq!(condition(&written), expected);
+        assert!(!written.contains("<success"));
+        assert_eq!(bench.state(), "negotiating");
+    }
+}
+
+// Limits.
+
+#[test]
+fn a_failure_is_held_back_as_long_as_the_throttle_says() {
+    let mut bench = negotiating();
+    bench.throttle.set_limits(limits(2, 100));
+    bench.top(&auth("PLAIN", Some(JULIET)));
+    bench.on(Event::Credentials(Ok(None)));
+    assert_eq!(bench.work(), "");
+    assert_eq!(bench.state(), "delayed");
+    assert!(!bench.stream.takes_input());
+    let until = bench.stream.deadline(&bench.settings).unwrap();
+    assert!(until > bench.now);
+    assert_eq!(bench.on(Event::Deadline), "", "not before its time");
+    assert_eq!(condition(&bench.deadline()), "not-authorized");
+    assert_eq!(bench.now, until);
+}
+
+#[test]
+fn an_address_above_its_limit_costs_no_look_at_the_store() {
+    let mut bench = negotiating();
+    bench.throttle.set_limits(limits(2, 100));
+    for _ in 0..2 {
+        bench
+            .throttle
+            .login_failed(bench.stream.origin.ip(), "romeo@example.org", bench.now);
+    }
+    for attempt in [
+        auth("PLAIN", Some(JULIET)),
+        auth("SCRAM-SHA-256", Some(FIRST)),
+    ] {
+        let written = bench.top(&attempt);
+        assert_eq!(condition(&written), "temporary-auth-failure");
+        assert!(bench.actions.is_empty());
+    }
+}
+
+#[test]
+fn a_right_password_is_not_held_back_by_others_failures() {
+    let mut bench = negotiating();
+    bench.throttle.set_limits(limits(100, 2));
+    let stranger = "198.51.100.7".parse().unwrap();
+    for _ in 0..2 {
+        bench
+            .throttle
+            .login_failed(stranger, "juliet@example.org", bench.now);
+    }
+    bench.top(&auth("PLAIN", Some(JULIET)));
+    bench.on(found());
+    bench.work();
+    assert_eq!(admitted(&bench), juliet(Proof::Credentials(3)));
+}
+
+/// RFC 6120 §6.4.5.
+#[test]
+fn the_last_failure_that_a_stream_may_have_ends_it() {
+    let mut bench = negotiating();
+    let last = bench.settings.limits.login_failures_per_stream_max;
+    for n in 1..=last {
+        assert_eq!(bench.state(), "negotiating");
+        let written = bench.top(&auth("PLAIN", Some(b"")));
+        assert_eq!(condition(&written), "malformed-request");
+        assert_eq!(written.contains("<policy-violation"), n == last, "{n}");
+    }
+    assert_eq!(bench.state(), "closing");
+}
+
+#[test]
+fn the_time_for_a_login_passes_while_a_failure_is_held_back() {
+    let mut bench = negotiating();
+    bench.throttle.set_limits(limits(2, 100));
+    bench.pass(Duration::from_millis(29_900));
+    bench.top(&auth("PLAIN", Some(JULIET)));
+    bench.on(Event::Credentials(Ok(None)));
+    bench.work();
+    let written = bench.deadline();
+    assert!(written.contains("<connection-timeout"), "{written}");
+}
