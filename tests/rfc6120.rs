@@ -99,7 +99,7 @@ const NEVER_IN_SASL: [(&str, &str); 2] = [
 ];
 
 /// Stanza errors of §8.3.3 that this server never sends itself; those of clients it carries.
-const NEVER_IN_STANZAS: [(&str, &str); 12] = [
+const NEVER_IN_STANZAS: [(&str, &str); 13] = [
     (
         "feature-not-implemented",
         "a namespace that is not built gets service-unavailable, and what is built is whole",
@@ -109,6 +109,10 @@ const NEVER_IN_STANZAS: [(&str, &str); 12] = [
     (
         "not-acceptable",
         "the server has no criteria for what accounts accept yet",
+    ),
+    (
+        "not-authorized",
+        "a client is authenticated before it can send a stanza; before, the stream ends",
     ),
     (
         "policy-violation",

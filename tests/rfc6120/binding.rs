@@ -104,7 +104,7 @@ fn a_resource_of_somebody_else_is_refused() {
     assert!(server.sessions(Some("romeo@example.org")).is_empty());
 }
 
-/// [stanza/not-authorized] [stream/reset] RFC 6120 §8.3.3.11, §4.9.3.16: what was proven at the login
+/// [stanza/not-allowed] [stream/reset] RFC 6120 §7.6.2.2, §4.9.3.16: what was proven at the login
 /// must hold still.
 #[test]
 fn a_login_that_an_operator_has_undone_binds_nothing() {
@@ -118,7 +118,7 @@ fn a_login_that_an_operator_has_undone_binds_nothing() {
         let mut client = Client::authenticated(&server, &jid);
         let ended = server.run(&[words, &[&jid]].concat(), "w1ll1am\n");
         assert_eq!(ended.status, 0, "{}", ended.stderr);
-        assert_eq!(error_of(&client.try_bind(None)), "not-authorized");
+        assert_eq!(error_of(&client.try_bind(None)), "not-allowed");
         client.fails("reset");
     }
     assert!(server.sessions(None).is_empty());
