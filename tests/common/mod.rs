@@ -1,12 +1,11 @@
 //! What the tests that drive the real program share: a [`server::Server`] in a directory of its
-//! own, and [`client::Client`], which speaks raw XMPP to it. Nothing here sleeps; whatever waits has
-//! a deadline.
+//! own, and [`client::Client`], which speaks raw XMPP to it. Nothing here sleeps; whatever waits
+//! has a deadline.
 
 // Each test program uses its share of this.
 #![allow(dead_code)]
 
 pub mod authority;
-pub mod certificate;
 pub mod client;
 pub mod offer;
 pub mod scram;

@@ -137,7 +137,8 @@ fn a_taken_resource_ends_the_older_session() {
     assert_eq!(server.sessions(Some("juliet@example.org")).len(), 1);
 }
 
-/// [stanza/conflict] RFC 6120 §7.7.2.2, §8.3.3.2: the older session wins, where the operator says so.
+/// [stanza/conflict] RFC 6120 §7.7.2.2, §8.3.3.2: the older session wins, where the operator says
+/// so.
 #[test]
 fn a_taken_resource_is_refused_where_the_operator_wants_it() {
     let server = Server::start("[c2s]\nresource_conflict = \"refuse\"\n");

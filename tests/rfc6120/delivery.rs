@@ -183,8 +183,8 @@ fn messages_until(client: &mut Client, last: &str) -> Vec<String> {
     }
 }
 
-/// RFC 6121 §4.7.2.3, §8.5.2.2: a session with negative priority, or none that is available, takes no
-/// message to the account.
+/// RFC 6121 §4.7.2.3, §8.5.2.2: a session with negative priority, or none that is available, takes
+/// no message to the account.
 #[test]
 fn a_message_comes_back_when_no_resource_takes_messages() {
     let server = Server::start("");

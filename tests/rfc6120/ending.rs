@@ -180,8 +180,8 @@ fn disabling_or_deleting_an_account_ends_its_sessions() {
     }
 }
 
-/// [stream/resource-constraint] RFC 6120 §4.9.3.17: whoever does not read what others send is cut off, and
-/// nobody else is held up by it.
+/// [stream/resource-constraint] RFC 6120 §4.9.3.17: whoever does not read what others send is cut
+/// off, and nobody else is held up by it.
 #[test]
 fn a_client_that_does_not_read_is_cut_off() {
     let server = Server::start("");

@@ -1,5 +1,5 @@
-//! Whatever a socket sends gets an error or a closed stream: dialogs that were damaged at random, by
-//! seeds, so that each failure can be repeated.
+//! Whatever a socket sends gets an error or a closed stream: dialogs that were damaged at random,
+//! by seeds, so that each failure can be repeated.
 
 use crate::common::client::{Client, Heard, header};
 use crate::common::server::{PASSWORD, Server};

@@ -102,8 +102,8 @@ fn versions_below_1_0_are_refused() {
     }
 }
 
-/// [stream-attribute-response-from] [stream-attribute-response-to] RFC 6120 §4.7.1, §4.7.2: also when
-/// the stream ends at once.
+/// [stream-attribute-response-from] [stream-attribute-response-to] RFC 6120 §4.7.1, §4.7.2: also
+/// when the stream ends at once.
 #[test]
 fn a_refused_header_is_answered_by_the_domain_that_it_is_for() {
     let server = Server::start("");
@@ -116,7 +116,8 @@ fn a_refused_header_is_answered_by_the_domain_that_it_is_for() {
     client.fails("unsupported-version");
 }
 
-/// [stream/host-unknown] RFC 6120 §4.9.3.7, §4.9.1.3: the header of the answer is from a host that exists.
+/// [stream/host-unknown] RFC 6120 §4.9.3.7, §4.9.1.3: the header of the answer is from a host that
+/// exists.
 #[test]
 fn a_domain_that_is_not_served_is_refused() {
     let server = Server::start("");
@@ -269,7 +270,8 @@ fn unknown_elements_end_the_stream_in_every_phase() {
     client.fails("unsupported-stanza-type");
 }
 
-/// [stream/invalid-namespace] RFC 6120 §4.9.3.10: a stanza of the other content namespace is none here.
+/// [stream/invalid-namespace] RFC 6120 §4.9.3.10: a stanza of the other content namespace is none
+/// here.
 #[test]
 fn stanzas_of_the_server_namespace_are_refused() {
     let server = Server::start("");

@@ -3,19 +3,11 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use stanzad::ns;
-use stanzad::xml::Element;
 
 use crate::common::client::{Client, failure_of};
+use crate::common::offer::mechanisms;
 use crate::common::scram::{Channel, Scram};
 use crate::common::server::{PASSWORD, Server};
-
-fn mechanisms(features: &Element) -> Vec<String> {
-    let offered = features.find(ns::SASL, "mechanisms").unwrap();
-    offered
-        .elements()
-        .map(|mechanism| mechanism.text())
-        .collect()
-}
 
 /// [sasl-support] [security-mti-auth-scram] RFC 6120 §13.8.
 #[test]
@@ -151,7 +143,8 @@ fn sasl_before_tls_is_refused_where_tls_is_required() {
     }
 }
 
-/// [sasl/encryption-required] RFC 6120 §6.5.4, §13.8.3: PLAIN is for TLS, even where the rest is not.
+/// [sasl/encryption-required] RFC 6120 §6.5.4, §13.8.3: PLAIN is for TLS, even where the rest is
+/// not.
 #[test]
 fn plain_without_tls_is_neither_offered_nor_taken() {
     let server = Server::start("[c2s]\nrequire_encryption = false\n");
@@ -284,7 +277,8 @@ fn a_wrong_password_is_refused_and_a_right_one_may_follow() {
     client.plain("juliet", PASSWORD).unwrap();
 }
 
-/// [sasl/temporary-auth-failure] RFC 6120 §6.5.11: an account at which somebody guesses rests for him.
+/// [sasl/temporary-auth-failure] RFC 6120 §6.5.11: an account at which somebody guesses rests for
+/// him.
 #[test]
 fn too_many_wrong_passwords_for_an_account_pause_it() {
     let conf = "[limits]\nlogin_failures_per_account_max = 2\n\

@@ -189,7 +189,8 @@ fn errors_are_delivered_like_other_stanzas() {
     assert!(child.find("urn:example:app", "too-soon").is_some());
 }
 
-/// [stanza-extension] [stanza-kind-message] RFC 6120 §8.4: what the server does not know it carries.
+/// [stanza-extension] [stanza-kind-message] RFC 6120 §8.4: what the server does not know it
+/// carries.
 #[test]
 fn unknown_extensions_are_delivered_untouched() {
     let server = Server::start("");
@@ -218,8 +219,8 @@ fn unknown_extensions_are_delivered_untouched() {
     );
 }
 
-/// [stanza-extension] [stanza/service-unavailable] RFC 6120 §8.4, §8.3.3.19: an IQ that the server does not
-/// know.
+/// [stanza-extension] [stanza/service-unavailable] RFC 6120 §8.4, §8.3.3.19: an IQ that the server
+/// does not know.
 #[test]
 fn an_unknown_iq_gets_an_error() {
     let server = Server::start("");
@@ -244,8 +245,8 @@ fn an_unknown_node_is_not_found() {
     juliet.refused("iq", "item-not-found");
 }
 
-/// [stanza/service-unavailable] RFC 6120 §8.3.3.19, RFC 6121 §8.5.1: what can't be delivered comes back, in
-/// the same way whether the account is not there or not online.
+/// [stanza/service-unavailable] RFC 6120 §8.3.3.19, RFC 6121 §8.5.1: what can't be delivered comes
+/// back, in the same way whether the account is not there or not online.
 #[test]
 fn an_unknown_account_looks_like_an_offline_one() {
     let server = Server::start("");

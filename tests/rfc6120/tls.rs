@@ -8,7 +8,8 @@ use crate::common::server::{PASSWORD, Server};
 
 const STARTTLS: &str = "<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>";
 
-/// [tls-support] [tls-restart] RFC 6120 §5.4.3.3: a new stream with a new id, and no STARTTLS again.
+/// [tls-support] [tls-restart] RFC 6120 §5.4.3.3: a new stream with a new id, and no STARTTLS
+/// again.
 #[test]
 fn a_new_stream_begins_under_tls() {
     let server = Server::start("");
@@ -48,8 +49,8 @@ fn starttls_can_be_made_voluntary() {
     client.bind(None);
 }
 
-/// [security-mti-confidentiality] RFC 6120 §13.8 as RFC 7590 §3.4 and RFC 9325 §4.2 replace it: forward
-/// secrecy and an AEAD, with TLS 1.2 as with TLS 1.3.
+/// [security-mti-confidentiality] RFC 6120 §13.8 as RFC 7590 §3.4 and RFC 9325 §4.2 replace it:
+/// forward secrecy and an AEAD, with TLS 1.2 as with TLS 1.3.
 #[test]
 fn both_versions_of_tls_give_forward_secrecy() {
     let server = Server::start("");
@@ -77,8 +78,8 @@ fn both_versions_of_tls_give_forward_secrecy() {
 }
 
 /// [security-mti-both-plain] [security-mti-both-scram] RFC 6120 §13.8 names
-/// TLS_RSA_WITH_AES_128_CBC_SHA; RFC 7590 §3.4 with RFC 9325 §4.1 forbids key transport by RSA, so that a
-/// client with nothing better is refused, before it sends a password.
+/// TLS_RSA_WITH_AES_128_CBC_SHA; RFC 7590 §3.4 with RFC 9325 §4.1 forbids key transport by RSA, so
+/// that a client with nothing better is refused, before it sends a password.
 #[test]
 fn key_transport_by_rsa_is_refused() {
     let site = crate::common::server::site("");
@@ -98,8 +99,8 @@ fn key_transport_by_rsa_is_refused() {
     assert!(error.contains("handshake failure"), "{error}");
 }
 
-/// [tls-certs] RFC 6120 §13.7.2: a client finds the domain in the certificate, whether it asks by SNI or
-/// by the stream's `to` alone.
+/// [tls-certs] RFC 6120 §13.7.2: a client finds the domain in the certificate, whether it asks by
+/// SNI or by the stream's `to` alone.
 #[test]
 fn the_certificate_is_for_the_domain_of_the_stream() {
     let server = Server::start("");
@@ -199,7 +200,8 @@ fn direct_tls_needs_no_starttls() {
     client.bind(None);
 }
 
-/// RFC 6120 §5.2, §4.4: the end of the stream comes with TLS's own, so that nobody can cut it short.
+/// RFC 6120 §5.2, §4.4: the end of the stream comes with TLS's own, so that nobody can cut it
+/// short.
 #[test]
 fn tls_ends_with_close_notify() {
     let server = Server::start("");
