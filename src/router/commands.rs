@@ -126,3 +126,6 @@ impl Router {
         self.change(change, Waiter::Router(then));
     }
 }
+
+#[cfg(test)]
+mod tests;

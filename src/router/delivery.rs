@@ -397,3 +397,6 @@ fn priority_of(stanza: &Stanza) -> i8 {
         .and_then(|child| payload.element(child).text().trim().parse().ok())
         .unwrap_or(0)
 }
+
+#[cfg(test)]
+mod tests;

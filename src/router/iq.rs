@@ -212,3 +212,6 @@ impl Router {
 pub fn done() -> Answer {
     Answer::Now(Payload::empty())
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,6 +16,8 @@ pub mod pipeline;
 pub mod placement;
 pub mod session;
 pub mod settlement;
+#[cfg(test)]
+mod testing;
 
 use std::sync::Arc;
 

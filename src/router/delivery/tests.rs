@@ -1,0 +1,327 @@
+use super::*;
+use crate::limits::{INBOX_STANZAS_MAX, UNSETTLED_STANZAS_MAX};
+use crate::router::account::Standing;
+use crate::router::feature::value;
+use crate::router::testing::{Site, record, stanza};
+use crate::storage::StoreError;
+use crate::storage::accounts::AccountRecord;
+
+/// What a stanza comes to, as a cell of the table: who gets it, or what the sender gets.
+fn outcome(kind: Kind, type_: Type, to: &str) -> String {
+    let mut site = Site::new(&[]);
+    let romeo = site.bind("romeo@example.org", "orchard", None);
+    site.account("disabled@example.org", Standing::Known(record(false)));
+    site.account("nobody@example.org", Standing::Unknown);
+    site.account("absent@example.org", Standing::Known(record(true)));
+    let seats = [
+        ("high", site.bind("juliet@example.org", "high", Some(5))),
+        ("zero", site.bind("juliet@example.org", "zero", Some(0))),
+        (
+            "negative",
+            site.bind("juliet@example.org", "negative", Some(-1)),
+        ),
+        (
+            "connected",
+            site.bind("juliet@example.org", "connected", None),
+        ),
+    ];
+    site.send(romeo, stanza(kind, type_, Some(to)));
+    assert_eq!(site.open(romeo), 0, "every stanza is settled");
+    let mut got = Vec::new();
+    for (name, seat) in seats {
+        let written = site.take(seat);
+        if !written.is_empty() {
+            assert!(written.contains("from='romeo@example.org"), "{written}");
+            got.push(name);
+        }
+    }
+    let answer = site.take(romeo);
+    if let Some((_, rest)) = answer.split_once("type='error'><error ") {
+        let (_, rest) = rest.split_once("'><").unwrap();
+        return rest.split_once(' ').unwrap().0.to_owned();
+    }
+    assert_eq!(answer, "");
+    match got.is_empty() {
+        true => "-".to_owned(),
+        false => got.join("+"),
+    }
+}
+
+/// RFC 6121 §8.5.
+#[test]
+fn each_type_goes_where_the_rules_for_each_kind_of_address_say() {
+    const BARE: &str = "juliet@example.org";
+    const BUSY: &str = "juliet@example.org/connected";
+    const GONE: &str = "juliet@example.org/gone";
+    const ABSENT: &str = "absent@example.org";
+    const NOBODY: &str = "nobody@example.org";
+    const DISABLED: &str = "disabled@example.org";
+    let refused = "service-unavailable";
+    let all = "high+zero+negative";
+    // To: bare JID, connected resource, resource that is not, account without a session,
+    // unknown account, disabled account.
+    for (kind, type_, cells) in [
+        (
+            Kind::Message,
+            Type::Normal,
+            [
+                "high+zero",
+                "connected",
+                "high+zero",
+                refused,
+                refused,
+                refused,
+            ],
+        ),
+        (
+            Kind::Message,
+            Type::Chat,
+            [
+                "high+zero",
+                "connected",
+                "high+zero",
+                refused,
+                refused,
+                refused,
+            ],
+        ),
+        (
+            Kind::Message,
+            Type::Groupchat,
+            [refused, "connected", refused, refused, refused, refused],
+        ),
+        (
+            Kind::Message,
+            Type::Headline,
+            ["high+zero", "connected", "-", "-", "-", "-"],
+        ),
+        (
+            Kind::Message,
+            Type::Error,
+            ["-", "connected", "-", "-", "-", "-"],
+        ),
+        (
+            Kind::Presence,
+            Type::Available,
+            [all, "connected", "-", "-", "-", "-"],
+        ),
+        (
+            Kind::Presence,
+            Type::Unavailable,
+            [all, "connected", "-", "-", "-", "-"],
+        ),
+        (
+            Kind::Presence,
+            Type::Subscribe,
+            ["-", "connected", "-", "-", "-", "-"],
+        ),
+        (
+            Kind::Presence,
+            Type::Probe,
+            ["-", "connected", "-", "-", "-", "-"],
+        ),
+        (
+            Kind::Iq,
+            Type::Get,
+            [refused, "connected", refused, refused, refused, refused],
+        ),
+        (
+            Kind::Iq,
+            Type::Set,
+            [refused, "connected", refused, refused, refused, refused],
+        ),
+        (
+            Kind::Iq,
+            Type::Result,
+            ["-", "connected", "-", "-", "-", "-"],
+        ),
+        (
+            Kind::Iq,
+            Type::Error,
+            ["-", "connected", "-", "-", "-", "-"],
+        ),
+    ] {
+        for (to, expected) in [BARE, BUSY, GONE, ABSENT, NOBODY, DISABLED]
+            .iter()
+            .zip(cells)
+        {
+            assert_eq!(
+                outcome(kind, type_, to),
+                expected,
+                "{kind:?} {type_:?} to {to}"
+            );
+        }
+    }
+}
+
+/// RFC 6120 §10.4, §10.5.
+#[test]
+fn domains_of_others_are_not_found_and_ours_answers_for_itself() {
+    for to in ["juliet@example.net", "example.net"] {
+        assert_eq!(
+            outcome(Kind::Message, Type::Chat, to),
+            "remote-server-not-found"
+        );
+    }
+    assert_eq!(
+        outcome(Kind::Message, Type::Chat, "example.org"),
+        "service-unavailable"
+    );
+    assert_eq!(
+        outcome(Kind::Iq, Type::Get, "example.org"),
+        "service-unavailable"
+    );
+    assert_eq!(outcome(Kind::Presence, Type::Available, "example.org"), "-");
+}
+
+/// RFC 6120 §8.1.2.1.
+#[test]
+fn a_sender_is_stamped_and_another_one_refused() {
+    let mut site = Site::new(&[]);
+    let romeo = site.bind("romeo@example.org", "orchard", None);
+    let juliet = site.bind("juliet@example.org", "balcony", Some(0));
+    for own in [
+        None,
+        Some("romeo@example.org"),
+        Some("romeo@example.org/orchard"),
+    ] {
+        let mut chat = stanza(Kind::Message, Type::Chat, Some("juliet@example.org"));
+        chat.from = own.map(|own| crate::jid::Jid::parse(own).unwrap());
+        site.send(romeo, chat);
+        let got = site.take(juliet);
+        assert!(got.contains("from='romeo@example.org/orchard'"), "{got}");
+    }
+    for other in [
+        "juliet@example.org",
+        "romeo@example.org/garden",
+        "example.org",
+    ] {
+        let mut chat = stanza(Kind::Message, Type::Chat, Some("juliet@example.org"));
+        chat.from = Some(crate::jid::Jid::parse(other).unwrap());
+        let error = site.router.outbound(romeo.session, chat, 100).unwrap_err();
+        assert_eq!(error.condition, StreamCondition::InvalidFrom);
+    }
+    let subscribe = stanza(
+        Kind::Presence,
+        Type::Subscribe,
+        Some("juliet@example.org/balcony"),
+    );
+    site.send(romeo, subscribe);
+    let got = site.take(juliet);
+    assert!(got.contains("from='romeo@example.org'"), "{got}");
+}
+
+/// RFC 6120 §10.3.
+#[test]
+fn a_message_without_an_address_is_for_the_account_itself() {
+    let mut site = Site::new(&[]);
+    let romeo = site.bind("romeo@example.org", "orchard", None);
+    let other = site.bind("romeo@example.org", "garden", Some(0));
+    site.send(romeo, stanza(Kind::Message, Type::Chat, None));
+    assert!(site.take(other).contains(" to='romeo@example.org'"));
+}
+
+/// RFC 6121 §4.2.2, §4.5.2.
+#[test]
+fn presence_tells_the_accounts_own_available_resources() {
+    let mut site = Site::new(&[]);
+    let first = site.bind("romeo@example.org", "orchard", None);
+    let second = site.bind("romeo@example.org", "garden", None);
+    site.send(first, stanza(Kind::Presence, Type::Available, None));
+    assert!(
+        site.take(first)
+            .contains("from='romeo@example.org/orchard'")
+    );
+    assert_eq!(site.take(second), "", "it is not available itself");
+    site.send(second, stanza(Kind::Presence, Type::Available, None));
+    assert!(site.take(first).contains("from='romeo@example.org/garden'"));
+    site.send(second, stanza(Kind::Presence, Type::Unavailable, None));
+    assert!(site.take(first).contains("type='unavailable'"));
+    let session = site.router.sessions.get(second.session).unwrap();
+    assert_eq!(session.presence, None);
+}
+
+#[test]
+fn stanzas_for_an_account_that_is_loading_wait_in_order_within_a_bound() {
+    let mut site = Site::new(&[]);
+    let romeo = site.bind("romeo@example.org", "orchard", None);
+    for _ in 0..INBOX_STANZAS_MAX {
+        let subscribe = stanza(Kind::Presence, Type::Subscribe, Some("new@example.org"));
+        site.send(romeo, subscribe);
+    }
+    assert_eq!(site.router.out.reads.len(), 1, "the store is asked once");
+    assert_eq!(site.open(romeo), INBOX_STANZAS_MAX);
+    site.send(
+        romeo,
+        stanza(Kind::Message, Type::Chat, Some("new@example.org")),
+    );
+    let refused = site.take(romeo);
+    assert!(refused.contains("<resource-constraint "), "{refused}");
+    site.answer_read(Ok(value(None::<AccountRecord>)));
+    assert_eq!(site.open(romeo), 0, "all are settled");
+}
+
+#[test]
+fn a_store_that_cannot_load_an_account_is_an_error_to_who_waits_and_is_asked_again() {
+    let mut site = Site::new(&[]);
+    let romeo = site.bind("romeo@example.org", "orchard", None);
+    let chat = || stanza(Kind::Message, Type::Chat, Some("new@example.org"));
+    site.send(romeo, chat());
+    site.answer_read(Err(StoreError::Stopped));
+    assert!(site.take(romeo).contains("<internal-server-error "));
+    assert_eq!(site.open(romeo), 0);
+    site.send(romeo, chat());
+    assert_eq!(site.router.out.reads.len(), 1);
+    site.answer_read(Ok(value(Some(record(true)))));
+    assert!(site.take(romeo).contains("<service-unavailable "));
+}
+
+/// DESIGN §4.
+#[test]
+fn a_session_with_too_many_open_stanzas_is_not_read_until_some_are_settled() {
+    let mut site = Site::new(&[]);
+    let romeo = site.bind("romeo@example.org", "orchard", None);
+    for n in 0..=UNSETTLED_STANZAS_MAX {
+        let to = format!("new{}@example.org", n % 2);
+        let subscribe = stanza(Kind::Presence, Type::Subscribe, Some(&to));
+        site.send(romeo, subscribe);
+    }
+    assert!(site.router.holds_reading(romeo.session));
+    assert!(site.router.out.resumed.is_empty());
+    site.answer_read(Ok(value(None::<AccountRecord>)));
+    assert!(!site.router.holds_reading(romeo.session));
+    assert_eq!(site.router.out.resumed, [romeo.conn]);
+    site.answer_read(Ok(value(None::<AccountRecord>)));
+    assert_eq!(site.open(romeo), 0);
+}
+
+/// RFC 6120 §4.9.3.17.
+#[test]
+fn a_session_that_does_not_read_is_ended() {
+    let mut site = Site::new(&[]);
+    let romeo = site.bind("romeo@example.org", "orchard", None);
+    let juliet = site.bind("juliet@example.org", "balcony", Some(0));
+    let output = site.router.out.outputs.append(juliet.conn).unwrap();
+    output.resize(OUTPUT_BYTES_MAX, b' ');
+    site.send(
+        romeo,
+        stanza(Kind::Message, Type::Chat, Some("juliet@example.org")),
+    );
+    assert!(site.router.sessions.get(juliet.session).is_none());
+    let (conn, error) = &site.router.out.ends[0];
+    assert_eq!(
+        (*conn, error.condition),
+        (juliet.conn, StreamCondition::ResourceConstraint)
+    );
+}
+
+#[test]
+fn a_priority_out_of_range_is_none() {
+    use crate::xml::{Element, Payload};
+    for (text, expected) in [("5", 5), (" -128 ", -128), ("128", 0), ("much", 0), ("", 0)] {
+        let priority = Element::new(crate::ns::CLIENT, "priority").with_text(text);
+        let payload = Payload::from_elements(&[priority]);
+        let presence = Stanza::new(Kind::Presence, Type::Available, payload);
+        assert_eq!(priority_of(&presence), expected, "{text:?}");
+    }
+}

@@ -1,0 +1,152 @@
+//! A router of one shard with accounts in memory, and what its sessions get.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::clock::Wall;
+use crate::config::{Auth, C2s, DomainSettings, Settings};
+use crate::jid::{BareJid, Domain, Jid};
+use crate::router::Router;
+use crate::router::account::{Proof, Standing};
+use crate::router::feature::Feature;
+use crate::router::pipeline::Pipeline;
+use crate::router::placement::Placement;
+use crate::router::session::{Availability, SessionOrigin};
+use crate::sasl::Mechanism;
+use crate::slots::{Key, Slots};
+use crate::stanza::{Kind, Stanza, Type};
+use crate::storage::accounts::AccountRecord;
+use crate::storage::{StoreError, Value};
+use crate::xml::{Element, Payload};
+
+/// A router and the connections of its sessions.
+pub struct Site {
+    /// The router.
+    pub router: Router,
+    conns: Slots<()>,
+}
+
+/// A session and its connection.
+#[derive(Clone, Copy)]
+pub struct Seat {
+    /// The session.
+    pub session: Key,
+    /// The connection.
+    pub conn: Key,
+}
+
+/// The record of an account.
+pub fn record(enabled: bool) -> AccountRecord {
+    AccountRecord {
+        id: 1,
+        enabled,
+        generation: 1,
+        created: Wall::default(),
+        last_seen: None,
+    }
+}
+
+/// A stanza with one child, as a session sends it.
+pub fn stanza(kind: Kind, type_: Type, to: Option<&str>) -> Stanza {
+    let child = Element::new("urn:example:test", "test");
+    let mut stanza = Stanza::new(kind, type_, Payload::from_elements(&[child]));
+    stanza.to = to.map(|to| Jid::parse(to).unwrap());
+    stanza.id = Some("7".into());
+    stanza
+}
+
+impl Site {
+    /// `example.org` on one shard with these features.
+    pub fn new(features: &'static [&'static Feature]) -> Site {
+        let name = Domain::parse("example.org").unwrap();
+        let domain = DomainSettings {
+            name: name.clone(),
+            certificate: None,
+            key: None,
+            dhparam: None,
+            c2s: C2s::default(),
+            auth: Auth::default(),
+        };
+        let settings = Settings {
+            domains: BTreeMap::from([(name, Arc::new(domain))]),
+            ..Settings::default()
+        };
+        let pipeline = Arc::new(Pipeline::new(features));
+        Site {
+            router: Router::new(0, Placement::new(1), Arc::new(settings), pipeline),
+            conns: Slots::default(),
+        }
+    }
+
+    /// Puts an account into memory.
+    pub fn account(&mut self, jid: &str, standing: Standing) -> Key {
+        let now = self.router.now.mono;
+        let jid = BareJid::parse(jid).unwrap();
+        self.router.accounts.insert(jid, standing, now)
+    }
+
+    /// Binds a resource; `priority` makes it available.
+    pub fn bind(&mut self, jid: &str, resource: &str, priority: Option<i8>) -> Seat {
+        let jid = BareJid::parse(jid).unwrap();
+        if self.router.accounts.find(jid.as_str()).is_none() {
+            self.account(jid.as_str(), Standing::Known(record(true)));
+        }
+        let conn = self.conns.insert(());
+        self.router.out.outputs.open(conn, Vec::new());
+        let origin = SessionOrigin {
+            address: SocketAddr::from(([127, 0, 0, 1], 5222)),
+            since: Wall::default(),
+            tls: None,
+            mechanism: Mechanism::Plain,
+            stream: 1,
+        };
+        let proof = Proof::Certificate;
+        let (session, _) = self
+            .router
+            .bind(conn, &jid, resource, proof, origin)
+            .unwrap();
+        self.router.sessions.get_mut(session).unwrap().presence = priority.map(|priority| {
+            let since = Wall::default();
+            Availability { priority, since }
+        });
+        Seat { session, conn }
+    }
+
+    /// Sends a stanza from a session and does all local work.
+    pub fn send(&mut self, from: Seat, stanza: Stanza) {
+        self.router.outbound(from.session, stanza, 100).unwrap();
+        self.router.work();
+    }
+
+    /// What was written to a connection since the last call.
+    pub fn take(&mut self, seat: Seat) -> String {
+        let bytes = self.router.out.outputs.bytes(seat.conn).to_vec();
+        self.router.out.outputs.consume(seat.conn, bytes.len());
+        String::from_utf8(bytes).unwrap()
+    }
+
+    /// Stanzas of a session whose way has not ended.
+    pub fn open(&self, seat: Seat) -> usize {
+        self.router
+            .sessions
+            .get(seat.session)
+            .unwrap()
+            .unsettled
+            .open()
+    }
+
+    /// Answers the oldest read that was asked for.
+    pub fn answer_read(&mut self, result: Result<Value, StoreError>) {
+        let (id, _, _) = self.router.out.reads.remove(0);
+        self.router.answered(id, result);
+        self.router.work();
+    }
+
+    /// Answers the oldest change that was asked for.
+    pub fn answer_change(&mut self, result: Result<Value, StoreError>) {
+        let (id, _) = self.router.out.batch.changes.remove(0);
+        self.router.answered(id, result);
+        self.router.work();
+    }
+}
