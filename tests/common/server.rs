@@ -1,5 +1,6 @@
 //! The real program, started for one test and ended with it.
 
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder};
 use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
@@ -80,6 +81,7 @@ pub struct Server {
     ended: Option<ExitStatus>,
     control: PathBuf,
     notify: UnixDatagram,
+    environment: Vec<(OsString, OsString)>,
 }
 
 impl Server {
@@ -97,6 +99,8 @@ impl Server {
 
     /// Starts a server by a command that becomes `stanzad run` with the site's conf file.
     pub fn start_by(site: Site, command: Command) -> Server {
+        let set = |(key, value): (&OsStr, Option<&OsStr>)| Some((key.into(), value?.into()));
+        let environment = command.get_envs().filter_map(set).collect();
         let (child, notify) = spawn(&site, command);
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut server = Server {
@@ -107,6 +111,7 @@ impl Server {
             child,
             ended: None,
             notify,
+            environment,
         };
         server.started();
         server
@@ -115,7 +120,9 @@ impl Server {
     /// Starts it again after [`Server::wait`], with what it has stored, on other ports.
     pub fn start_again(&mut self) {
         assert!(self.ended.take().is_some(), "it runs still");
-        (self.child, self.notify) = spawn(&self.site, command(&self.site));
+        let mut command = command(&self.site);
+        command.envs(self.environment.clone());
+        (self.child, self.notify) = spawn(&self.site, command);
         self.control = control_of(&self.site);
         self.started();
     }
@@ -313,7 +320,7 @@ impl Drop for Server {
 
 /// Starts the program; it says on the socket when it is ready (sd_notify(3)).
 /// The command that runs a server in a directory.
-fn command(site: &Site) -> Command {
+pub fn command(site: &Site) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_stanzad"));
     command
         .args(["run", "--as-root", "--config"])

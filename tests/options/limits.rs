@@ -1,0 +1,149 @@
+//! `[limits]`.
+
+use base64::Engine;
+use stanzad::ns;
+
+use super::common::client::{Client, Heard, error_of, failure_of};
+use super::common::server::{PASSWORD, Server};
+use super::{fresh, stranger};
+
+super::cases! {
+    connections_per_address_max: "limits.connections_per_address_max",
+        [
+            "[limits]\nconnections_per_address_max = 2\n",
+            "[limits]\nconnections_per_address_max = 4\n",
+        ],
+        ["2", "4"],
+        connections;
+    unauthenticated_seconds_max: "limits.unauthenticated_seconds_max",
+        [
+            "[limits]\nunauthenticated_seconds_max = 600\n[c2s]\nidle_seconds = 5\n",
+            "[limits]\nunauthenticated_seconds_max = 3\n[c2s]\nidle_seconds = 5\n",
+        ],
+        ["still there", "connection-timeout"],
+        unauthenticated;
+    resources_per_account_max: "limits.resources_per_account_max",
+        [
+            "[limits]\nresources_per_account_max = 1\n",
+            "[limits]\nresources_per_account_max = 3\n",
+        ],
+        ["1", "3"],
+        resources;
+    login_failures_per_stream_max: "limits.login_failures_per_stream_max",
+        [
+            "[limits]\nlogin_failures_per_stream_max = 3\n",
+            "[limits]\nlogin_failures_per_stream_max = 4\n",
+        ],
+        ["3", "4"],
+        failures_of_stream;
+    login_failures_per_address_max: "limits.login_failures_per_address_max",
+        [
+            "[limits]\nlogin_failures_per_address_max = 1000\n",
+            "[limits]\nlogin_failures_per_address_max = 1\n",
+        ],
+        ["not-authorized", "temporary-auth-failure"],
+        |server| {
+            // Two accounts, so that only the address counts.
+            let mut client = stranger(server);
+            guess(&mut client, &format!("ghost{}", fresh()));
+            guess(&mut client, &format!("ghost{}", fresh()))
+        };
+    login_failures_per_account_max: "limits.login_failures_per_account_max",
+        [
+            "[limits]\nlogin_failures_per_account_max = 1000\n",
+            "[limits]\nlogin_failures_per_account_max = 1\n",
+        ],
+        ["not-authorized", "temporary-auth-failure"],
+        |server| {
+            let ghost = format!("ghost{}", fresh());
+            let mut client = stranger(server);
+            guess(&mut client, &ghost);
+            let twice = guess(&mut client, &ghost);
+            // The address may go on with others.
+            assert_eq!(guess(&mut client, &format!("ghost{}", fresh())), "not-authorized");
+            twice
+        };
+}
+
+fn guess(client: &mut Client, user: &str) -> String {
+    failure_of(client.plain(user, "wrong"))
+}
+
+/// How many of six connections from one address are let in.
+fn connections(server: &Server) -> String {
+    let n = fresh();
+    let from = ([127, 2, (n / 200) as u8, (n % 200) as u8 + 1], 0).into();
+    let mut open = Vec::new();
+    for _ in 0..6 {
+        let mut client = Client::connect_from(from, server.c2s);
+        // A refused one is closed, perhaps before it can say anything.
+        let _ = client.try_send(super::common::client::header("example.org"));
+        match client.try_hear() {
+            Ok(Heard::Open(_)) => open.push(client),
+            Ok(Heard::End) | Err(_) => {}
+            Ok(other) => panic!("{other:?}"),
+        }
+    }
+    open.len().to_string()
+}
+
+/// What has become of a client that does not log in, when a later one is pinged for its silence.
+fn unauthenticated(server: &Server) -> String {
+    let mut silent = Client::connect(server);
+    silent.open("example.org");
+    let mut clock = Client::login(server, "juliet@example.org");
+    assert!(clock.element().find(ns::PING, "ping").is_some());
+    // The server may have closed the connection.
+    let _ = silent.try_send("<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>");
+    let came = silent.element();
+    match &*came.name {
+        "proceed" => "still there".to_owned(),
+        _ => came.elements().next().unwrap().name.clone(),
+    }
+}
+
+/// How many resources of one account can be bound.
+fn resources(server: &Server) -> String {
+    let mut bound = Vec::new();
+    let refused = loop {
+        let mut client = Client::connect(server);
+        client.secure("example.org");
+        client.scram("SCRAM-SHA-256", "juliet", PASSWORD).unwrap();
+        client.open("example.org");
+        let answer = client.try_bind(None);
+        match answer.attribute("type") {
+            Some("result") => bound.push(client),
+            _ => break answer,
+        }
+    };
+    assert_eq!(error_of(&refused), "resource-constraint");
+    let count = bound.len();
+    for client in &mut bound {
+        client.send("</stream:stream>");
+        client.closes();
+    }
+    count.to_string()
+}
+
+/// How many failed logins end a stream.
+fn failures_of_stream(server: &Server) -> String {
+    let mut client = stranger(server);
+    let mut count = 0;
+    loop {
+        let user = format!("ghost{}", fresh());
+        let message = format!("\0{user}\0wrong");
+        // The server may have closed the connection after the last one.
+        let _ = client.try_send(format!(
+            "<auth xmlns='{}' mechanism='PLAIN'>{}</auth>",
+            ns::SASL,
+            base64::engine::general_purpose::STANDARD.encode(message)
+        ));
+        let came = client.element();
+        if came.is(ns::STREAM, "error") {
+            assert_eq!(came.elements().next().unwrap().name, "policy-violation");
+            return count.to_string();
+        }
+        assert!(came.is(ns::SASL, "failure"), "{came:?}");
+        count += 1;
+    }
+}
