@@ -195,8 +195,9 @@ fn fails_in_flight(verb: &str, password: &str) {
         let refusal = outcome.expect_err(&format!("{verb} {stage:?}"));
         let expected = match (stage, verb) {
             (Stage::Challenged, "disable") => "account-disabled",
-            // Of SASL, or of the bind.
-            _ => "not-authorized",
+            (Stage::Challenged, _) => "not-authorized",
+            // RFC 6120 §7.6.2.2.
+            _ => "not-allowed",
         };
         assert_eq!(refusal, expected, "{verb} {stage:?}");
         assert!(server.sessions(Some(JULIET)).is_empty());

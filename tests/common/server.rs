@@ -361,21 +361,28 @@ pub fn site(conf: &str) -> Site {
     site
 }
 
+/// Does something with the store of a site while no server runs.
+pub fn with_store<T>(site: &Site, work: impl FnOnce(&mut WriterCore) -> T) -> T {
+    let mut store = WriterCore::open(&site.path("data"), Durability::Normal).unwrap();
+    work(&mut store)
+}
+
 /// Makes accounts with [`PASSWORD`] while no server runs, without a process for each.
 pub fn add_offline(site: &Site, accounts: &[&str]) {
     let path = site.path("stanzad.toml");
     let text = fs::read_to_string(&path).unwrap();
     let settings = config::parse(&text, &path).unwrap();
-    let mut store = WriterCore::open(&site.path("data"), Durability::Normal).unwrap();
-    for jid in accounts {
-        let request = Request::AccountAdd {
-            jid: (*jid).to_owned(),
-            password: Password::new(PASSWORD.to_owned()),
-        };
-        let now = Wall::from_micros(1_000_000);
-        let reply = apply_offline(&mut store, &settings, &request, now);
-        assert!(matches!(reply, Reply::Account(_)), "{reply:?}");
-    }
+    with_store(site, |store| {
+        for jid in accounts {
+            let request = Request::AccountAdd {
+                jid: (*jid).to_owned(),
+                password: Password::new(PASSWORD.to_owned()),
+            };
+            let now = Wall::from_micros(1_000_000);
+            let reply = apply_offline(store, &settings, &request, now);
+            assert!(matches!(reply, Reply::Account(_)), "{reply:?}");
+        }
+    });
 }
 
 /// Puts RSA certificates beside the ECDSA ones, by the convention for two kinds of keys.

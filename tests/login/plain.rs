@@ -1,15 +1,14 @@
 //! PLAIN (RFC 4616), and credentials in other forms than a domain asks for.
 
 use stanzad::clock::Wall;
-use stanzad::config::Durability;
 use stanzad::jid::BareJid;
 use stanzad::sasl::Credentials;
-use stanzad::storage::{WriterCore, accounts};
+use stanzad::storage::accounts;
 
 use super::common::client::{Client, failure_of};
 use super::common::offer::mechanisms;
 use super::common::scram::{Channel, Scram};
-use super::common::server::{PASSWORD, Server, site};
+use super::common::server::{PASSWORD, Server, site, with_store};
 use super::common::site::Site;
 use super::{binds_as, secured};
 
@@ -105,11 +104,12 @@ fn site_with_import(conf: &str) -> Site {
     let hash = bcrypt::hash_with_result("queen mab", 4).unwrap();
     let hash = hash.format_for_version(bcrypt::Version::TwoY);
     let credentials = Credentials::from_modular_crypt(&hash).unwrap();
-    let mut store = WriterCore::open(&site.path("data"), Durability::Normal).unwrap();
     let jid = BareJid::parse(IMPORTED).unwrap();
-    store
-        .change(move |db| accounts::create(db, &jid, &credentials, Wall::from_micros(1)))
-        .unwrap();
+    let now = Wall::from_micros(1);
+    with_store(&site, |store| {
+        store.change(move |db| accounts::create(db, &jid, &credentials, now))
+    })
+    .unwrap();
     site
 }
 
@@ -152,9 +152,11 @@ fn an_imported_hash_logs_in_by_plain_and_is_upgraded_to_scram() {
     binds_as(&mut client, IMPORTED);
     // The bcrypt hash is gone: what is stored is what the domain asks for.
     server.stop();
-    let store = WriterCore::open(&server.site.path("data"), Durability::Normal).unwrap();
     let jid = BareJid::parse(IMPORTED).unwrap();
-    let (_, credentials) = accounts::credentials(store.db(), &jid).unwrap().unwrap();
+    let found = with_store(&server.site, |store| {
+        accounts::credentials(store.db(), &jid)
+    });
+    let (_, credentials) = found.unwrap().unwrap();
     assert_eq!(credentials.bcrypt, None);
     assert_eq!(credentials.scram.len(), 3);
 }
