@@ -90,6 +90,8 @@ pub struct Client {
     is_bad: bool,
     /// It has sent what follows its login before it knew the outcome.
     is_hasty: bool,
+    /// It stays, and says nothing more but what was asked of it.
+    pub is_silent: bool,
     has_closed: bool,
     saw_close: bool,
     /// The last bytes received.
@@ -123,7 +125,10 @@ impl World {
             true => chance.index(PASSWORDS),
             false => right,
         };
-        let room = chance.within(64..=8_192).max(chance.within(1..=8_192)) as usize;
+        let room = match chance.one_in(6) {
+            true => 400_000,
+            false => chance.within(64..=8_192).max(chance.within(1..=8_192)),
+        } as usize;
         let leaves = self.now + chance.within(500..=14_000);
         let wire = Wire::new(chance, room);
         self.clients.push(Client {
@@ -151,6 +156,7 @@ impl World {
             was_lazy: false,
             is_bad: false,
             is_hasty: false,
+            is_silent: false,
             has_closed: false,
             saw_close: false,
             tail: Vec::new(),
@@ -628,6 +634,14 @@ impl World {
             }
         }
         if phase != Phase::Busy || client.is_bad {
+            return;
+        }
+        if client.is_silent {
+            // Only one that does not read was asked to say something.
+            if client.reading == Reading::Never {
+                let domain = self.accounts.all[client.account].jid.domain().to_owned();
+                self.send_request_to(index, domain);
+            }
             return;
         }
         if is_over {

@@ -7,7 +7,7 @@ use stanzad::ns;
 use stanzad::xml::{Element, escape_text};
 
 use crate::client::{Reading, Stage, condition};
-use crate::world::World;
+use crate::world::{Event, World};
 
 /// Everything that was said, by number. Numbers grow, so order can be seen.
 #[derive(Default)]
@@ -99,6 +99,7 @@ impl World {
                 for _ in 0..UNSETTLED_STANZAS_MAX + 100 {
                     self.send_message_to(index, "chat", to.clone());
                 }
+                self.clients[index].is_silent = self.chance.one_in(2);
             }
             94 if self.character.has_flood => self.flood(index),
             95 | 96 => {
@@ -198,6 +199,13 @@ impl World {
             return;
         };
         self.read_as(lazy, Reading::Never);
+        if self.chance.one_in(2) {
+            // What it says while nobody reads it because it reads nothing itself.
+            self.clients[lazy].is_silent = true;
+            for pause in [500, 1_500, 2_500] {
+                self.after(pause, Event::Act(lazy));
+            }
+        }
         let count = self.chance.within(6..=90);
         self.count("floods");
         for _ in 0..count {
