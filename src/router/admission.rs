@@ -76,7 +76,7 @@ impl Router {
     ///
     /// # Errors
     /// `conflict` if the resource is taken and the domain refuses to replace; `resource-constraint`
-    /// if the account has too many; `not-authorized`, and then the end of the stream, if what the
+    /// if the account has too many; `not-allowed`, and then the end of the stream, if what the
     /// login has proven does not hold any more: the account was changed since its `<success/>`.
     pub fn bind(
         &mut self,
@@ -142,7 +142,7 @@ impl Router {
             "The account was changed during the login; log in again",
         );
         self.out.ends.push((conn, error));
-        StanzaError::new(Condition::NotAuthorized)
+        StanzaError::new(Condition::NotAllowed)
     }
 
     /// The session of an account that has bound a resource.
@@ -279,7 +279,7 @@ mod tests {
         let refused = router
             .bind(conn, &juliet, "balcony", proof, origin())
             .unwrap_err();
-        assert_eq!(refused.condition, Condition::NotAuthorized);
+        assert_eq!(refused.condition, Condition::NotAllowed);
         assert_eq!(router.out.ends.len(), 1, "the stream ends, too");
         assert!(router.sessions.is_empty());
         let proof = Proof::Credentials(2);

@@ -193,7 +193,7 @@ impl World {
         if self.count_of("floods") > 0 {
             return;
         }
-        let online: Vec<usize> = self.live.iter().copied().collect();
+        let online: Vec<usize> = self.live.to_vec();
         let lazy = online[self.chance.index(online.len())];
         let Some(to) = self.clients[lazy].jid.clone() else {
             return;
