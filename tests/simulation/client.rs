@@ -540,7 +540,7 @@ impl World {
             let is_changed = account.changed_turn >= self.clients[index].admitted_turn;
             match condition.as_str() {
                 "resource-constraint" => {}
-                "not-authorized" if is_changed => {}
+                "not-allowed" if is_changed => {}
                 _ => return self.violated(format!("client {index} may not bind: {condition}")),
             }
             return self.leave(index);
