@@ -1,7 +1,8 @@
 //! What holds after every turn, and what holds when all is quiet.
 
 use stanzad::limits::{
-    INBOX_BYTES_MAX, INBOX_STANZAS_MAX, LATER_MAX, OUTPUT_BYTES_MAX, UNSETTLED_STANZAS_MAX,
+    INBOX_BYTES_MAX, INBOX_STANZAS_MAX, LATER_MAX, OUTPUT_BYTES_MAX, OUTPUT_HOLD_BYTES,
+    UNSETTLED_STANZAS_MAX,
 };
 use stanzad::shard::turn::Shard;
 
@@ -21,6 +22,12 @@ pub fn check(shard: &Shard, world: &mut World) {
             world.violated(format!("{} has {open} unsettled stanzas", session.jid));
         }
         let bytes = router.out.outputs.len(session.conn);
+        if session.unsettled.is_full() {
+            world.count("turns with too much unsettled");
+        }
+        if bytes > OUTPUT_HOLD_BYTES {
+            world.count("turns with too much unread");
+        }
         if bytes > OUTPUT_BYTES_MAX + STANZA_BYTES {
             world.violated(format!("{bytes} bytes wait for {}", session.jid));
         }

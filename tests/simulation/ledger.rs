@@ -394,6 +394,9 @@ impl World {
 
     fn request_got(&mut self, index: usize, id: &str, element: &Element) {
         let from = element.attribute("from").unwrap_or_default().to_owned();
+        if id.starts_with("ping-") {
+            self.count("pings of the server");
+        }
         if let Some(number) = id
             .strip_prefix('q')
             .and_then(|number| number.parse::<u64>().ok())

@@ -112,6 +112,10 @@ pub struct Character {
     pub has_flood: bool,
     /// Some send more at once than may be on its way.
     pub has_bursts: bool,
+    /// Shards are told of sockets that have nothing new. Not always: it wakes what must wake itself.
+    pub has_false_news: bool,
+    /// Silent clients are pinged soon, which wakes them, too.
+    pub has_pings: bool,
     pub has_admin: bool,
     pub busy_millis: u64,
 }
@@ -175,7 +179,7 @@ impl Certificates for AnyCertificate {
     }
 }
 
-fn settings() -> Settings {
+fn settings(has_pings: bool) -> Settings {
     let mut settings = Settings {
         generation: 1,
         ..Settings::default()
@@ -187,7 +191,7 @@ fn settings() -> Settings {
         domain.auth.hashes = vec![Hash::Sha256, Hash::Sha1];
         // Above what accounts are made with: a PLAIN login upgrades them.
         domain.auth.iterations = iterations;
-        domain.c2s.idle_seconds = 20;
+        domain.c2s.idle_seconds = if has_pings { 20 } else { 300 };
         domain.c2s.ping_timeout_seconds = 10;
         settings.domains.insert(name, Arc::new(domain));
     }
@@ -212,6 +216,8 @@ impl Simulation {
             has_crash: chance.one_in(3),
             has_flood: chance.one_in(6),
             has_bursts: chance.one_in(3),
+            has_false_news: chance.one_in(3),
+            has_pings: chance.one_in(2),
             has_admin: !chance.one_in(4),
             busy_millis: chance.within(10_000..=24_000),
         };
@@ -253,10 +259,11 @@ impl Simulation {
             character,
         };
         world.create_accounts();
+        let settings = settings(world.character.has_pings);
         let mut simulation = Simulation {
             world,
             shards: Vec::new(),
-            settings: Arc::new(settings()),
+            settings: Arc::new(settings),
         };
         simulation.start_shards(&secret);
         let world = &mut simulation.world;
@@ -371,7 +378,7 @@ impl Simulation {
         };
         let mut posts: Vec<Post> = world.mail[shard].drain(..taken).collect();
         let mut ready = std::mem::take(&mut world.ready[shard]);
-        if world.chance.one_in(16) {
+        if world.character.has_false_news && world.chance.one_in(16) {
             // A poll may tell of what is not there (documentation of mio's `Poll`).
             ready.push(Ready {
                 index: world.chance.index(16),
