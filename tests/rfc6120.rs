@@ -58,11 +58,7 @@ const NOT_YET: [(&str, &str); 5] = [
 ];
 
 /// Stream errors of §4.9.3 that this server never sends.
-const NEVER_ON_STREAMS: [(&str, &str); 7] = [
-    (
-        "host-gone",
-        "a domain that is no longer served is unknown: what was served before is not kept",
-    ),
+const NEVER_ON_STREAMS: [(&str, &str); 6] = [
     (
         "internal-server-error",
         "faults of our own are answered to the stanza or login that met them; the stream goes on",

@@ -388,7 +388,7 @@ pub static OPTIONS: &[Spec] = &[
         "limits",
         "unauthenticated_seconds_max",
         "30",
-        NewConnections,
+        Now,
         Number(1, 600, |d, n| {
             d.whole.limits.unauthenticated_seconds_max = n;
         }),

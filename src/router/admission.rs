@@ -93,6 +93,8 @@ impl Router {
             .accounts
             .find(jid.as_str())
             .filter(|key| self.judge(*key, proof).is_ok())
+            // A reload may have taken the domain away.
+            .filter(|_| self.domain(jid.domain()).is_some())
             .ok_or_else(|| self.no_longer_proven(conn))?;
         let taken = self.session_of(account_key, resource);
         if let Some(taken) = taken {
@@ -227,20 +229,15 @@ impl Router {
 #[cfg(test)]
 mod tests {
     use std::net::SocketAddr;
-    use std::sync::Arc;
 
     use super::*;
     use crate::clock::Wall;
-    use crate::config::Settings;
-    use crate::router::pipeline::Pipeline;
-    use crate::router::placement::Placement;
     use crate::sasl::Mechanism;
     use crate::slots::Slots;
     use crate::storage::accounts::AccountRecord;
 
     fn router() -> Router {
-        let (settings, pipeline) = (Settings::default(), Pipeline::new(&[]));
-        Router::new(0, Placement::new(1), Arc::new(settings), Arc::new(pipeline))
+        crate::router::testing::Site::new(&[]).router
     }
 
     fn known(generation: u64) -> Standing {

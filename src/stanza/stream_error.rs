@@ -6,8 +6,8 @@ use crate::ns;
 use crate::xml::XmlError;
 use crate::xml::escape_text;
 
-/// A defined condition, in the order of RFC 6120 §4.9.3. The last three that a server which accepts
-/// clients never sends (`host-gone`, `remote-connection-failed`, `see-other-host`) are left out.
+/// A defined condition, in the order of RFC 6120 §4.9.3. The two that a server which accepts clients
+/// never sends (`remote-connection-failed`, `see-other-host`) are left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum StreamCondition {
     /// §4.9.3.1
@@ -18,6 +18,8 @@ pub enum StreamCondition {
     Conflict,
     /// §4.9.3.4
     ConnectionTimeout,
+    /// §4.9.3.5
+    HostGone,
     /// §4.9.3.6
     HostUnknown,
     /// §4.9.3.7
@@ -65,6 +67,7 @@ impl StreamCondition {
             BadNamespacePrefix => "bad-namespace-prefix",
             Conflict => "conflict",
             ConnectionTimeout => "connection-timeout",
+            HostGone => "host-gone",
             HostUnknown => "host-unknown",
             ImproperAddressing => "improper-addressing",
             InternalServerError => "internal-server-error",

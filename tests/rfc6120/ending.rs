@@ -1,5 +1,6 @@
 //! How streams end (RFC 6120 §4.4, §4.9), and who else learns of it.
 
+use std::fs;
 use std::io::Read;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -120,6 +121,24 @@ fn an_error_in_the_first_bytes_comes_after_our_header() {
         other => panic!("{other:?}"),
     }
     client.closes();
+}
+
+/// [stream/host-gone] RFC 6120 §4.9.3.5.
+#[test]
+fn a_domain_that_a_reload_takes_away_ends_its_sessions() {
+    let server = Server::start("");
+    let mut gone = Client::login(&server, "paris@example.net");
+    let path = server.site.path("stanzad.toml");
+    let mut conf: toml::Table = fs::read_to_string(&path).unwrap().parse().unwrap();
+    let domains = conf["domain"].as_table_mut().unwrap();
+    domains.remove("example.net");
+    fs::write(&path, conf.to_string()).unwrap();
+    server.reload();
+    gone.fails("host-gone");
+    let mut late = Client::connect(&server);
+    late.send_header("example.net");
+    late.opened();
+    late.fails("host-unknown");
 }
 
 /// [stream/system-shutdown] RFC 6120 §4.9.3.20.

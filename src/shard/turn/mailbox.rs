@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Outside, Shard};
 use crate::router;
 use crate::shard::connection::{Connection, Moving};
-use crate::shard::{Post, Survey, SurveyedSession};
+use crate::shard::{Generation, Post, Survey, SurveyedSession};
 use crate::slots::Key;
 use crate::stanza::{StreamCondition, StreamError};
 use crate::storage::Answer;
@@ -34,11 +34,30 @@ impl Shard {
             Post::Command(jid, command, reply) => self.router.command(&jid, command, reply),
             Post::Survey(reply) => reply(self.survey()),
             Post::EndSessions(jid) => self.end_sessions(&jid),
-            Post::Reload(generation) => {
-                self.router.settings = Arc::clone(&generation.settings);
-                self.generation = generation;
-            }
+            Post::Reload(generation) => self.reload(generation),
             Post::Stop => self.stop(outside),
+        }
+    }
+
+    /// Puts a new generation in force. Sessions of a domain that is gone could reach nobody and
+    /// nobody them: they end (RFC 6120 §4.9.3.5).
+    fn reload(&mut self, generation: Arc<Generation>) {
+        self.router.settings = Arc::clone(&generation.settings);
+        self.generation = generation;
+        let sessions = self.router.sessions.iter();
+        let gone: Vec<Key> = sessions
+            .filter(|(_, session)| self.router.domain(session.jid.domain()).is_none())
+            .map(|(key, _)| key)
+            .collect();
+        for key in gone {
+            let text = "This server does not serve the domain any more";
+            self.router
+                .end_session(key, StreamError::new(StreamCondition::HostGone, text));
+        }
+        // The time for a login may be shorter now.
+        let keys: Vec<Key> = self.connections.iter().map(|(key, _)| key).collect();
+        for key in keys {
+            self.rearm(key);
         }
     }
 

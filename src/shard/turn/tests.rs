@@ -354,3 +354,51 @@ fn a_command_ends_the_sessions_of_the_account() {
     let answer = server.say(&next, &format!("{HEADER}{}", plain("juliet", "secret")));
     assert!(answer.contains("<account-disabled/>"), "{answer}");
 }
+
+/// RFC 6120 §4.9.3.5.
+#[test]
+fn a_reload_without_a_domain_ends_its_sessions() {
+    let mut server = Server::new(2, open_settings());
+    let client = server.log_in(0, "juliet", "balcony");
+    let generation = |settings| {
+        Arc::new(Generation {
+            settings: Arc::new(settings),
+            certificates: Arc::new(crate::shard::testing::AnyCertificate),
+        })
+    };
+    let same = generation(open_settings());
+    for shard in 0..2 {
+        server.post(shard, Post::Reload(Arc::clone(&same)));
+    }
+    server.run();
+    assert_eq!(client.take(), "", "a reload disturbs no stream");
+    let none = generation(crate::config::Settings::default());
+    for shard in 0..2 {
+        server.post(shard, Post::Reload(Arc::clone(&none)));
+    }
+    server.run();
+    let end = client.take();
+    assert!(end.contains("<host-gone"), "{end}");
+    assert!(
+        server
+            .shards
+            .iter()
+            .all(|shard| shard.router.sessions.is_empty())
+    );
+}
+
+#[test]
+fn a_shorter_time_for_logins_holds_at_once() {
+    let mut server = Server::new(1, open_settings());
+    let client = server.connect(0);
+    let mut settings = open_settings();
+    settings.limits.unauthenticated_seconds_max = 5;
+    let generation = Generation {
+        settings: Arc::new(settings),
+        certificates: Arc::new(crate::shard::testing::AnyCertificate),
+    };
+    server.post(0, Post::Reload(Arc::new(generation)));
+    server.run();
+    server.pass(Duration::from_secs(5));
+    assert!(client.take().contains("<connection-timeout"));
+}
