@@ -122,3 +122,103 @@ fn write_empty(out: &mut Vec<u8>, name: &str, namespace: &str) {
     out.extend_from_slice(namespace.as_bytes());
     out.extend_from_slice(b"'/>");
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Auth, C2s};
+    use crate::features::FEATURES;
+    use crate::jid::Domain;
+    use crate::stream::testing::top;
+
+    fn domain(require_encryption: bool) -> DomainSettings {
+        DomainSettings {
+            name: Domain::parse("example.org").unwrap(),
+            certificate: None,
+            key: None,
+            dhparam: None,
+            c2s: C2s {
+                require_encryption,
+                ..C2s::default()
+            },
+            auth: Auth::default(),
+        }
+    }
+
+    fn facts(is_encrypted: bool, has_binding: bool) -> Facts {
+        Facts {
+            is_encrypted,
+            has_certificate: true,
+            has_binding,
+            has_client_identity: false,
+        }
+    }
+
+    fn bindings(exporter: bool, end_point: bool) -> Bindings {
+        Bindings {
+            exporter: exporter.then(|| vec![1; 32]),
+            end_point: end_point.then(|| vec![2; 32]),
+        }
+    }
+
+    fn before(domain: &DomainSettings, facts: Facts, bindings: &Bindings) -> String {
+        let offer = Offer::new(domain, facts, bindings);
+        let mut out = Vec::new();
+        write_before_authentication(&mut out, &offer, domain, &Pipeline::new(FEATURES), 10_000);
+        let text = String::from_utf8(out).unwrap();
+        assert!(top(&text).is(ns::STREAM, "features"), "it is well-formed");
+        text
+    }
+
+    /// RFC 6120 §5.3.1.
+    #[test]
+    fn required_starttls_stands_alone() {
+        let written = before(&domain(true), facts(false, false), &Bindings::default());
+        assert_eq!(
+            written,
+            "<stream:features><starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'><required/>\
+             </starttls></stream:features>"
+        );
+    }
+
+    #[test]
+    fn optional_starttls_stands_beside_mechanisms_without_plain() {
+        let written = before(&domain(false), facts(false, false), &Bindings::default());
+        assert!(written.contains("<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>"));
+        assert!(written.contains("<mechanism>SCRAM-SHA-256</mechanism>"));
+        assert!(
+            !written.contains("PLUS") && !written.contains("PLAIN"),
+            "{written}"
+        );
+        assert!(!written.contains("sasl-channel-binding"));
+    }
+
+    /// XEP-0440 §3.
+    #[test]
+    fn the_bindings_of_the_connection_are_announced_beside_plus() {
+        let written = before(&domain(true), facts(true, true), &bindings(true, true));
+        assert!(!written.contains("<starttls"));
+        assert!(written.contains("<mechanism>SCRAM-SHA-256-PLUS</mechanism>"));
+        assert!(written.contains(
+            "<channel-binding type='tls-exporter'/><channel-binding type='tls-server-end-point'/>"
+        ));
+        let written = before(&domain(true), facts(true, true), &bindings(false, true));
+        assert!(!written.contains("tls-exporter"), "{written}");
+    }
+
+    /// RFC 6120 §7.2, XEP-0478 §3.
+    #[test]
+    fn after_a_login_the_bind_comes_first_and_the_limits_are_the_domains() {
+        let mut out = Vec::new();
+        write_after_authentication(&mut out, &domain(true), &Pipeline::new(FEATURES));
+        let written = String::from_utf8(out).unwrap();
+        assert!(top(&written).is(ns::STREAM, "features"));
+        let bind = "<stream:features><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/>";
+        assert!(written.starts_with(bind), "{written}");
+        assert!(
+            written.contains("<max-bytes>262144</max-bytes>"),
+            "{written}"
+        );
+        assert!(!written.contains("mechanism"));
+    }
+}

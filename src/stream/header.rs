@@ -132,3 +132,87 @@ pub fn write(out: &mut Vec<u8>, domain: &str, id: &str, to: Option<&Jid>) {
 
 /// The end of the stream (RFC 6120 §4.4).
 pub const CLOSE: &[u8] = b"</stream:stream>";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stream::testing::{HEADER, header, open};
+
+    fn condition(text: &str) -> Option<StreamCondition> {
+        let checked = check(&header(text), &open(), None);
+        checked.err().map(|error| error.condition)
+    }
+
+    /// RFC 6120 §4.7.2, §4.7.5, §4.8.2, §4.9.3.
+    #[test]
+    fn each_mistake_in_a_header_has_its_condition() {
+        let with = |from: &str, to: &str| condition(&HEADER.replace(from, to));
+        assert_eq!(condition(HEADER), None);
+        let to = |to: &str| with("to='example.org'", &format!("to='{to}'"));
+        assert_eq!(to("EXAMPLE.org"), None);
+        assert_eq!(to("example.net"), Some(StreamCondition::HostUnknown));
+        assert_eq!(to(""), Some(StreamCondition::ImproperAddressing));
+        assert_eq!(
+            to("juliet@example.org"),
+            Some(StreamCondition::ImproperAddressing)
+        );
+        assert_eq!(
+            with("to='example.org'", ""),
+            Some(StreamCondition::HostUnknown)
+        );
+        let version = |version: &str| {
+            with(
+                "to='example.org' version='1.0'",
+                &format!("to='example.org' {version}"),
+            )
+        };
+        assert_eq!(version("version='1.1'"), None);
+        assert_eq!(version("version='12.0'"), None);
+        for wrong in [
+            "",
+            "version='0.9'",
+            "version='1'",
+            "version='1.'",
+            "version='a.0'",
+        ] {
+            assert_eq!(
+                version(wrong),
+                Some(StreamCondition::UnsupportedVersion),
+                "{wrong}"
+            );
+        }
+        let from = |from: &str| with(" to=", &format!(" from='{from}' to="));
+        assert_eq!(from("juliet@example.org/balcony"), None);
+        assert_eq!(from("@"), Some(StreamCondition::ImproperAddressing));
+        assert_eq!(
+            with("jabber:client", "jabber:server"),
+            Some(StreamCondition::InvalidNamespace)
+        );
+    }
+
+    #[test]
+    fn a_language_that_is_none_is_left_out() {
+        for (lang, expected) in [("de-CH", Some("de-CH")), ("", None), ("d e", None)] {
+            let text = HEADER.replace(" to=", &format!(" xml:lang='{lang}' to="));
+            let opened = check(&header(&text), &open(), None).unwrap();
+            assert_eq!(opened.lang.as_deref(), expected);
+        }
+        let long = HEADER.replace(" to=", &format!(" xml:lang='{}' to=", "a".repeat(65)));
+        assert_eq!(check(&header(&long), &open(), None).unwrap().lang, None);
+    }
+
+    /// RFC 6120 §4.7.2: the bare JID goes back.
+    #[test]
+    fn our_header_is_well_formed_and_gives_the_bare_jid_back() {
+        let mut out = Vec::new();
+        let to = Jid::parse("juliet@example.org/it's").unwrap();
+        write(&mut out, "example.org", "17", Some(&to));
+        let read = header(std::str::from_utf8(&out).unwrap());
+        assert_eq!(read.to.as_deref(), Some("juliet@example.org"));
+        assert_eq!(read.from.as_deref(), Some("example.org"));
+        assert_eq!(
+            (read.id.as_deref(), read.version.as_deref()),
+            (Some("17"), Some("1.0"))
+        );
+    }
+}
