@@ -107,7 +107,7 @@ impl IqContext<'_> {
 pub enum Answer {
     /// With these children, at once.
     Now(Payload),
-    /// After a read of the store. At most [`crate::limits::LATER_MAX`] of a session are outstanding.
+    /// After a read of the store. At most [`crate::limits::LATER_MAX`] of an account are outstanding.
     Later(ReadFn, ThenFn),
     /// After a change of the store is committed. The account is *changing* and the asker's stream
     /// suspended until then (DESIGN §5).

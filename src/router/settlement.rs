@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use crate::limits::{UNSETTLED_BYTES_MAX, UNSETTLED_STANZAS_MAX};
+use crate::limits::{UNSETTLED_BYTES_MAX, UNSETTLED_SPAN_MAX, UNSETTLED_STANZAS_MAX};
 use crate::slots::Key;
 
 /// Which stanza of which session, on which shard.
@@ -130,7 +130,9 @@ impl Unsettled {
 
     /// Whether the session's socket is to be left unread (DESIGN §4).
     pub fn is_full(&self) -> bool {
-        self.open > UNSETTLED_STANZAS_MAX || self.bytes > UNSETTLED_BYTES_MAX
+        self.open > UNSETTLED_STANZAS_MAX
+            || self.bytes > UNSETTLED_BYTES_MAX
+            || self.waiting.len() > UNSETTLED_SPAN_MAX
     }
 
     /// How many stanzas are open.
@@ -182,6 +184,22 @@ mod tests {
         assert!(!unsettled.is_full());
         unsettled.issue(UNSETTLED_BYTES_MAX);
         assert!(unsettled.is_full());
+    }
+
+    #[test]
+    fn one_stanza_that_waits_does_not_let_later_ones_pile_up() {
+        let mut unsettled = Unsettled::default();
+        let first = unsettled.issue(1);
+        let mut later = 0;
+        while !unsettled.is_full() {
+            let seq = unsettled.issue(1);
+            assert!(unsettled.settle(seq));
+            later += 1;
+        }
+        assert_eq!(later, UNSETTLED_SPAN_MAX);
+        assert!(unsettled.settle(first));
+        assert!(!unsettled.is_full());
+        assert_eq!(unsettled.settled_prefix(), later as u64 + 1);
     }
 
     #[test]
