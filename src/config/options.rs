@@ -406,7 +406,7 @@ pub static OPTIONS: &[Spec] = &[
         "limits",
         "login_failures_per_stream_max",
         "5",
-        NewConnections,
+        Now,
         // RFC 6120 §6.4.5: two to five retries, so three to six attempts.
         Number(3, 6, |d, n| {
             d.whole.limits.login_failures_per_stream_max = n as u32;
