@@ -224,6 +224,33 @@ fn deleting_fails_logins_in_flight() {
     fails_in_flight("delete", "");
 }
 
+/// While a worker compares a password the account changes. Whichever comes first, nobody is in
+/// afterwards who has shown the old one.
+#[test]
+fn a_login_whose_password_is_being_compared_comes_to_nothing() {
+    let conf = "[domain.\"example.net\".auth]\nstorage = \"bcrypt\"\nbcrypt_cost = 10\n";
+    let server = Server::start(conf);
+    let jid = "paris@example.net";
+    for verb in ["passwd", "disable", "delete"] {
+        let mut client = Client::connect(&server);
+        client.secure("example.net");
+        client.auth("PLAIN", format!("\0paris\0{PASSWORD}").as_bytes());
+        let password = if verb == "passwd" { NEW } else { "" };
+        account(&server, verb, jid, password);
+        if client.outcome().is_ok() {
+            client.open("example.net");
+            let answer = client.try_bind(Some("church"));
+            assert_eq!(common::client::error_of(&answer), "not-allowed", "{verb}");
+        }
+        assert!(server.sessions(Some(jid)).is_empty(), "{verb}");
+        match verb {
+            "disable" => account(&server, "enable", jid, ""),
+            "passwd" => account(&server, "passwd", jid, PASSWORD),
+            _ => account(&server, "add", jid, PASSWORD),
+        };
+    }
+}
+
 /// What was proven of an account is worth nothing for another of the same name.
 #[test]
 fn a_login_in_flight_does_not_come_into_an_account_made_anew() {

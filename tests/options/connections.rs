@@ -58,6 +58,24 @@ fn in_the_clear(server: &Server) -> String {
     describe(&Client::connect(server).open("example.org"))
 }
 
+/// `stanzad.toml.5`: an option that holds for new connections leaves those that are open as they
+/// were.
+#[test]
+fn an_open_stream_keeps_the_bound_that_it_was_told() {
+    let server = Server::start("[c2s]\nstanza_bytes_max = 20000\n");
+    let mut old = Client::login(&server, "juliet@example.org/balcony");
+    server.configure("[c2s]\nstanza_bytes_max = 30000\n");
+    server.reload();
+    assert_eq!(long_stanza(&server), "30000 announced, taken");
+    old.settle();
+    let body = "x".repeat(25_000);
+    old.send(format!(
+        "<message to='{}'><body>{body}</body></message>",
+        old.jid
+    ));
+    old.fails("policy-violation");
+}
+
 fn long_stanza(server: &Server) -> String {
     let mut client = Client::connect(server);
     client.secure("example.org");
