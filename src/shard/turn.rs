@@ -487,23 +487,7 @@ impl Shard {
         outside.deregister(connection.transport.as_ref());
         self.throttle.disconnect(connection.stream.origin.ip());
         let mut actions = Vec::new();
-        let mut random = |buffer: &mut [u8]| outside.random(buffer);
-        let mut context = Context {
-            now: self.router.now,
-            settings: &self.generation.settings,
-            pipeline: &self.pipeline,
-            certificates: self.generation.certificates.as_ref(),
-            throttle: &self.throttle,
-            secret: &self.secret,
-            random: &mut random,
-            placement: &self.router.placement,
-            shard: self.router.shard,
-            unread: 0,
-            out: &mut self.scratch,
-            actions: &mut actions,
-        };
-        connection.stream.hung_up(&mut context);
-        self.scratch.clear();
+        connection.stream.hung_up(&mut actions);
         for action in actions {
             self.act_without_connection(action);
         }

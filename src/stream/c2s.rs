@@ -246,11 +246,11 @@ impl ClientStream {
                 Ok(self.close(state, cx))
             }
             (state, Event::End(error)) => {
-                self.leave(state, cx);
+                self.leave(state, cx.actions);
                 Err(error)
             }
             (state, Event::BadXml(error)) => {
-                self.leave(state, cx);
+                self.leave(state, cx.actions);
                 Err(StreamError::from(error))
             }
             (state, Event::Deadline) => self.deadline_reached(state, cx),
@@ -480,7 +480,7 @@ impl ClientStream {
             }
             Ok(None) => Ok(State::Bound(bound)),
             Err(error) => {
-                self.leave(State::Bound(bound), cx);
+                self.leave(State::Bound(bound), cx.actions);
                 Err(error)
             }
         }

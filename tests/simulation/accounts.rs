@@ -259,9 +259,11 @@ impl World {
                     true => 0,
                     false => states.len() - 1,
                 };
-                let after = |state: &_| Standing::after(*state, *command).unwrap_or(*state);
-                let added: Vec<_> = states[first..].iter().map(after).collect();
-                states.extend(added);
+                let next: Vec<Standing> = states[first..]
+                    .iter()
+                    .map(|state| state.after(*command).unwrap_or(*state))
+                    .collect();
+                states.extend(next);
             }
             let Some(state) = states.iter().copied().find(is_stored) else {
                 let record = stored.map(|(record, _)| record);

@@ -93,13 +93,19 @@ impl World {
                 }
             }
             // More than may be on their way at once.
-            93 if self.character.has_bursts && self.count_of("bursts") < 2 => {
+            93 if self.character.has_bursts
+                && self.count_of("bursts") < 1 + 2 * u64::from(self.is_late()) =>
+            {
                 self.count("bursts");
-                let to = self.somebody();
+                let to = match self.online() {
+                    Some(other) => self.clients[other].jid.clone().unwrap_or_default(),
+                    None => self.somebody(),
+                };
                 for _ in 0..UNSETTLED_STANZAS_MAX + 100 {
                     self.send_message_to(index, "chat", to.clone());
                 }
-                self.clients[index].is_silent = self.chance.one_in(2);
+                // Whoever says nothing more is not woken by what it says.
+                self.clients[index].is_silent = self.is_late();
             }
             94 if self.character.has_flood => self.flood(index),
             95 | 96 => {
@@ -187,17 +193,34 @@ impl World {
         self.send(index, stanza.as_bytes());
     }
 
+    /// Whether the busy part of the run is nearly over.
+    fn is_late(&self) -> bool {
+        self.now + 4_000 > self.character.busy_millis
+    }
+
+    /// Somebody who is online.
+    fn online(&mut self) -> Option<usize> {
+        let is_online = |live: &usize| self.clients[*live].is_online();
+        let online: Vec<usize> = self.live.iter().copied().filter(is_online).collect();
+        match online.is_empty() {
+            true => None,
+            false => Some(online[self.chance.index(online.len())]),
+        }
+    }
+
     /// Much, to somebody who may not read it.
     fn flood(&mut self, index: usize) {
         // Once in a run: it takes its time.
-        if self.count_of("floods") > 0 {
+        if self.count_of("floods") > u64::from(self.is_late()) {
             return;
         }
-        let online: Vec<usize> = self.live.to_vec();
-        let lazy = online[self.chance.index(online.len())];
-        let Some(to) = self.clients[lazy].jid.clone() else {
+        let Some(lazy) = self.online() else {
             return;
         };
+        let to = self.clients[lazy].jid.clone().unwrap_or_default();
+        if self.chance.one_in(2) {
+            self.clients[lazy].wire.ends().widen();
+        }
         self.read_as(lazy, Reading::Never);
         if self.chance.one_in(2) {
             // What it says while nobody reads it because it reads nothing itself.
@@ -206,7 +229,10 @@ impl World {
                 self.after(pause, Event::Act(lazy));
             }
         }
-        let count = self.chance.within(6..=90);
+        let count = match self.chance.one_in(2) {
+            true => self.chance.within(11..=13),
+            false => self.chance.within(6..=90),
+        };
         self.count("floods");
         for _ in 0..count {
             let number = self.number();

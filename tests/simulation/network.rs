@@ -110,6 +110,11 @@ impl Ends {
         self.sent.is_empty() && (self.is_shut || self.is_gone)
     }
 
+    /// The socket has room for much from now on.
+    pub fn widen(&mut self) {
+        self.room = 400_000;
+    }
+
     fn push_inside(&mut self) {
         let count = self.inside.len().min(self.room - self.sent.len());
         self.sent.extend(self.inside.drain(..count));

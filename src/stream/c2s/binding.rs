@@ -19,14 +19,14 @@ impl ClientStream {
         cx: &mut Context<'_>,
     ) -> Result<State, StreamError> {
         if top.ns == ns::CLIENT && matches!(top.name.as_str(), "message" | "presence") {
-            self.leave(State::Binding(binding), cx);
+            self.leave(State::Binding(binding), cx.actions);
             return Err(not_bound());
         }
         let stanza = match read_stanza(top, None, cx) {
             Ok(Some(stanza)) => stanza,
             Ok(None) => return Ok(State::Binding(binding)),
             Err(error) => {
-                self.leave(State::Binding(binding), cx);
+                self.leave(State::Binding(binding), cx.actions);
                 return Err(error);
             }
         };
@@ -54,7 +54,7 @@ impl ClientStream {
                 Ok(State::Binding(binding))
             }
             bind::Request::Other => {
-                self.leave(State::Binding(binding), cx);
+                self.leave(State::Binding(binding), cx.actions);
                 Err(not_bound())
             }
         }

@@ -29,7 +29,7 @@ impl ClientStream {
             state if self.login_deadline(cx.settings) > now => Ok(state),
             State::Securing => Ok(drop_now(cx)),
             state => {
-                self.leave(state, cx);
+                self.leave(state, cx.actions);
                 Err(StreamError::new(
                     StreamCondition::ConnectionTimeout,
                     "You did not log in in time",
@@ -51,7 +51,7 @@ impl ClientStream {
             return Ok(State::Bound(bound));
         }
         if bound.pinged.is_some() {
-            self.leave(State::Bound(bound), cx);
+            self.leave(State::Bound(bound), cx.actions);
             return Err(StreamError::new(
                 StreamCondition::ConnectionTimeout,
                 "You did not answer a ping",
@@ -74,7 +74,7 @@ impl ClientStream {
 
     /// Answers the peer's end of stream, or makes ours (RFC 6120 §4.4).
     pub(super) fn close(&mut self, state: State, cx: &mut Context<'_>) -> State {
-        self.leave(state, cx);
+        self.leave(state, cx.actions);
         if self.is_header_sent {
             cx.out.extend_from_slice(header::CLOSE);
         }
@@ -109,21 +109,21 @@ impl ClientStream {
     }
 
     /// The connection is gone without an end of the stream.
-    pub fn hung_up(&mut self, cx: &mut Context<'_>) {
+    pub fn hung_up(&mut self, actions: &mut Vec<Action>) {
         let state = std::mem::replace(&mut self.state, State::Closed);
-        self.leave(state, cx);
+        self.leave(state, actions);
     }
 
     /// Gives back what the state holds in the account.
-    pub(super) fn leave(&mut self, state: State, cx: &mut Context<'_>) {
+    pub(super) fn leave(&mut self, state: State, actions: &mut Vec<Action>) {
         match state {
             State::Bound(bound) => {
                 info!(jid:% = bound.jid, stream = self.origin.stream; "session ended");
-                cx.actions.push(Action::Unbind(bound.session));
+                actions.push(Action::Unbind(bound.session));
             }
-            State::Binding(binding) => cx.actions.push(Action::Leave(binding.identity.jid)),
-            State::Opening(Some(identity)) => cx.actions.push(Action::Leave(identity.jid)),
-            State::Admitting(_, identity) => cx.actions.push(Action::Leave(identity.jid)),
+            State::Binding(binding) => actions.push(Action::Leave(binding.identity.jid)),
+            State::Opening(Some(identity)) => actions.push(Action::Leave(identity.jid)),
+            State::Admitting(_, identity) => actions.push(Action::Leave(identity.jid)),
             _ => {}
         }
     }
