@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use crate::jid::Domain;
 pub use crate::log::{LogFormat, LogOptions, LogTo};
-use crate::sasl::{Hash, Mechanism, Storage};
+use crate::sasl::{Hash, HashPolicy, Mechanism, Storage};
 pub use load::{load, parse};
 pub use problem::{Problem, Problems};
 pub use reload::{Reloaded, reload};
@@ -294,6 +294,18 @@ impl Default for Auth {
             bcrypt_cost: 12,
             anonymous: false,
             client_ca: None,
+        }
+    }
+}
+
+impl Auth {
+    /// How new passwords are stored.
+    pub fn hash_policy(&self) -> HashPolicy {
+        HashPolicy {
+            storage: self.storage,
+            hashes: self.hashes.clone(),
+            iterations: self.iterations,
+            bcrypt_cost: self.bcrypt_cost,
         }
     }
 }

@@ -343,6 +343,10 @@ impl Router {
         session: Option<Key>,
         mut routed: Routed,
     ) -> Option<Routed> {
+        // Most stages are empty, and the count behind the pipeline is shared by all shards.
+        if self.pipeline.hooks(stage).is_empty() {
+            return Some(routed);
+        }
         let pipeline = std::sync::Arc::clone(&self.pipeline);
         for hook in pipeline.hooks(stage) {
             let Some(account) = self.accounts.get(account) else {

@@ -12,7 +12,7 @@ use crate::clock::Wall;
 use crate::config::{DomainSettings, Settings};
 use crate::jid::{BareJid, Domain, JidError, prepare_password};
 use crate::net::random::fill_random;
-use crate::sasl::{CredentialError, Credentials, HashPolicy};
+use crate::sasl::{CredentialError, Credentials};
 use crate::server::control::{AccountChange, AccountInfo, Password, Reply, Request};
 use crate::storage::accounts::{self, AccountRecord};
 use crate::storage::{Db, StoreError, WriterCore};
@@ -196,16 +196,6 @@ pub fn local_account<'a>(
     }
 }
 
-/// How a domain wants passwords to be stored.
-pub fn hash_policy(domain: &DomainSettings) -> HashPolicy {
-    HashPolicy {
-        storage: domain.auth.storage,
-        hashes: domain.auth.hashes.clone(),
-        iterations: domain.auth.iterations,
-        bcrypt_cost: domain.auth.bcrypt_cost,
-    }
-}
-
 fn unknown_domain(domain: &str, settings: &Settings) -> Refusal {
     Refusal::UnknownDomain {
         domain: domain.to_string(),
@@ -221,7 +211,7 @@ fn derive(password: &Password, domain: &DomainSettings) -> Result<Credentials, R
     let prepared = prepare_password(password.reveal())
         .map(Password::new)
         .map_err(Refusal::Password)?;
-    Credentials::derive(prepared.reveal(), &hash_policy(domain), &fill_random)
+    Credentials::derive(prepared.reveal(), &domain.auth.hash_policy(), &fill_random)
         .map_err(Refusal::Credentials)
 }
 

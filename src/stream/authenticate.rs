@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 
 use self::failure::Failure;
 
-use crate::config::{Auth, DomainSettings};
+use crate::config::DomainSettings;
 use crate::jid::{self, BareJid};
 use crate::net::throttle::Verdict;
 use crate::ns;
@@ -437,7 +437,7 @@ impl ClientStream {
         cx: &mut Context<'_>,
     ) -> State {
         let generation = found.as_ref().map_or(0, |(record, _)| record.generation);
-        let policy = hash_policy(&negotiating.opened.domain.auth);
+        let policy = negotiating.opened.domain.auth.hash_policy();
         let mut salts = [0; 64];
         (cx.random)(&mut salts);
         cx.actions.push(Action::Work(Box::new(move || {
@@ -552,15 +552,6 @@ fn not_in_sasl(top: &Top) -> StreamError {
         )
     } else {
         unsupported(top)
-    }
-}
-
-fn hash_policy(auth: &Auth) -> HashPolicy {
-    HashPolicy {
-        storage: auth.storage,
-        hashes: auth.hashes.clone(),
-        iterations: auth.iterations,
-        bcrypt_cost: auth.bcrypt_cost,
     }
 }
 

@@ -7,6 +7,7 @@ use openssl::sha::sha256;
 use openssl::sign::Signer;
 
 use super::*;
+use crate::config::Auth;
 use crate::net::throttle::ThrottleLimits;
 use crate::router::effects::Refusal;
 use crate::stream::Event;
