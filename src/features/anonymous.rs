@@ -19,6 +19,7 @@ pub static FEATURE: Feature = Feature {
         stage: Stage::OutboundCheck,
         run: check,
     }],
+    session: &[],
     stream_features: &[],
 };
 

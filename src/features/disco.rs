@@ -66,6 +66,7 @@ pub static FEATURE: Feature = Feature {
         },
     ],
     hooks: &[],
+    session: &[],
     stream_features: &[],
 };
 

@@ -39,6 +39,7 @@ pub static FEATURE: Feature = Feature {
         },
     ],
     hooks: &[],
+    session: &[],
     stream_features: &[],
 };
 

@@ -33,6 +33,7 @@ pub static FEATURE: Feature = Feature {
         },
     ],
     hooks: &[],
+    session: &[],
     stream_features: &[StreamFeature { write }],
 };
 

@@ -16,6 +16,7 @@ pub static FEATURE: Feature = Feature {
     disco: &[],
     iq: &[],
     hooks: &[],
+    session: &[],
     stream_features: &[StreamFeature { write }],
 };
 

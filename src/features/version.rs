@@ -25,6 +25,7 @@ pub static FEATURE: Feature = Feature {
         handler: version,
     }],
     hooks: &[],
+    session: &[],
     stream_features: &[],
 };
 

@@ -8,6 +8,7 @@ use crate::limits::{IDLE_ACCOUNT_AGE, IDLE_ACCOUNTS_MAX, INBOX_BYTES_MAX, INBOX_
 use crate::router::commands::QueuedCommand;
 use crate::router::delivery::Routed;
 use crate::router::effects::Refusal;
+use crate::router::roster::Roster;
 use crate::slots::{Key, Slots};
 use crate::storage::accounts::AccountRecord;
 
@@ -50,8 +51,12 @@ pub struct Account {
     pub jid: BareJid,
     /// What is known of it.
     pub standing: Standing,
+    /// Its roster, once something has needed it; empty for a name that does not exist.
+    pub roster: Option<Roster>,
     /// Its sessions, in the order in which they were bound.
     pub sessions: Vec<Key>,
+    /// Whether a read of what is stored of it is on its way.
+    pub is_loading: bool,
     /// Whether a change of it waits for its commit.
     pub is_changing: bool,
     /// Answers that wait for a read of the store.
@@ -78,26 +83,52 @@ pub enum Proof {
     Anonymous,
 }
 
+/// A stanza that waits for an account.
+#[derive(Debug)]
+pub enum Waiting {
+    /// Sent to the account.
+    Inbound(Routed),
+    /// Sent by this session of the account, which is held: it changes the account.
+    Outbound(Key, Routed),
+}
+
 /// Stanzas that wait for an account, bounded in count and bytes.
 #[derive(Debug, Default)]
 pub struct Inbox {
-    waiting: VecDeque<Routed>,
+    waiting: VecDeque<Waiting>,
     bytes: usize,
 }
 
 impl Inbox {
-    /// Lets a stanza wait.
+    /// Lets a stanza for the account wait. One that is handed off is never refused: its sender waits
+    /// for its own commit before each.
     ///
     /// # Errors
     /// The stanza itself, when no more may wait.
     pub fn push(&mut self, routed: Routed) -> Result<(), Routed> {
         let size = routed.stanza.size();
-        if self.waiting.len() >= INBOX_STANZAS_MAX || self.bytes + size > INBOX_BYTES_MAX {
+        let is_full =
+            self.waiting.len() >= INBOX_STANZAS_MAX || self.bytes + size > INBOX_BYTES_MAX;
+        if is_full && routed.handoff.is_none() {
             return Err(routed);
         }
         self.bytes += size;
-        self.waiting.push_back(routed);
+        self.waiting.push_back(Waiting::Inbound(routed));
         Ok(())
+    }
+
+    /// Lets a stanza of the account's own session wait: one for each session, which is held.
+    pub fn push_outbound(&mut self, session: Key, routed: Routed) {
+        self.bytes += routed.stanza.size();
+        self.waiting.push_back(Waiting::Outbound(session, routed));
+    }
+
+    /// The stanza that has waited longest.
+    pub fn pop(&mut self) -> Option<Waiting> {
+        let waiting = self.waiting.pop_front()?;
+        let (Waiting::Inbound(routed) | Waiting::Outbound(_, routed)) = &waiting;
+        self.bytes -= routed.stanza.size();
+        Some(waiting)
     }
 
     /// How many stanzas wait.
@@ -114,18 +145,12 @@ impl Inbox {
     pub fn bytes(&self) -> usize {
         self.bytes
     }
-
-    /// All that waits, in order.
-    pub fn take(&mut self) -> VecDeque<Routed> {
-        self.bytes = 0;
-        std::mem::take(&mut self.waiting)
-    }
 }
 
 impl Account {
-    /// Whether stanzas for it wait in its inbox.
+    /// Whether stanzas for it wait in its inbox: it is loading or changing.
     pub fn is_busy(&self) -> bool {
-        self.is_changing || matches!(self.standing, Standing::Loading)
+        self.is_changing || self.is_loading
     }
 
     /// Whether it exists and is enabled.
@@ -165,7 +190,9 @@ impl Accounts {
         let key = self.slots.insert(Account {
             jid: jid.clone(),
             standing,
+            roster: None,
             sessions: Vec::new(),
+            is_loading: false,
             is_changing: false,
             later: 0,
             used: now,

@@ -3,8 +3,11 @@
 use crate::config::ResourceConflict;
 use crate::jid::{BareJid, FullJid};
 use crate::router::Router;
-use crate::router::account::{Proof, Standing};
+use crate::router::account::{Proof, Standing, Waiting};
 use crate::router::effects::Refusal;
+use crate::router::feature::SessionEvent;
+use crate::router::loading::Tier;
+use crate::router::roster::Roster;
 use crate::router::session::{Session, SessionOrigin};
 use crate::router::settlement::Unsettled;
 use crate::slots::Key;
@@ -21,10 +24,15 @@ impl Router {
             self.admit_anonymous(conn, jid);
             return;
         }
-        let Some(key) = self.account_for(jid.as_str()) else {
+        let Some(key) = self.account_for(jid.as_str(), Tier::Session) else {
             self.out.admitted.push((conn, Err(Refusal::Changed)));
             return;
         };
+        self.admit_to(key, conn, proof);
+    }
+
+    /// Decides about a login, once all of the account is in memory.
+    pub(crate) fn admit_to(&mut self, key: Key, conn: Key, proof: Proof) {
         match self.accounts.get_mut(key) {
             Some(account) if account.is_busy() => account.admissions.push((conn, proof)),
             _ => self.decide_admission(key, conn, proof),
@@ -37,12 +45,16 @@ impl Router {
             self.out.admitted.push((conn, Err(Refusal::Unavailable)));
             return;
         }
-        self.accounts
+        let key = self
+            .accounts
             .insert(jid.clone(), Standing::Anonymous, self.now.mono);
+        if let Some(account) = self.accounts.get_mut(key) {
+            account.roster = Some(Roster::default());
+        }
         self.out.admitted.push((conn, Ok(())));
     }
 
-    pub(crate) fn decide_admission(&mut self, key: Key, conn: Key, proof: Proof) {
+    fn decide_admission(&mut self, key: Key, conn: Key, proof: Proof) {
         let verdict = self.judge(key, proof);
         self.out.admitted.push((conn, verdict));
         self.accounts.mark_idle(key, self.now.mono);
@@ -66,7 +78,8 @@ impl Router {
         for command in std::mem::take(&mut account.commands) {
             command.fail(StoreError::Refused("the account could not be loaded"));
         }
-        for routed in account.inbox.take() {
+        while let Some(waiting) = account.inbox.pop() {
+            let (Waiting::Inbound(routed) | Waiting::Outbound(_, routed)) = waiting;
             self.reject(routed, StanzaError::new(Condition::InternalServerError));
         }
     }
@@ -129,7 +142,10 @@ impl Router {
             conn,
             presence: None,
             unsettled: Unsettled::default(),
-            is_suspended: false,
+            holds: 0,
+            is_interested: false,
+            directed: Vec::new(),
+            wants_sent: false,
             origin: Box::new(origin),
         });
         account.sessions.push(session);
@@ -180,13 +196,19 @@ impl Router {
 
     /// Forgets a session whose stream has ended.
     pub fn session_closed(&mut self, key: Key) {
+        let Some(account) = self.sessions.get(key).map(|session| session.account) else {
+            return;
+        };
+        if let Some(account) = self.accounts.get_mut(account) {
+            account.sessions.retain(|other| *other != key);
+        }
+        self.session_event(SessionEvent::Ended, key);
         let Some(session) = self.sessions.remove(key) else {
             return;
         };
         let Some(account) = self.accounts.get_mut(session.account) else {
             return;
         };
-        account.sessions.retain(|other| *other != key);
         account.used = self.now.mono;
         let others = !account.sessions.is_empty();
         match account.standing {
@@ -268,6 +290,7 @@ mod tests {
         let account = router
             .accounts
             .insert(juliet.clone(), known(1), router.now.mono);
+        router.accounts.get_mut(account).unwrap().roster = Some(Roster::default());
         let conn = Slots::default().insert(());
         let proof = Proof::Credentials(1);
         router.admit(conn, &juliet, proof);

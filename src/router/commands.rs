@@ -3,6 +3,7 @@
 
 use crate::jid::BareJid;
 use crate::router::account::Standing;
+use crate::router::loading::Tier;
 use crate::router::{Continuation, Router, Waiter, feature, storage_value};
 use crate::sasl::Credentials;
 use crate::slots::Key;
@@ -38,7 +39,7 @@ impl Router {
     /// Carries out a command about an account of this shard, as soon as the account is not changing.
     pub fn command(&mut self, jid: &BareJid, command: AccountCommand, reply: CommandReply) {
         let queued = QueuedCommand { command, reply };
-        let Some(key) = self.account_for(jid.as_str()) else {
+        let Some(key) = self.account_for(jid.as_str(), Tier::Delivery) else {
             queued.fail(StoreError::NotFound);
             return;
         };

@@ -1,17 +1,16 @@
 //! Where a stanza goes: from a session outwards (RFC 6120 §8.1, §10), and within the recipient's
 //! account (RFC 6121 §8.5).
 
-use crate::jid::FullJid;
 use crate::limits::OUTPUT_BYTES_MAX;
-use crate::router::Router;
-use crate::router::feature::{HookContext, Stage, Verdict};
-use crate::router::session::Availability;
+use crate::router::feature::{HookContext, Stage, Target, Verdict};
+use crate::router::loading::Tier;
 use crate::router::settlement::{Origin, Ticket};
+use crate::router::{Router, RowContinuation};
 use crate::slots::Key;
 use crate::stanza::{Condition, StanzaError};
 use crate::stanza::{Kind, Stanza, Type};
 use crate::stanza::{StreamCondition, StreamError};
-use crate::xml::Payload;
+use crate::storage::Row;
 
 /// A stanza on its way, with the duty to settle it.
 #[derive(Debug)]
@@ -20,6 +19,20 @@ pub struct Routed {
     pub stanza: Stanza,
     /// Who waits for its settlement.
     pub ticket: Ticket,
+    /// The row in which it survives a crash until its recipient's change is committed
+    /// (DESIGN §5); subscription stanzas between local accounts have one.
+    pub handoff: Option<i64>,
+}
+
+impl Routed {
+    /// A stanza that nothing in the store stands for.
+    pub fn new(stanza: Stanza, ticket: Ticket) -> Routed {
+        Routed {
+            stanza,
+            ticket,
+            handoff: None,
+        }
+    }
 }
 
 impl Router {
@@ -63,7 +76,7 @@ impl Router {
             session: session_key,
             seq,
         });
-        let mut routed = Routed { stanza, ticket };
+        let mut routed = Routed::new(stanza, ticket);
         for stage in [Stage::OutboundCheck, Stage::OutboundAmend] {
             match self.run_hooks(stage, account, Some(session_key), routed) {
                 Some(rest) => routed = rest,
@@ -81,12 +94,11 @@ impl Router {
     }
 
     fn send(&mut self, session: Key, mut routed: Routed) {
+        if routed.stanza.kind == Kind::Presence {
+            self.outbound_presence(session, routed);
+            return;
+        }
         if routed.stanza.to.is_none() {
-            if routed.stanza.kind == Kind::Presence {
-                self.own_presence(session, &routed.stanza);
-                self.out.settle(routed.ticket);
-                return;
-            }
             // RFC 6120 §10.3: without `to` the server acts for the account itself.
             let own = self.sessions.get(session).map(|session| session.jid.bare());
             routed.stanza.to = own.map(|own| own.to_jid());
@@ -115,25 +127,34 @@ impl Router {
 
     /// Ends a stanza's way with an error to its sender.
     pub(crate) fn reject(&mut self, routed: Routed, error: StanzaError) {
-        let Routed { stanza, ticket } = routed;
+        let Routed {
+            stanza,
+            ticket,
+            handoff,
+        } = routed;
         if let Some(reply) = stanza.error(&error) {
             self.reply(reply);
         }
+        self.end_handoff(handoff);
         self.out.settle(ticket);
+    }
+
+    /// Ends a stanza's way, with nobody told.
+    pub(crate) fn drop_routed(&mut self, routed: Routed) {
+        self.end_handoff(routed.handoff);
+        self.out.settle(routed.ticket);
     }
 
     /// Sends a stanza that the server makes itself.
     pub(crate) fn reply(&mut self, stanza: Stanza) {
-        self.route(Routed {
-            stanza,
-            ticket: Ticket::none(),
-        });
+        self.route(Routed::new(stanza, Ticket::none()));
     }
 
     /// Takes a stanza for an account of this shard.
     pub fn inbound(&mut self, routed: Routed) {
         let to = routed.stanza.to.as_ref();
-        let Some(key) = to.and_then(|to| self.account_for(to.bare_str())) else {
+        let tier = self.tier_for(&routed.stanza);
+        let Some(key) = to.and_then(|to| self.account_for(to.bare_str(), tier)) else {
             self.reject(routed, StanzaError::new(Condition::ServiceUnavailable));
             return;
         };
@@ -167,9 +188,7 @@ impl Router {
     /// that nobody can find out who has one.
     fn no_such_user(&mut self, routed: Routed) {
         match (routed.stanza.kind, routed.stanza.type_) {
-            (Kind::Presence, _) | (Kind::Message, Type::Headline) => {
-                self.out.settle(routed.ticket);
-            }
+            (Kind::Presence, _) | (Kind::Message, Type::Headline) => self.drop_routed(routed),
             (Kind::Message | Kind::Iq, _) => {
                 self.reject(routed, StanzaError::new(Condition::ServiceUnavailable));
             }
@@ -216,8 +235,9 @@ impl Router {
                 }
                 self.out.settle(routed.ticket);
             }
-            // Subscriptions and probes are answered by the roster, which this server has not yet.
-            (Kind::Presence, _) => self.out.settle(routed.ticket),
+            (Kind::Presence, Type::Probe) => self.inbound_probe(account, routed),
+            (Kind::Presence, Type::Error) => self.drop_routed(routed),
+            (Kind::Presence, _) => self.inbound_subscription(account, routed),
             (Kind::Iq, _) => self.handle_for_account(account, routed),
         }
     }
@@ -243,7 +263,7 @@ impl Router {
         !takers.is_empty()
     }
 
-    fn sessions_where(
+    pub(crate) fn sessions_where(
         &self,
         account: Key,
         is_meant: impl Fn(&crate::router::session::Session) -> bool,
@@ -272,6 +292,7 @@ impl Router {
             };
             let context = HookContext {
                 now: self.now,
+                settings: &self.settings,
                 account,
                 session: Some(session),
             };
@@ -279,7 +300,7 @@ impl Router {
             for hook in self.pipeline.hooks(Stage::SessionSend) {
                 match hook(&context, &mut amended) {
                     Verdict::Continue => {}
-                    Verdict::Handled | Verdict::Reject(_) => return,
+                    Verdict::Handled | Verdict::Reject(_) | Verdict::Store(_) => return,
                 }
             }
             Some(amended)
@@ -296,42 +317,6 @@ impl Router {
                     "You do not read what others send you",
                 ),
             );
-        }
-    }
-
-    /// RFC 6121 §4.2, §4.4, §4.5: presence without `to` tells of the session itself.
-    fn own_presence(&mut self, session_key: Key, stanza: &Stanza) {
-        let priority = priority_of(stanza);
-        let now = self.now.wall;
-        let Some(session) = self.sessions.get_mut(session_key) else {
-            return;
-        };
-        match stanza.type_ {
-            Type::Available => {
-                let since = session.presence.map_or(now, |presence| presence.since);
-                session.presence = Some(Availability { priority, since });
-            }
-            Type::Unavailable => session.presence = None,
-            _ => return,
-        }
-        // RFC 6121 §4.2.2, §4.5.2: the account's own available resources are told, the sender too.
-        let account = session.account;
-        let own = session.jid.bare().to_jid();
-        let mut stanza = stanza.clone();
-        stanza.to = Some(own);
-        for session in self.sessions_where(account, |session| session.presence.is_some()) {
-            self.write(session, &stanza);
-        }
-    }
-
-    /// RFC 6121 §4.5.2: the account's available resources are told when one of them goes without a
-    /// word.
-    pub(crate) fn tell_gone(&mut self, account: Key, jid: &FullJid) {
-        let mut stanza = Stanza::new(Kind::Presence, Type::Unavailable, Payload::empty());
-        stanza.from = Some(jid.to_jid());
-        stanza.to = Some(jid.bare().to_jid());
-        for session in self.sessions_where(account, |session| session.presence.is_some()) {
-            self.write(session, &stanza);
         }
     }
 
@@ -355,22 +340,68 @@ impl Router {
             };
             let context = HookContext {
                 now: self.now,
+                settings: &self.settings,
                 account,
                 session: session.and_then(|session| self.sessions.get(session)),
             };
             match hook(&context, &mut routed.stanza) {
                 Verdict::Continue => {}
                 Verdict::Handled => {
-                    self.out.settle(routed.ticket);
+                    self.drop_routed(routed);
                     return None;
                 }
                 Verdict::Reject(error) => {
                     self.reject(routed, error);
                     return None;
                 }
+                Verdict::Store(row) => {
+                    self.store(row, routed);
+                    return None;
+                }
             }
         }
         Some(routed)
+    }
+
+    /// Ends a stanza's way in the store (DESIGN §5): it is settled when its row is committed.
+    fn store(&mut self, row: Row, routed: Routed) {
+        let then: RowContinuation = Box::new(move |router, result| match result {
+            Ok(()) => router.drop_routed(routed),
+            Err(error) => {
+                ::log::error!(error:%; "stanza not stored");
+                router.reject(routed, StanzaError::new(Condition::InternalServerError));
+            }
+        });
+        self.row_then(row, then);
+    }
+
+    /// How much of its recipient's account a stanza needs.
+    fn tier_for(&self, stanza: &Stanza) -> Tier {
+        let Some(to) = stanza.to.as_ref().filter(|to| to.resource().is_none()) else {
+            return Tier::Delivery;
+        };
+        let needs_roster = match (stanza.kind, stanza.type_) {
+            (Kind::Message, _)
+            | (Kind::Presence, Type::Available | Type::Unavailable | Type::Error) => false,
+            (Kind::Presence, _) => true,
+            (Kind::Iq, type_) => stanza.payload.children().first().is_some_and(|child| {
+                let (ns, name) = (stanza.payload.ns(child), stanza.payload.name(child));
+                let is_own = stanza
+                    .from
+                    .as_ref()
+                    .is_some_and(|from| from.bare_str() == to.bare_str());
+                !is_own
+                    && self
+                        .pipeline
+                        .iq_handler(Target::Contact, type_, ns, name)
+                        .is_some()
+            }),
+        };
+        if needs_roster {
+            Tier::Session
+        } else {
+            Tier::Delivery
+        }
     }
 
     /// Runs the hooks of a copying stage, which leave the stanza as it is.
@@ -383,6 +414,7 @@ impl Router {
         };
         let context = HookContext {
             now: self.now,
+            settings: &self.settings,
             account,
             session: session.and_then(|session| self.sessions.get(session)),
         };
@@ -391,15 +423,6 @@ impl Router {
             hook(&context, &mut copy);
         }
     }
-}
-
-/// RFC 6121 §4.7.2.3: an integer from -128 to 127, 0 if it is missing or none.
-fn priority_of(stanza: &Stanza) -> i8 {
-    let payload = &stanza.payload;
-    payload
-        .find("", "priority")
-        .and_then(|child| payload.element(child).text().trim().parse().ok())
-        .unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -4,14 +4,16 @@
 use std::any::Any;
 
 use crate::clock::Now;
-use crate::config::DomainSettings;
+use crate::config::{DomainSettings, Settings};
 use crate::jid::Jid;
+use crate::router::Router;
 use crate::router::account::Account;
 use crate::router::pipeline::Pipeline;
 use crate::router::session::Session;
+use crate::slots::Key;
 use crate::stanza::StanzaError;
 use crate::stanza::{Stanza, Type};
-use crate::storage::{ChangeFn, ReadFn, StoreError, Value};
+use crate::storage::{ChangeFn, ReadFn, Row, StoreError, Value};
 use crate::xml::Element;
 use crate::xml::{Child, Payload};
 
@@ -27,8 +29,25 @@ pub struct Feature {
     pub iq: &'static [IqRoute],
     /// What it does on the way of stanzas.
     pub hooks: &'static [Hook],
+    /// What it does when something happens to a session.
+    pub session: &'static [SessionHook],
     /// What it adds to `<stream:features/>`.
     pub stream_features: &'static [StreamFeature],
+}
+
+impl Feature {
+    /// A feature that does nothing yet, to be written with `..Feature::named("…")`.
+    pub const fn named(name: &'static str) -> Feature {
+        Feature {
+            name,
+            specs: &[],
+            disco: &[],
+            iq: &[],
+            hooks: &[],
+            session: &[],
+            stream_features: &[],
+        }
+    }
 }
 
 /// A document and the version of it that was read.
@@ -59,6 +78,9 @@ pub enum Target {
     /// The same, when the asker is the account itself. Others get `service-unavailable`, as they
     /// would for an account that does not exist (RFC 6120 §13.11).
     OwnAccount,
+    /// The same, when the asker is the account itself or a contact that may see its presence
+    /// (subscription `from` or `both`). Others get `service-unavailable`, as above.
+    Contact,
 }
 
 /// Which requests go to a handler.
@@ -84,10 +106,15 @@ pub struct IqContext<'a> {
     pub now: Now,
     /// The local domain that the request is for.
     pub domain: &'a DomainSettings,
+    /// The configuration in force.
+    pub settings: &'a Settings,
     /// Who asks.
     pub asker: &'a Jid,
-    /// The account that the request is for; none for a domain.
+    /// The account that the request is for; none for a domain. Its roster is loaded when the asker
+    /// is the account itself, or the route's target is [`Target::Contact`].
     pub account: Option<&'a Account>,
+    /// The account's own session that asks, if it is one.
+    pub session: Option<&'a Session>,
     /// The request.
     pub stanza: &'a Stanza,
     /// Its one child.
@@ -109,6 +136,9 @@ pub enum Answer {
     Now(Payload),
     /// After a read of the store. At most [`crate::limits::LATER_MAX`] of an account are outstanding.
     Later(ReadFn, ThenFn),
+    /// After a read during which the account does not change, so that what it yields still holds when
+    /// the reply is sent, and no push overtakes it. The asker's stream is suspended until then.
+    Snapshot(ReadFn, ThenFn),
     /// After a change of the store is committed. The account is *changing* and the asker's stream
     /// suspended until then (DESIGN §5).
     Change(ChangeFn, ThenFn),
@@ -116,8 +146,45 @@ pub enum Answer {
     Error(StanzaError),
 }
 
-/// Turns what the store gave into the reply's children. It runs later, on the same shard.
-pub type ThenFn = Box<dyn FnOnce(Result<Value, StoreError>) -> Result<Payload, StanzaError> + Send>;
+/// Turns what the store gave into the reply's children. It runs later, on the same shard, with the
+/// account that the request was for, which is still *changing* after a change: memory, pushes and
+/// stanzas to others follow from here (DESIGN §5). The reply is sent when it returns.
+pub type ThenFn = Box<
+    dyn FnOnce(&mut Router, Key, Result<Value, StoreError>) -> Result<Payload, StanzaError> + Send,
+>;
+
+/// A function that runs when something happens to a session.
+pub struct SessionHook {
+    /// When it runs.
+    pub event: SessionEvent,
+    /// What it does, by the router's functions only. The session is given by its key.
+    pub run: fn(&mut Router, Key),
+}
+
+/// What happens to a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SessionEvent {
+    /// It has sent initial presence, which was broadcast (RFC 6121 §4.2).
+    Available,
+    /// It takes messages to the bare JID from now on: it became available with a priority that is
+    /// not negative, or its priority rose from a negative one.
+    TakesMessages,
+    /// Its connection has written all output, and [`Session::wants_sent`] was set (it is cleared
+    /// before the call).
+    Sent,
+    /// It ends: it is still there, but no longer among the sessions of its account.
+    Ended,
+}
+
+impl SessionEvent {
+    /// All events.
+    pub const ALL: [SessionEvent; 4] = [
+        SessionEvent::Available,
+        SessionEvent::TakesMessages,
+        SessionEvent::Sent,
+        SessionEvent::Ended,
+    ];
+}
 
 /// A place on the way of a stanza. The order here is the order of the way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -169,6 +236,8 @@ pub type HookFn = fn(&HookContext<'_>, &mut Stanza) -> Verdict;
 pub struct HookContext<'a> {
     /// When the turn began.
     pub now: Now,
+    /// The configuration in force.
+    pub settings: &'a Settings,
     /// The account whose side this is: the sender's in outbound stages, else the recipient's.
     pub account: &'a Account,
     /// The session that sends, or is sent to, where there is one.
@@ -183,6 +252,9 @@ pub enum Verdict {
     Handled,
     /// Back to its sender as this error.
     Reject(StanzaError),
+    /// Into the store: the stanza's way ends when this row is committed, or with an error to its
+    /// sender if that fails.
+    Store(Row),
 }
 
 /// A child of `<stream:features/>` that a feature contributes.

@@ -8,10 +8,11 @@ use crate::limits::LATER_MAX;
 use crate::router::delivery::Routed;
 use crate::router::feature::{Answer, IqContext, Target, ThenFn};
 use crate::router::settlement::Ticket;
-use crate::router::{Continuation, Router, Waiter};
+use crate::router::{AccountContinuation, Continuation, Router, Waiter};
 use crate::slots::Key;
 use crate::stanza::{Condition, StanzaError};
 use crate::stanza::{Kind, Stanza, Type};
+use crate::storage::roster::State;
 use crate::storage::{Lane, StoreError, Value};
 use crate::xml::Payload;
 
@@ -58,10 +59,13 @@ impl Router {
             }
             (Answer::Error(error), _) => self.reject(routed, error),
             (Answer::Later(read, then), Some(account)) => self.later(account, routed, read, then),
+            (Answer::Snapshot(read, then), Some(account)) => {
+                self.snapshot(account, routed, read, then);
+            }
             (Answer::Change(change, then), Some(account)) => {
                 self.change_for(account, routed, change, then);
             }
-            (Answer::Later(..) | Answer::Change(..), None) => {
+            (Answer::Later(..) | Answer::Snapshot(..) | Answer::Change(..), None) => {
                 debug_assert!(false, "a domain has no stored state");
                 self.reject(routed, StanzaError::new(Condition::InternalServerError));
             }
@@ -81,21 +85,33 @@ impl Router {
                 .iq_handler(Target::Domain, stanza.type_, ns, name),
             Some(account) => {
                 let is_own = asker.bare_str() == account.jid.as_str();
-                let own = is_own
-                    .then_some(Target::OwnAccount)
-                    .and_then(|own| self.pipeline.iq_handler(own, stanza.type_, ns, name));
-                own.or_else(|| {
-                    self.pipeline
-                        .iq_handler(Target::Account, stanza.type_, ns, name)
-                })
+                let is_contact = is_own
+                    || account
+                        .roster
+                        .as_ref()
+                        .is_some_and(|roster| roster.state(asker.bare_str()).has(State::FROM));
+                [
+                    (Target::OwnAccount, is_own),
+                    (Target::Contact, is_contact),
+                    (Target::Account, true),
+                ]
+                .into_iter()
+                .filter(|(_, is_entitled)| *is_entitled)
+                .find_map(|(target, _)| self.pipeline.iq_handler(target, stanza.type_, ns, name))
             }
         }?;
+        let session = account_key
+            .filter(|_| account.is_some_and(|account| account.jid.as_str() == asker.bare_str()))
+            .and_then(|key| self.session_of(key, asker.resource()?))
+            .and_then(|key| self.sessions.get(key));
         let domain = Arc::clone(self.domain(to.domain())?);
         Some(handler(&IqContext {
             now: self.now,
             domain: &domain,
+            settings: &self.settings,
             asker,
             account,
+            session,
             stanza,
             child,
             pipeline: &self.pipeline,
@@ -137,24 +153,17 @@ impl Router {
         self.read(Lane::Quick, read, Waiter::Router(then));
     }
 
-    fn change_for(
+    fn snapshot(
         &mut self,
         account_key: Key,
         routed: Routed,
-        change: crate::storage::ChangeFn,
+        read: crate::storage::ReadFn,
         then: ThenFn,
     ) {
-        let suspended = self.suspend(account_key, routed.stanza.from.as_ref());
+        let pending = self.suspend_for(account_key, routed, then);
         if let Some(account) = self.accounts.get_mut(account_key) {
             account.is_changing = true;
         }
-        let pending = Pending {
-            request: routed.stanza,
-            ticket: routed.ticket,
-            account: account_key,
-            suspended,
-            then,
-        };
         let then: Continuation = Box::new(move |router, result| {
             router.finish(pending, result);
             if let Some(account) = router.accounts.get_mut(account_key) {
@@ -162,19 +171,42 @@ impl Router {
             }
             router.no_longer_busy(account_key);
         });
-        self.change(change, Waiter::Router(then));
+        self.read(Lane::Quick, read, Waiter::Router(then));
+    }
+
+    fn change_for(
+        &mut self,
+        account_key: Key,
+        routed: Routed,
+        change: crate::storage::ChangeFn,
+        then: ThenFn,
+    ) {
+        let pending = self.suspend_for(account_key, routed, then);
+        let then: AccountContinuation =
+            Box::new(move |router, _, result| router.finish(pending, result));
+        self.change_account(account_key, change, then);
     }
 
     /// Suspends the stream of the account's own session that asked (RFC 6120 §10.1).
-    fn suspend(&mut self, account: Key, asker: Option<&Jid>) -> Option<Key> {
+    fn suspend_for(&mut self, account: Key, routed: Routed, then: ThenFn) -> Pending {
+        let suspended = self.own_session(account, routed.stanza.from.as_ref());
+        if let Some(session) = suspended {
+            self.hold(session);
+        }
+        Pending {
+            request: routed.stanza,
+            ticket: routed.ticket,
+            account,
+            suspended,
+            then,
+        }
+    }
+
+    fn own_session(&self, account: Key, asker: Option<&Jid>) -> Option<Key> {
         let asker = asker?;
         let session_key = self.session_of(account, asker.resource()?)?;
-        let session = self.sessions.get_mut(session_key)?;
-        if session.jid.as_str() != asker.as_str() {
-            return None;
-        }
-        session.is_suspended = true;
-        Some(session_key)
+        let session = self.sessions.get(session_key)?;
+        (session.jid.as_str() == asker.as_str()).then_some(session_key)
     }
 
     fn finish(&mut self, pending: Pending, result: Result<Value, StoreError>) {
@@ -192,7 +224,7 @@ impl Router {
                 .map(|account| account.jid.as_str());
             ::log::error!(jid = jid.unwrap_or(""), error:%; "request failed in the store");
         }
-        match then(result) {
+        match then(self, account, result) {
             Ok(payload) => self.reply(request.reply(Type::Result, payload)),
             Err(error) => {
                 if let Some(reply) = request.error(&error) {
@@ -201,9 +233,8 @@ impl Router {
             }
         }
         self.out.settle(ticket);
-        if let Some(session) = suspended.and_then(|key| self.sessions.get_mut(key)) {
-            session.is_suspended = false;
-            self.out.resumed.push(session.conn);
+        if let Some(session) = suspended {
+            self.release(session);
         }
     }
 }

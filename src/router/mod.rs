@@ -12,18 +12,23 @@ pub mod delivery;
 pub mod effects;
 pub mod feature;
 pub mod iq;
+mod loading;
 pub mod pipeline;
 pub mod placement;
+pub mod presence;
+pub mod roster;
 pub mod session;
 pub mod settlement;
+pub mod subscription;
 #[cfg(test)]
 mod testing;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::clock::Now;
 use crate::config::{DomainSettings, Settings};
-use crate::router::account::{Accounts, Standing};
+use crate::router::account::Accounts;
 use crate::router::effects::{Effects, RouterPost};
 use crate::router::pipeline::Pipeline;
 use crate::router::placement::Placement;
@@ -50,6 +55,8 @@ pub struct Router {
     /// When the turn began.
     pub now: Now,
     waiters: Slots<Waiter>,
+    /// By the number of the row, in order.
+    row_waiters: VecDeque<(u64, RowContinuation)>,
 }
 
 /// Who goes on when the store has answered.
@@ -62,6 +69,12 @@ pub enum Waiter {
 
 /// The second half of a change or a read.
 pub type Continuation = Box<dyn FnOnce(&mut Router, Result<Value, StoreError>) + Send>;
+
+/// The second half of a change of an account, which is still *changing* when it runs.
+pub type AccountContinuation = Box<dyn FnOnce(&mut Router, Key, Result<Value, StoreError>) + Send>;
+
+/// What follows the commit of a row.
+pub type RowContinuation = Box<dyn FnOnce(&mut Router, Result<(), StoreError>) + Send>;
 
 impl Router {
     /// A router without accounts.
@@ -82,6 +95,7 @@ impl Router {
             out,
             now: Now::default(),
             waiters: Slots::default(),
+            row_waiters: VecDeque::new(),
         }
     }
 
@@ -142,6 +156,44 @@ impl Router {
         self.out.batch.rows.push(row);
     }
 
+    /// Appends a row to the turn's batch; `then` goes on after its commit, or with the reason why it
+    /// is not stored.
+    pub fn row_then(&mut self, row: Row, then: RowContinuation) {
+        self.row(row);
+        let number = self.out.batch.last_row;
+        self.row_waiters.push_back((number, then));
+    }
+
+    /// Takes the store's answer to all rows up to a number.
+    pub fn rows_answered(&mut self, last_row: u64, result: &Result<(), StoreError>) {
+        while let Some((number, _)) = self.row_waiters.front() {
+            if *number > last_row {
+                return;
+            }
+            if let Some((_, then)) = self.row_waiters.pop_front() {
+                then(self, result.clone());
+            }
+        }
+    }
+
+    /// Changes what is stored of an account of this shard: it is *changing* until `then` has returned
+    /// (DESIGN §5). The account must not be busy; [`Waiting`](account::Waiting) in its inbox is for
+    /// what comes meanwhile.
+    pub(crate) fn change_account(&mut self, key: Key, change: ChangeFn, then: AccountContinuation) {
+        if let Some(account) = self.accounts.get_mut(key) {
+            debug_assert!(!account.is_busy(), "{} is busy", account.jid);
+            account.is_changing = true;
+        }
+        let then: Continuation = Box::new(move |router, result| {
+            then(router, key, result);
+            if let Some(account) = router.accounts.get_mut(key) {
+                account.is_changing = false;
+            }
+            router.no_longer_busy(key);
+        });
+        self.change(change, Waiter::Router(then));
+    }
+
     /// Takes the store's answer to a read or a change. A connection that waits for it is given back
     /// with the answer, for its stream machine.
     pub fn answered(
@@ -158,74 +210,9 @@ impl Router {
         }
     }
 
-    /// How many reads and changes are unanswered.
+    /// How many reads, changes and awaited rows are unanswered.
     pub fn waiting(&self) -> usize {
-        self.waiters.len()
-    }
-
-    /// The account of a bare JID, asked for in the store if it is not in memory.
-    pub(crate) fn account_for(&mut self, bare_jid: &str) -> Option<Key> {
-        if let Some(key) = self.accounts.find(bare_jid) {
-            if let Some(account) = self.accounts.get_mut(key) {
-                account.used = self.now.mono;
-            }
-            return Some(key);
-        }
-        let jid = crate::jid::BareJid::parse(bare_jid).ok()?;
-        let key = self
-            .accounts
-            .insert(jid.clone(), Standing::Loading, self.now.mono);
-        let read: ReadFn =
-            Box::new(move |db| Ok(feature::value(crate::storage::accounts::find(db, &jid)?)));
-        let then: Continuation = Box::new(move |router, result| router.loaded(key, result));
-        self.read(Lane::Quick, read, Waiter::Router(then));
-        Some(key)
-    }
-
-    fn loaded(&mut self, key: Key, result: Result<Value, StoreError>) {
-        let Some(account) = self.accounts.get_mut(key) else {
-            return;
-        };
-        let record = result.and_then(storage_value::<Option<_>>);
-        match record {
-            Ok(Some(record)) => account.standing = Standing::Known(record),
-            Ok(None) => account.standing = Standing::Unknown,
-            Err(error) => {
-                ::log::error!(jid:% = account.jid, error:%; "account not loaded");
-                self.load_failed(key);
-                return;
-            }
-        }
-        self.no_longer_busy(key);
-    }
-
-    /// Everything that waited for an account gets its turn: commands first, since a change of the
-    /// account decides about logins and stanzas, then logins, then stanzas, in order.
-    pub(crate) fn no_longer_busy(&mut self, key: Key) {
-        loop {
-            let Some(account) = self.accounts.get_mut(key) else {
-                return;
-            };
-            if account.is_busy() {
-                return;
-            }
-            if let Some(command) = account.commands.pop_front() {
-                self.run_command(key, command);
-                continue;
-            }
-            let admissions = std::mem::take(&mut account.admissions);
-            let waiting = account.inbox.take();
-            if admissions.is_empty() && waiting.is_empty() {
-                break;
-            }
-            for (conn, proof) in admissions {
-                self.decide_admission(key, conn, proof);
-            }
-            for routed in waiting {
-                self.inbound(routed);
-            }
-        }
-        self.accounts.mark_idle(key, self.now.mono);
+        self.waiters.len() + self.row_waiters.len()
     }
 }
 

@@ -3,13 +3,18 @@
 use std::collections::HashMap;
 use std::fmt::Write;
 
-use crate::router::feature::{Feature, HookFn, IqHandler, Stage, StreamFeatureContext, Target};
+use crate::router::Router;
+use crate::router::feature::{
+    Feature, HookFn, IqHandler, SessionEvent, Stage, StreamFeatureContext, Target,
+};
+use crate::slots::Key;
 use crate::stanza::Type;
 
 /// The features of a server, arranged by what the router asks for.
 pub struct Pipeline {
     features: &'static [&'static Feature],
     hooks: [Vec<HookFn>; Stage::ALL.len()],
+    session: [Vec<fn(&mut Router, Key)>; SessionEvent::ALL.len()],
     iq: HashMap<(Target, Type), Vec<(&'static str, &'static str, IqHandler)>>,
 }
 
@@ -20,10 +25,14 @@ impl Pipeline {
     /// If two features claim the same IQ request: a mistake of ours, found at start and by a test.
     pub fn new(features: &'static [&'static Feature]) -> Pipeline {
         let mut hooks: [Vec<HookFn>; Stage::ALL.len()] = Default::default();
+        let mut session: [Vec<fn(&mut Router, Key)>; SessionEvent::ALL.len()] = Default::default();
         let mut iq: HashMap<_, Vec<(&str, &str, IqHandler)>> = HashMap::new();
         for feature in features {
             for hook in feature.hooks {
                 hooks[hook.stage as usize].push(hook.run);
+            }
+            for hook in feature.session {
+                session[hook.event as usize].push(hook.run);
             }
             for route in feature.iq {
                 let routes = iq.entry((route.target, route.type_)).or_default();
@@ -41,6 +50,7 @@ impl Pipeline {
         Pipeline {
             features,
             hooks,
+            session,
             iq,
         }
     }
@@ -48,6 +58,11 @@ impl Pipeline {
     /// The hooks of a stage, in order.
     pub fn hooks(&self, stage: Stage) -> &[HookFn] {
         &self.hooks[stage as usize]
+    }
+
+    /// What the features do when something happens to a session, in order.
+    pub fn session_hooks(&self, event: SessionEvent) -> &[fn(&mut Router, Key)] {
+        &self.session[event as usize]
     }
 
     /// Who answers a request.

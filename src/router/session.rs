@@ -3,10 +3,11 @@
 use std::net::SocketAddr;
 
 use crate::clock::Wall;
-use crate::jid::FullJid;
+use crate::jid::{FullJid, Jid};
 use crate::router::settlement::Unsettled;
 use crate::sasl::Mechanism;
 use crate::slots::Key;
+use crate::stanza::Stanza;
 
 /// A connected resource (RFC 6121 §1.4 has the terms).
 #[derive(Debug)]
@@ -21,20 +22,31 @@ pub struct Session {
     pub presence: Option<Availability>,
     /// Its stanzas whose way has not ended.
     pub unsettled: Unsettled,
-    /// Whether a change that it asked for is not committed yet: its stream is not read
-    /// (RFC 6120 §10.1).
-    pub is_suspended: bool,
+    /// How many changes, snapshots and broadcasts that it asked for are not done yet: while there are
+    /// any, its stream is not read, so that what it sends later comes later (RFC 6120 §10.1).
+    pub holds: u16,
+    /// Whether it has asked for the roster (RFC 6121 §2.2): it gets roster pushes.
+    pub is_interested: bool,
+    /// Entities that were sent presence directly and have not been told that it is gone
+    /// (RFC 6121 §4.6).
+    pub directed: Vec<Jid>,
+    /// Whether [`SessionEvent::Sent`](crate::router::feature::SessionEvent::Sent) is to come when its
+    /// connection has written all output.
+    pub wants_sent: bool,
     /// How it came to be.
     pub origin: Box<SessionOrigin>,
 }
 
 /// What an available resource last said of itself (RFC 6121 §4.7).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Availability {
     /// -128 to 127; a negative one takes no messages to the bare JID (RFC 6121 §8.5.2.1.1).
     pub priority: i8,
     /// When it became available.
     pub since: Wall,
+    /// The last presence that it broadcast, with `from` and without `to`: what a probe is answered
+    /// with (RFC 6121 §4.3.2).
+    pub stanza: Stanza,
 }
 
 /// The facts of a login, for operators.
@@ -66,11 +78,13 @@ pub struct TlsSummary {
 impl Session {
     /// Whether messages to the bare JID may be delivered here.
     pub fn takes_messages(&self) -> bool {
-        self.presence.is_some_and(|presence| presence.priority >= 0)
+        self.presence
+            .as_ref()
+            .is_some_and(|presence| presence.priority >= 0)
     }
 
     /// Whether its connection is to be left unread for now.
     pub fn holds_reading(&self) -> bool {
-        self.is_suspended || self.unsettled.is_full()
+        self.holds > 0 || self.unsettled.is_full()
     }
 }

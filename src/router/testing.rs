@@ -12,18 +12,21 @@ use crate::router::account::{Proof, Standing};
 use crate::router::feature::Feature;
 use crate::router::pipeline::Pipeline;
 use crate::router::placement::Placement;
+use crate::router::roster::Roster;
 use crate::router::session::{Availability, SessionOrigin};
-use crate::sasl::Mechanism;
+use crate::sasl::{Credentials, Mechanism};
 use crate::slots::{Key, Slots};
 use crate::stanza::{Kind, Stanza, Type};
-use crate::storage::accounts::AccountRecord;
-use crate::storage::{StoreError, Value};
+use crate::storage::accounts::{self, AccountRecord};
+use crate::storage::{Answer, Batch, Db, StoreError, Value, WriterCore};
 use crate::xml::{Element, Payload};
 
-/// A router and the connections of its sessions.
+/// A router, the connections of its sessions, and a store in memory.
 pub struct Site {
     /// The router.
     pub router: Router,
+    /// The store, which is asked by [`Site::run_store`] only.
+    pub store: WriterCore,
     conns: Slots<()>,
 }
 
@@ -75,7 +78,51 @@ impl Site {
         let pipeline = Arc::new(Pipeline::new(features));
         Site {
             router: Router::new(0, Placement::new(1), Arc::new(settings), pipeline),
+            store: WriterCore::memory(&[7; 32]).unwrap(),
             conns: Slots::default(),
+        }
+    }
+
+    /// Creates an account in the store, as an operator does; its credentials are none.
+    pub fn create(&mut self, jid: &str) {
+        let jid = BareJid::parse(jid).unwrap();
+        let create =
+            move |db: &Db| accounts::create(db, &jid, &Credentials::default(), Wall::default());
+        self.store.change(create).unwrap();
+    }
+
+    /// Lets the store answer all that was asked of it, and what follows from that.
+    pub fn run_store(&mut self) {
+        loop {
+            self.router.work();
+            let reads = std::mem::take(&mut self.router.out.reads);
+            let batch = &mut self.router.out.batch;
+            if reads.is_empty() && batch.rows.is_empty() && batch.changes.is_empty() {
+                return;
+            }
+            let next = Batch {
+                last_row: batch.last_row,
+                ..Batch::default()
+            };
+            let batch = std::mem::replace(batch, next);
+            for (id, _, read) in reads {
+                let result = self.store.read(read);
+                self.router.answered(id, result);
+            }
+            for (_, answer) in self.store.commit(vec![(0, batch)]) {
+                let Answer::Committed {
+                    last_row,
+                    rows,
+                    changes,
+                } = answer
+                else {
+                    unreachable!("a batch is answered by its commit");
+                };
+                self.router.rows_answered(last_row, &rows);
+                for (id, result) in changes {
+                    self.router.answered(id, result);
+                }
+            }
         }
     }
 
@@ -83,7 +130,9 @@ impl Site {
     pub fn account(&mut self, jid: &str, standing: Standing) -> Key {
         let now = self.router.now.mono;
         let jid = BareJid::parse(jid).unwrap();
-        self.router.accounts.insert(jid, standing, now)
+        let key = self.router.accounts.insert(jid, standing, now);
+        self.router.accounts.get_mut(key).unwrap().roster = Some(Roster::default());
+        key
     }
 
     /// Binds a resource; `priority` makes it available.
@@ -106,10 +155,12 @@ impl Site {
             .router
             .bind(conn, &jid, resource, proof, origin)
             .unwrap();
-        self.router.sessions.get_mut(session).unwrap().presence = priority.map(|priority| {
-            let since = Wall::default();
-            Availability { priority, since }
-        });
+        self.router.sessions.get_mut(session).unwrap().presence =
+            priority.map(|priority| Availability {
+                priority,
+                since: Wall::default(),
+                stanza: Stanza::new(Kind::Presence, Type::Available, Payload::empty()),
+            });
         Seat { session, conn }
     }
 

@@ -311,7 +311,8 @@ fn from_column(value: i64, column: &str) -> Result<u64, StoreError> {
     u64::try_from(value).map_err(|_| malformed(column, &value.to_string()))
 }
 
-fn malformed(column: &str, value: &str) -> StoreError {
+/// What a column holds is nothing that this version writes.
+pub(super) fn malformed(column: &str, value: &str) -> StoreError {
     StoreError::Malformed(format!("{column} = {value:?}").into())
 }
 

@@ -12,7 +12,9 @@ pub mod accounts;
 mod checkpoint;
 mod directory;
 mod error;
+pub mod handoff;
 mod reader;
+pub mod roster;
 mod schema;
 #[cfg(test)]
 mod tests;
@@ -82,12 +84,18 @@ pub enum Row {
         /// When.
         at: Wall,
     },
+    /// A stanza that was handed off has reached its end. Nothing happens if the row is gone.
+    HandedOff {
+        /// Of the row.
+        id: i64,
+    },
 }
 
 impl Row {
     fn apply(&self, db: &Db) -> Result<(), StoreError> {
         match self {
             Row::LastSeen { account, at } => accounts::set_last_seen(db, account, *at),
+            Row::HandedOff { id } => handoff::delete(db, *id),
         }
     }
 }
@@ -96,6 +104,7 @@ impl Weigh for Row {
     fn weight(&self) -> usize {
         let payload = match self {
             Row::LastSeen { account, .. } => account.as_str().len(),
+            Row::HandedOff { .. } => 0,
         };
         size_of::<Row>() + payload
     }

@@ -19,12 +19,13 @@ pub(super) struct Migration {
 }
 
 /// All steps. A released one is never edited: what changes is a new step at the end.
-pub(super) const MIGRATIONS: &[Migration] = &[Migration {
-    title: "accounts and their credentials",
-    // `account.id` is AUTOINCREMENT and generations are drawn from one counter of the server, so
-    // that neither ever names another account after a deletion: what a shard has proven about an
-    // account cannot hold for a later one of the same name.
-    sql: "
+pub(super) const MIGRATIONS: &[Migration] = &[
+    Migration {
+        title: "accounts and their credentials",
+        // `account.id` is AUTOINCREMENT and generations are drawn from one counter of the server, so
+        // that neither ever names another account after a deletion: what a shard has proven about an
+        // account cannot hold for a later one of the same name.
+        sql: "
         CREATE TABLE server (
             one INTEGER PRIMARY KEY CHECK (one = 1),
             secret BLOB NOT NULL CHECK (length(secret) = 32),
@@ -57,7 +58,46 @@ pub(super) const MIGRATIONS: &[Migration] = &[Migration {
             END)
         ) STRICT, WITHOUT ROWID;
     ",
-}];
+    },
+    Migration {
+        title: "rosters, and subscription stanzas on their way",
+        // `state` has the bits of `storage::roster::State`; `groups` is a JSON array of strings, which an
+        // operator's `sqlite3` reads too; `request` is the payload of a subscription request that waits
+        // for its answer (RFC 6121 §3.1.3). Versions are counted per account (§2.6): `forgotten` is the
+        // newest removal that is no longer kept in `roster_removed`.
+        sql: "
+        CREATE TABLE roster (
+            account INTEGER PRIMARY KEY REFERENCES account ON DELETE CASCADE,
+            version INTEGER NOT NULL,
+            forgotten INTEGER NOT NULL
+        ) STRICT;
+        CREATE TABLE roster_item (
+            account INTEGER NOT NULL REFERENCES account ON DELETE CASCADE,
+            contact TEXT NOT NULL,
+            state INTEGER NOT NULL,
+            version INTEGER NOT NULL,
+            name TEXT,
+            groups TEXT NOT NULL DEFAULT '[]',
+            request BLOB,
+            PRIMARY KEY (account, contact)
+        ) STRICT, WITHOUT ROWID;
+        CREATE TABLE roster_removed (
+            account INTEGER NOT NULL REFERENCES account ON DELETE CASCADE,
+            contact TEXT NOT NULL,
+            version INTEGER NOT NULL,
+            PRIMARY KEY (account, contact)
+        ) STRICT, WITHOUT ROWID;
+        CREATE TABLE handoff (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            sender TEXT NOT NULL,
+            recipient TEXT NOT NULL,
+            kind TEXT NOT NULL
+                CHECK (kind IN ('subscribe', 'subscribed', 'unsubscribe', 'unsubscribed')),
+            stanza BLOB NOT NULL
+        ) STRICT;
+    ",
+    },
+];
 
 /// `application_id` of our files: "Stzd".
 const APPLICATION_ID: i32 = 0x5374_7a64;

@@ -4,6 +4,7 @@ use super::*;
 use crate::router::account::Proof;
 use crate::router::effects::Refusal;
 use crate::router::feature::value;
+use crate::router::loading::loaded;
 use crate::router::testing::{Site, record, stanza};
 use crate::slots::Slots;
 use crate::stanza::{Kind, StreamCondition, Type};
@@ -64,7 +65,7 @@ fn commands_wait_for_the_load_and_run_one_after_the_other() {
     let mut site = Site::new(&[]);
     let (first, second) = (command(&mut site, false), command(&mut site, false));
     assert!(site.router.out.batch.changes.is_empty(), "it is loading");
-    site.answer_read(Ok(value(None::<AccountRecord>)));
+    site.answer_read(Ok(loaded(None)));
     assert_eq!(site.router.out.batch.changes.len(), 1);
     site.answer_change(Ok(value(Some(changed()))));
     assert_eq!((outcome(&first), outcome(&second)), (Some(Ok(0)), None));

@@ -1,10 +1,9 @@
 use super::*;
 use crate::limits::{INBOX_STANZAS_MAX, UNSETTLED_STANZAS_MAX};
 use crate::router::account::Standing;
-use crate::router::feature::value;
+use crate::router::loading::loaded;
 use crate::router::testing::{Site, record, stanza};
 use crate::storage::StoreError;
-use crate::storage::accounts::AccountRecord;
 
 /// What a stanza comes to, as a cell of the table: who gets it, or what the sender gets.
 fn outcome(kind: Kind, type_: Type, to: &str) -> String {
@@ -246,8 +245,8 @@ fn stanzas_for_an_account_that_is_loading_wait_in_order_within_a_bound() {
     let mut site = Site::new(&[]);
     let romeo = site.bind("romeo@example.org", "orchard", None);
     for _ in 0..INBOX_STANZAS_MAX {
-        let subscribe = stanza(Kind::Presence, Type::Subscribe, Some("new@example.org"));
-        site.send(romeo, subscribe);
+        let headline = stanza(Kind::Message, Type::Headline, Some("new@example.org"));
+        site.send(romeo, headline);
     }
     assert_eq!(site.router.out.reads.len(), 1, "the store is asked once");
     assert_eq!(site.open(romeo), INBOX_STANZAS_MAX);
@@ -257,7 +256,7 @@ fn stanzas_for_an_account_that_is_loading_wait_in_order_within_a_bound() {
     );
     let refused = site.take(romeo);
     assert!(refused.contains("<resource-constraint "), "{refused}");
-    site.answer_read(Ok(value(None::<AccountRecord>)));
+    site.answer_read(Ok(loaded(None)));
     assert_eq!(site.open(romeo), 0, "all are settled");
 }
 
@@ -272,7 +271,7 @@ fn a_store_that_cannot_load_an_account_is_an_error_to_who_waits_and_is_asked_aga
     assert_eq!(site.open(romeo), 0);
     site.send(romeo, chat());
     assert_eq!(site.router.out.reads.len(), 1);
-    site.answer_read(Ok(value(Some(record(true)))));
+    site.answer_read(Ok(loaded(Some(record(true)))));
     assert!(site.take(romeo).contains("<service-unavailable "));
 }
 
@@ -283,15 +282,14 @@ fn a_session_with_too_many_open_stanzas_is_not_read_until_some_are_settled() {
     let romeo = site.bind("romeo@example.org", "orchard", None);
     for n in 0..=UNSETTLED_STANZAS_MAX {
         let to = format!("new{}@example.org", n % 2);
-        let subscribe = stanza(Kind::Presence, Type::Subscribe, Some(&to));
-        site.send(romeo, subscribe);
+        site.send(romeo, stanza(Kind::Message, Type::Headline, Some(&to)));
     }
     assert!(site.router.holds_reading(romeo.session));
     assert!(site.router.out.resumed.is_empty());
-    site.answer_read(Ok(value(None::<AccountRecord>)));
+    site.answer_read(Ok(loaded(None)));
     assert!(!site.router.holds_reading(romeo.session));
     assert_eq!(site.router.out.resumed, [romeo.conn]);
-    site.answer_read(Ok(value(None::<AccountRecord>)));
+    site.answer_read(Ok(loaded(None)));
     assert_eq!(site.open(romeo), 0);
 }
 
@@ -322,6 +320,10 @@ fn a_priority_out_of_range_is_none() {
         let priority = Element::new(crate::ns::CLIENT, "priority").with_text(text);
         let payload = Payload::from_elements(&[priority]);
         let presence = Stanza::new(Kind::Presence, Type::Available, payload);
-        assert_eq!(priority_of(&presence), expected, "{text:?}");
+        assert_eq!(
+            crate::router::presence::priority_of(&presence),
+            expected,
+            "{text:?}"
+        );
     }
 }

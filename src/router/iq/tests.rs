@@ -8,7 +8,7 @@ use crate::xml::Element;
 const NS: &str = "urn:example:test";
 
 fn then() -> ThenFn {
-    Box::new(|result| match result {
+    Box::new(|_, _, result| match result {
         Ok(_) => Ok(Payload::from_elements(&[Element::new(NS, "done")])),
         Err(_) => Err(StanzaError::new(Condition::InternalServerError)),
     })
@@ -60,6 +60,7 @@ static FEATURE: Feature = Feature {
         route(Target::Account, "change", change),
     ],
     hooks: &[],
+    session: &[],
     stream_features: &[],
 };
 

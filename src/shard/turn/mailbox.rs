@@ -100,10 +100,15 @@ impl Shard {
 
     fn store_answered(&mut self, answer: Answer, outside: &mut dyn Outside) {
         match answer {
-            Answer::Committed { changes, rows, .. } => {
-                if let Err(error) = rows {
+            Answer::Committed {
+                last_row,
+                changes,
+                rows,
+            } => {
+                if let Err(error) = &rows {
                     log::error!(shard = self.router.shard, error:%; "rows lost");
                 }
+                self.router.rows_answered(last_row, &rows);
                 for (id, result) in changes {
                     let waiter = self.router.answered(id, result);
                     debug_assert!(waiter.is_none(), "connections change nothing themselves");
@@ -154,7 +159,7 @@ impl Shard {
                 .map(|(_, session)| SurveyedSession {
                     jid: session.jid.as_str().to_owned(),
                     origin: (*session.origin).clone(),
-                    priority: session.presence.map(|presence| presence.priority),
+                    priority: session.presence.as_ref().map(|presence| presence.priority),
                     idle_seconds: self.connections.get(session.conn).map_or(0, |connection| {
                         now.mono.since(connection.stream.touched()).as_secs()
                     }),

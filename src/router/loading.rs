@@ -1,0 +1,191 @@
+//! Loading accounts, in two tiers (DESIGN §5), and what waits for them.
+//!
+//! *Delivery* is what a message needs: whether the account exists and is enabled. *Session* is the
+//! rest, above all the roster: for logins, presence, subscriptions, and requests of contacts. Names
+//! that do not exist are loaded in the same way and kept as long, so that neither answers nor their
+//! times tell them from others (RFC 6120 §13.11).
+
+use crate::jid::BareJid;
+use crate::router::account::{Standing, Waiting};
+use crate::router::roster::Roster;
+use crate::router::{Continuation, Router, Waiter, feature, storage_value};
+use crate::slots::Key;
+use crate::storage::accounts::AccountRecord;
+use crate::storage::{Db, Lane, ReadFn, StoreError, Value};
+
+/// How much of an account is loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tier {
+    /// Its record.
+    Delivery,
+    /// Its roster too.
+    Session,
+}
+
+/// What a load yields.
+struct Loaded {
+    record: Option<AccountRecord>,
+    roster: Option<Roster>,
+}
+
+impl Router {
+    /// The account of a bare JID, asked for in the store as far as it is not in memory: then it is
+    /// busy. None for what is no account's address.
+    pub(crate) fn account_for(&mut self, bare_jid: &str, tier: Tier) -> Option<Key> {
+        let now = self.now.mono;
+        let key = match self.accounts.find(bare_jid) {
+            Some(key) => key,
+            None => {
+                let jid = BareJid::parse(bare_jid).ok()?;
+                let key = self.accounts.insert(jid.clone(), Standing::Loading, now);
+                self.load(key, jid, tier);
+                return Some(key);
+            }
+        };
+        if let Some(account) = self.accounts.get_mut(key) {
+            account.used = now;
+            if tier == Tier::Session && account.roster.is_none() && !account.is_loading {
+                let jid = account.jid.clone();
+                self.load(key, jid, tier);
+            }
+        }
+        Some(key)
+    }
+
+    fn load(&mut self, key: Key, jid: BareJid, tier: Tier) {
+        if let Some(account) = self.accounts.get_mut(key) {
+            account.is_loading = true;
+        }
+        let read: ReadFn = Box::new(move |db| Ok(feature::value(read(db, &jid, tier)?)));
+        let then: Continuation = Box::new(move |router, result| router.loaded(key, result));
+        self.read(Lane::Quick, read, Waiter::Router(then));
+    }
+
+    fn loaded(&mut self, key: Key, result: Result<Value, StoreError>) {
+        let Some(account) = self.accounts.get_mut(key) else {
+            return;
+        };
+        account.is_loading = false;
+        match result.and_then(storage_value::<Loaded>) {
+            Ok(loaded) => {
+                // What is known already is newer than a read: changes went through memory.
+                if matches!(account.standing, Standing::Loading) {
+                    account.standing = match loaded.record {
+                        Some(record) => Standing::Known(record),
+                        None => Standing::Unknown,
+                    };
+                }
+                if account.roster.is_none() {
+                    account.roster = loaded.roster;
+                }
+            }
+            Err(error) => {
+                ::log::error!(jid:% = account.jid, error:%; "account not loaded");
+                self.load_failed(key);
+                return;
+            }
+        }
+        self.no_longer_busy(key);
+    }
+
+    /// Everything that waited for an account gets its turn: commands first, since a change of the
+    /// account decides about logins and stanzas, then logins, then stanzas, in order.
+    pub(crate) fn no_longer_busy(&mut self, key: Key) {
+        loop {
+            let Some(account) = self.accounts.get_mut(key) else {
+                return;
+            };
+            if account.is_busy() {
+                return;
+            }
+            if let Some(command) = account.commands.pop_front() {
+                self.run_command(key, command);
+                continue;
+            }
+            let admissions = std::mem::take(&mut account.admissions);
+            if !admissions.is_empty() {
+                for (conn, proof) in admissions {
+                    self.admit_to(key, conn, proof);
+                }
+                continue;
+            }
+            match account.inbox.pop() {
+                Some(Waiting::Inbound(routed)) => self.inbound(routed),
+                Some(Waiting::Outbound(session, routed)) => {
+                    self.outbound_subscription(session, routed);
+                    self.release(session);
+                }
+                None => break,
+            }
+        }
+        self.accounts.mark_idle(key, self.now.mono);
+    }
+
+    /// Holds a session's stream back until [`Router::release`].
+    pub(crate) fn hold(&mut self, session: Key) {
+        if let Some(session) = self.sessions.get_mut(session) {
+            session.holds += 1;
+        }
+    }
+
+    /// Undoes one [`Router::hold`]. The session may have ended meanwhile.
+    pub(crate) fn release(&mut self, session: Key) {
+        if let Some(session) = self.sessions.get_mut(session) {
+            debug_assert!(session.holds > 0, "{} is not held", session.jid);
+            session.holds = session.holds.saturating_sub(1);
+            if session.holds == 0 {
+                self.out.resumed.push(session.conn);
+            }
+        }
+    }
+}
+
+fn read(db: &Db, jid: &BareJid, tier: Tier) -> Result<Loaded, StoreError> {
+    let record = crate::storage::accounts::find(db, jid)?;
+    let roster = match tier {
+        Tier::Delivery => None,
+        Tier::Session => Some(Roster::new(&crate::storage::roster::states(db, jid)?)),
+    };
+    Ok(Loaded { record, roster })
+}
+
+/// What a load of the delivery tier yields.
+#[cfg(test)]
+pub(crate) fn loaded(record: Option<AccountRecord>) -> Value {
+    let roster = None;
+    feature::value(Loaded { record, roster })
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::router::testing::{Site, stanza};
+    use crate::stanza::{Kind, Type};
+
+    /// RFC 6120 §13.11: the store's work does not tell whether an account exists.
+    #[test]
+    fn a_name_that_does_not_exist_costs_the_reads_of_one_that_does() {
+        let mut site = Site::new(&[]);
+        site.create("nurse@example.org");
+        let romeo = site.bind("romeo@example.org", "orchard", None);
+        for type_ in [Type::Subscribe, Type::Probe] {
+            for to in ["nurse@example.org", "nobody@example.org"] {
+                site.send(romeo, stanza(Kind::Presence, type_, Some(to)));
+            }
+        }
+        // The stanzas of the second round wait for the reads of the first.
+        assert_eq!(site.router.out.reads.len(), 2);
+        site.run_store();
+        assert_eq!(site.open(romeo), 0);
+        for (jid, is_served) in [("nurse@example.org", true), ("nobody@example.org", false)] {
+            let key = site.router.accounts.find(jid).unwrap();
+            let account = site.router.accounts.get(key).unwrap();
+            assert_eq!(account.is_served(), is_served);
+            assert!(
+                account
+                    .roster
+                    .as_ref()
+                    .is_some_and(|roster| roster.is_empty())
+            );
+        }
+    }
+}

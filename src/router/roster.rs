@@ -1,0 +1,186 @@
+//! The roster of an account as its shard keeps it: contacts and their subscription states, packed.
+//! Names and groups are read from the store for a roster get (DESIGN §7).
+
+use crate::jid::BareJid;
+use crate::storage::roster::State;
+
+/// Contacts in the order of their JIDs. Pending requests of entities that are not in the roster are
+/// kept too: their [`State::is_listed`] is false.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Roster {
+    /// All JIDs, one after another: 50 contacts cost one allocation, not 50.
+    names: String,
+    contacts: Vec<Contact>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Contact {
+    start: u32,
+    len: u16,
+    state: State,
+}
+
+impl Roster {
+    /// A roster of these contacts, in any order.
+    pub fn new(contacts: &[(BareJid, State)]) -> Roster {
+        let mut sorted: Vec<_> = contacts.iter().collect();
+        sorted.sort_unstable_by(|a, b| a.0.as_str().cmp(b.0.as_str()));
+        let mut roster = Roster {
+            names: String::with_capacity(sorted.iter().map(|(jid, _)| jid.as_str().len()).sum()),
+            contacts: Vec::with_capacity(sorted.len()),
+        };
+        for (jid, state) in sorted {
+            roster.insert(roster.contacts.len(), jid.as_str(), *state);
+        }
+        roster
+    }
+
+    /// How many contacts it has, pending requests included.
+    pub fn len(&self) -> usize {
+        self.contacts.len()
+    }
+
+    /// Whether it has none.
+    pub fn is_empty(&self) -> bool {
+        self.contacts.is_empty()
+    }
+
+    /// The state of a contact, by its bare JID; [`State::NONE`] if it is not there.
+    pub fn state(&self, jid: &str) -> State {
+        match self.find(jid) {
+            Ok(index) => self.contacts[index].state,
+            Err(_) => State::NONE,
+        }
+    }
+
+    /// Sets a contact's state; [`State::NONE`] removes it.
+    pub fn set(&mut self, jid: &BareJid, state: State) {
+        match self.find(jid.as_str()) {
+            Ok(index) if state == State::NONE => {
+                self.contacts.remove(index);
+                // The name stays behind until names of the dead outweigh the others.
+                let used: usize = self.contacts.iter().map(|c| usize::from(c.len)).sum();
+                if self.names.len() > 2 * used + 256 {
+                    self.repack();
+                }
+            }
+            Ok(index) => self.contacts[index].state = state,
+            Err(_) if state == State::NONE => {}
+            Err(index) => self.insert(index, jid.as_str(), state),
+        }
+    }
+
+    /// At most `max` contacts after a JID (all of them after ""), in order.
+    pub fn after<'a>(
+        &'a self,
+        jid: &str,
+        max: usize,
+    ) -> impl Iterator<Item = (&'a str, State)> + use<'a> {
+        let start = match self.find(jid) {
+            Ok(index) => index + 1,
+            Err(index) => index,
+        };
+        self.contacts[start..]
+            .iter()
+            .take(max)
+            .map(|contact| (self.name(contact), contact.state))
+    }
+
+    /// All contacts, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, State)> {
+        self.after("", usize::MAX)
+    }
+
+    fn name(&self, contact: &Contact) -> &str {
+        let start = contact.start as usize;
+        &self.names[start..start + usize::from(contact.len)]
+    }
+
+    fn find(&self, jid: &str) -> Result<usize, usize> {
+        self.contacts
+            .binary_search_by(|contact| self.name(contact).cmp(jid))
+    }
+
+    fn insert(&mut self, index: usize, jid: &str, state: State) {
+        // A bare JID has at most 2,047 bytes, and a roster is bounded far below 4 GiB of them.
+        let (Ok(start), Ok(len)) = (u32::try_from(self.names.len()), u16::try_from(jid.len()))
+        else {
+            debug_assert!(false, "a roster of 4 GiB");
+            return;
+        };
+        self.names.push_str(jid);
+        self.contacts.insert(index, Contact { start, len, state });
+    }
+
+    fn repack(&mut self) {
+        let mut names = String::new();
+        for index in 0..self.contacts.len() {
+            let contact = self.contacts[index];
+            let start = names.len();
+            names.push_str(self.name(&contact));
+            // The new names are no longer than the old ones, which fit.
+            self.contacts[index].start = start as u32;
+            debug_assert!(u32::try_from(start).is_ok());
+            // The old names are still read for the contacts that follow.
+        }
+        self.names = names;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn jid(n: u8) -> BareJid {
+        BareJid::parse(&format!(
+            "user{n}@{}.example",
+            "x".repeat(usize::from(n % 7) * 9 + 1)
+        ))
+        .unwrap()
+    }
+
+    proptest! {
+        /// It is a sorted map, whatever is set and removed.
+        #[test]
+        fn a_packed_roster_is_a_map(steps in prop::collection::vec((1..40u8, 0..32u8), 0..400)) {
+            let mut roster = Roster::default();
+            let mut model = BTreeMap::new();
+            for (n, bits) in steps {
+                let state = State::from_bits(bits);
+                roster.set(&jid(n), state);
+                if state == State::NONE {
+                    model.remove(jid(n).as_str());
+                } else {
+                    model.insert(jid(n).as_str().to_owned(), state);
+                }
+            }
+            let all: Vec<_> = roster.iter().map(|(jid, state)| (jid.to_owned(), state)).collect();
+            let expected: Vec<_> = model.clone().into_iter().collect();
+            prop_assert_eq!(&all, &expected);
+            for n in 0..40 {
+                let state = model.get(jid(n).as_str()).copied().unwrap_or(State::NONE);
+                prop_assert_eq!(roster.state(jid(n).as_str()), state);
+            }
+            let contacts: Vec<_> = all
+                .iter()
+                .map(|(jid, state)| (BareJid::parse(jid).unwrap(), *state))
+                .collect();
+            let fresh = Roster::new(&contacts);
+            prop_assert_eq!(fresh.iter().collect::<Vec<_>>(), roster.iter().collect::<Vec<_>>());
+            let mut paged: Vec<(String, State)> = Vec::new();
+            loop {
+                let last = paged.last().map_or(String::new(), |(jid, _)| jid.clone());
+                let page: Vec<_> = roster.after(&last, 3).map(|(j, s)| (j.to_owned(), s)).collect();
+                if page.is_empty() {
+                    break;
+                }
+                paged.extend(page);
+            }
+            prop_assert_eq!(paged, all);
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! Subscription stanzas between local accounts, from the commit of the sender's change to that of the
+//! recipient's (DESIGN §5).
+
+use super::{Db, StoreError};
+
+/// Deletes a row, if it is there.
+///
+/// # Errors
+/// Only those of the database.
+pub fn delete(db: &Db, id: i64) -> Result<(), StoreError> {
+    db.connection()
+        .prepare_cached("DELETE FROM handoff WHERE id = ?1")?
+        .execute([id])?;
+    Ok(())
+}
