@@ -30,6 +30,10 @@ pub const DISCO_ITEMS: &str = "http://jabber.org/protocol/disco#items";
 pub const PING: &str = "urn:xmpp:ping";
 /// XEP-0092.
 pub const VERSION: &str = "jabber:iq:version";
+/// Private XML Storage (XEP-0049).
+pub const PRIVATE: &str = "jabber:iq:private";
+/// vCards (XEP-0054).
+pub const VCARD: &str = "vcard-temp";
 /// Namespaces in XML 1.0 §3.
 pub const XML: &str = "http://www.w3.org/XML/1998/namespace";
 /// Namespaces in XML 1.0 §3.

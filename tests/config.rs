@@ -109,6 +109,8 @@ fn every_option_changes_the_settings() {
         ("limits.login_failures_per_stream_max", "3"),
         ("limits.login_failures_per_address_max", "1"),
         ("limits.login_failures_per_account_max", "1"),
+        ("limits.private_bytes_max", "1024"),
+        ("limits.vcard_bytes_max", "1024"),
         ("log.level", "'debug'"),
         ("log.to", "'/var/log/stanzad.log'"),
         ("log.format", "'json'"),

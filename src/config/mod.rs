@@ -148,6 +148,10 @@ pub struct Limits {
     pub login_failures_per_address_max: u32,
     /// Failed logins for one account within a minute.
     pub login_failures_per_account_max: u32,
+    /// Bytes of private XML that an account keeps (XEP-0049).
+    pub private_bytes_max: u64,
+    /// Bytes of an account's vCard (XEP-0054).
+    pub vcard_bytes_max: u64,
 }
 
 /// One local domain, complete: what it does not set itself is taken from the whole server.
@@ -266,6 +270,10 @@ impl Default for Limits {
             login_failures_per_stream_max: 5,
             login_failures_per_address_max: 20,
             login_failures_per_account_max: 10,
+            // Bookmarks, notes and settings of clients take a few KiB.
+            private_bytes_max: 256 * 1024,
+            // A picture of 90 KiB, in base64.
+            vcard_bytes_max: 128 * 1024,
         }
     }
 }

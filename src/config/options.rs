@@ -430,6 +430,20 @@ pub static OPTIONS: &[Spec] = &[
             d.whole.limits.login_failures_per_account_max = n as u32;
         }),
     ),
+    spec(
+        "limits",
+        "private_bytes_max",
+        "262144",
+        Now,
+        Number(1024, 1 << 26, |d, n| d.whole.limits.private_bytes_max = n),
+    ),
+    spec(
+        "limits",
+        "vcard_bytes_max",
+        "131072",
+        Now,
+        Number(1024, 1 << 26, |d, n| d.whole.limits.vcard_bytes_max = n),
+    ),
     // [log]
     spec(
         "log",

@@ -3,8 +3,10 @@
 pub mod anonymous;
 pub mod disco;
 pub mod ping;
+pub mod private_storage;
 pub mod session;
 pub mod stream_limits;
+pub mod vcard_temp;
 pub mod version;
 
 use crate::router::feature::Feature;
@@ -15,6 +17,8 @@ pub static FEATURES: &[&Feature] = &[
     &disco::FEATURE,
     &ping::FEATURE,
     &version::FEATURE,
+    &private_storage::FEATURE,
+    &vcard_temp::FEATURE,
     &session::FEATURE,
     &stream_limits::FEATURE,
 ];
@@ -50,7 +54,12 @@ mod tests {
             .flat_map(|feature| feature.iq)
             .map(|route| route.ns)
             .collect();
-        for target in [Target::Domain, Target::Account, Target::OwnAccount] {
+        for target in [
+            Target::Domain,
+            Target::Account,
+            Target::Contact,
+            Target::OwnAccount,
+        ] {
             for var in pipeline.disco(target) {
                 assert!(answered.contains(&var), "{var} is announced to {target:?}");
             }

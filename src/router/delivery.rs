@@ -171,7 +171,7 @@ impl Router {
             return;
         }
         if !account.is_served() {
-            self.no_such_user(routed);
+            self.no_such_user(key, routed);
             return;
         }
         let mut routed = routed;
@@ -186,8 +186,14 @@ impl Router {
 
     /// RFC 6121 §8.5.1. What comes back is what comes back from an account that is not online, so
     /// that nobody can find out who has one.
-    fn no_such_user(&mut self, routed: Routed) {
+    fn no_such_user(&mut self, account: Key, routed: Routed) {
         match (routed.stanza.kind, routed.stanza.type_) {
+            // What whoever asks gets of an account is looked up for a name without one as well.
+            (Kind::Iq, Type::Get | Type::Set)
+                if self.has_handler(Target::Account, &routed.stanza) =>
+            {
+                self.handle_for_account(account, routed);
+            }
             (Kind::Presence, _) | (Kind::Message, Type::Headline) => self.drop_routed(routed),
             (Kind::Message | Kind::Iq, _) => {
                 self.reject(routed, StanzaError::new(Condition::ServiceUnavailable));
@@ -384,24 +390,27 @@ impl Router {
             (Kind::Message, _)
             | (Kind::Presence, Type::Available | Type::Unavailable | Type::Error) => false,
             (Kind::Presence, _) => true,
-            (Kind::Iq, type_) => stanza.payload.children().first().is_some_and(|child| {
-                let (ns, name) = (stanza.payload.ns(child), stanza.payload.name(child));
-                let is_own = stanza
-                    .from
-                    .as_ref()
-                    .is_some_and(|from| from.bare_str() == to.bare_str());
-                !is_own
-                    && self
-                        .pipeline
-                        .iq_handler(Target::Contact, type_, ns, name)
-                        .is_some()
-            }),
+            (Kind::Iq, _) => {
+                let from = stanza.from.as_ref();
+                let is_own = from.is_some_and(|from| from.bare_str() == to.bare_str());
+                !is_own && self.has_handler(Target::Contact, stanza)
+            }
         };
         if needs_roster {
             Tier::Session
         } else {
             Tier::Delivery
         }
+    }
+
+    fn has_handler(&self, target: Target, iq: &Stanza) -> bool {
+        let payload = &iq.payload;
+        payload.children().first().is_some_and(|child| {
+            let (ns, name) = (payload.ns(child), payload.name(child));
+            self.pipeline
+                .iq_handler(target, iq.type_, ns, name)
+                .is_some()
+        })
     }
 
     /// Runs the hooks of a copying stage, which leave the stanza as it is.

@@ -7,6 +7,7 @@ use crate::jid::Jid;
 use crate::limits::LATER_MAX;
 use crate::router::delivery::Routed;
 use crate::router::feature::{Answer, IqContext, Target, ThenFn};
+use crate::router::roster::Roster;
 use crate::router::settlement::Ticket;
 use crate::router::{AccountContinuation, Continuation, Router, Waiter};
 use crate::slots::Key;
@@ -84,12 +85,11 @@ impl Router {
                 .pipeline
                 .iq_handler(Target::Domain, stanza.type_, ns, name),
             Some(account) => {
-                let is_own = asker.bare_str() == account.jid.as_str();
-                let is_contact = is_own
-                    || account
-                        .roster
-                        .as_ref()
-                        .is_some_and(|roster| roster.state(asker.bare_str()).has(State::FROM));
+                let is_served = account.is_served();
+                let is_own = is_served && asker.bare_str() == account.jid.as_str();
+                let may_see = |roster: &Roster| roster.state(asker.bare_str()).has(State::FROM);
+                let is_contact =
+                    is_own || (is_served && account.roster.as_ref().is_some_and(may_see));
                 [
                     (Target::OwnAccount, is_own),
                     (Target::Contact, is_contact),

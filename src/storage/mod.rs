@@ -8,6 +8,7 @@
 //! power cut too; one job's error harms no other job, unless the whole transaction failed, and then
 //! each of its jobs is told so; nothing outside this folder sees rusqlite.
 
+pub mod account_data;
 pub mod accounts;
 mod checkpoint;
 mod directory;

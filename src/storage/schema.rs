@@ -97,6 +97,22 @@ pub(super) const MIGRATIONS: &[Migration] = &[
         ) STRICT;
     ",
     },
+    Migration {
+        title: "private XML and vCards",
+        sql: "
+        CREATE TABLE private_data (
+            account INTEGER NOT NULL REFERENCES account ON DELETE CASCADE,
+            ns TEXT NOT NULL,
+            name TEXT NOT NULL,
+            xml BLOB NOT NULL,
+            PRIMARY KEY (account, ns, name)
+        ) STRICT, WITHOUT ROWID;
+        CREATE TABLE vcard (
+            account INTEGER PRIMARY KEY REFERENCES account ON DELETE CASCADE,
+            xml BLOB NOT NULL
+        ) STRICT;
+    ",
+    },
 ];
 
 /// `application_id` of our files: "Stzd".

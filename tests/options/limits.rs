@@ -63,6 +63,32 @@ super::cases! {
             assert_eq!(guess(&mut client, &format!("ghost{}", fresh())), "not-authorized");
             twice
         };
+    private_bytes_max: "limits.private_bytes_max",
+        [
+            "[limits]\nprivate_bytes_max = 1024\n",
+            "[limits]\nprivate_bytes_max = 4096\n",
+        ],
+        ["policy-violation", "result"],
+        |server| kept(server, "<query xmlns='jabber:iq:private'><a xmlns='x'>", "</a></query>");
+    vcard_bytes_max: "limits.vcard_bytes_max",
+        [
+            "[limits]\nvcard_bytes_max = 1024\n",
+            "[limits]\nvcard_bytes_max = 4096\n",
+        ],
+        ["policy-violation", "result"],
+        |server| kept(server, "<vCard xmlns='vcard-temp'><NOTE>", "</NOTE></vCard>");
+}
+
+/// What comes of a set with 2,000 bytes of text.
+fn kept(server: &Server, before: &str, after: &str) -> String {
+    let mut client = Client::login(server, "juliet@example.org");
+    let text = "x".repeat(2_000);
+    client.send(format!("<iq type='set' id='k'>{before}{text}{after}</iq>"));
+    let reply = client.stanza("iq");
+    match reply.attribute("type") {
+        Some("error") => error_of(&reply),
+        other => other.unwrap().to_owned(),
+    }
 }
 
 fn guess(client: &mut Client, user: &str) -> String {

@@ -1,0 +1,237 @@
+//! What clients keep on the server for their account: private XML (XEP-0049) and the vCard (XEP-0054).
+
+use rusqlite::{OptionalExtension, params};
+
+use super::{Db, StoreError};
+use crate::jid::BareJid;
+
+/// Private XML elements of one namespace and name, as they are to be stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Private {
+    /// The namespace of the elements.
+    pub ns: String,
+    /// Their name.
+    pub name: String,
+    /// Their canonical XML, one after another; none deletes what is stored.
+    pub xml: Option<Vec<u8>>,
+}
+
+impl Private {
+    /// What it counts for the quota.
+    fn bytes(&self) -> usize {
+        let xml = self.xml.as_ref();
+        xml.map_or(0, |xml| self.ns.len() + self.name.len() + xml.len())
+    }
+}
+
+/// What became of data that an account wants to have stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stored {
+    /// It is.
+    Yes,
+    /// It is not: the account would have more than it may.
+    OverQuota,
+}
+
+/// The private elements of a namespace and name, as canonical XML one after another.
+///
+/// # Errors
+/// Only those of the database, here and below, besides what each function names.
+pub fn private(
+    db: &Db,
+    account: &BareJid,
+    ns: &str,
+    name: &str,
+) -> Result<Option<Vec<u8>>, StoreError> {
+    let mut statement = db.connection().prepare_cached(
+        "SELECT xml FROM private_data
+         WHERE account = (SELECT id FROM account WHERE jid = ?1) AND ns = ?2 AND name = ?3",
+    )?;
+    let row = statement.query_row(params![account.as_str(), ns, name], |row| row.get(0));
+    Ok(row.optional()?)
+}
+
+/// Stores private elements, each in place of those of its namespace and name; all or none of them.
+/// `bytes_max` bounds the XML, namespaces and names of the account's private data together.
+///
+/// # Errors
+/// [`StoreError::NotFound`] if there is no such account.
+pub fn set_private(
+    db: &Db,
+    account: &BareJid,
+    items: &[Private],
+    bytes_max: u64,
+) -> Result<Stored, StoreError> {
+    let id = super::accounts::find(db, account)?
+        .ok_or(StoreError::NotFound)?
+        .id;
+    let others = bytes_beside(db, id, items)?;
+    let new: usize = items.iter().map(Private::bytes).sum();
+    if others.saturating_add(new as u64) > bytes_max {
+        return Ok(Stored::OverQuota);
+    }
+    for item in items {
+        db.connection()
+            .prepare_cached(
+                "DELETE FROM private_data WHERE account = ?1 AND ns = ?2 AND name = ?3",
+            )?
+            .execute(params![id, item.ns, item.name])?;
+        if let Some(xml) = &item.xml {
+            db.connection()
+                .prepare_cached(
+                    "INSERT INTO private_data (account, ns, name, xml) VALUES (?1, ?2, ?3, ?4)",
+                )?
+                .execute(params![id, item.ns, item.name, xml])?;
+        }
+    }
+    Ok(Stored::Yes)
+}
+
+/// Bytes of an account's private data that `items` do not replace.
+fn bytes_beside(db: &Db, account: i64, items: &[Private]) -> Result<u64, StoreError> {
+    let mut statement = db
+        .connection()
+        .prepare_cached("SELECT ns, name, length(xml) FROM private_data WHERE account = ?1")?;
+    let mut rows = statement.query([account])?;
+    let mut bytes = 0_u64;
+    while let Some(row) = rows.next()? {
+        let (ns, name, xml): (String, String, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        if !items.iter().any(|item| item.ns == ns && item.name == name) {
+            bytes += (ns.len() + name.len()) as u64 + u64::try_from(xml).unwrap_or_default();
+        }
+    }
+    Ok(bytes)
+}
+
+/// The vCard of an account that is enabled, as canonical XML.
+pub fn vcard(db: &Db, account: &BareJid) -> Result<Option<Vec<u8>>, StoreError> {
+    let mut statement = db.connection().prepare_cached(
+        "SELECT xml FROM vcard
+         WHERE account = (SELECT id FROM account WHERE jid = ?1 AND enabled)",
+    )?;
+    let row = statement.query_row([account.as_str()], |row| row.get(0));
+    Ok(row.optional()?)
+}
+
+/// Replaces the vCard of an account; none deletes it.
+///
+/// # Errors
+/// [`StoreError::NotFound`] if there is no such account.
+pub fn set_vcard(db: &Db, account: &BareJid, xml: Option<&[u8]>) -> Result<(), StoreError> {
+    let id = super::accounts::find(db, account)?
+        .ok_or(StoreError::NotFound)?
+        .id;
+    match xml {
+        Some(xml) => db
+            .connection()
+            .prepare_cached("INSERT OR REPLACE INTO vcard (account, xml) VALUES (?1, ?2)")?
+            .execute(params![id, xml])?,
+        None => db
+            .connection()
+            .prepare_cached("DELETE FROM vcard WHERE account = ?1")?
+            .execute([id])?,
+    };
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Wall;
+    use crate::sasl::Credentials;
+    use crate::storage::{WriterCore, accounts};
+
+    fn site() -> (WriterCore, BareJid) {
+        let core = WriterCore::memory(&[7; 32]).unwrap();
+        let juliet = BareJid::parse("juliet@example.org").unwrap();
+        accounts::create(core.db(), &juliet, &Credentials::default(), Wall::default()).unwrap();
+        (core, juliet)
+    }
+
+    fn item(name: &str, xml: Option<&str>) -> Private {
+        Private {
+            ns: "storage:bookmarks".to_owned(),
+            name: name.to_owned(),
+            xml: xml.map(|xml| xml.as_bytes().to_vec()),
+        }
+    }
+
+    fn kept(core: &WriterCore, juliet: &BareJid, name: &str) -> Option<String> {
+        let xml = private(core.db(), juliet, "storage:bookmarks", name).unwrap();
+        xml.map(|xml| String::from_utf8(xml).unwrap())
+    }
+
+    #[test]
+    fn private_elements_replace_those_of_their_namespace_and_name_only() {
+        let (core, juliet) = site();
+        let both = [item("a", Some("<a/>")), item("b", Some("<b/>"))];
+        assert_eq!(
+            set_private(core.db(), &juliet, &both, 1000),
+            Ok(Stored::Yes)
+        );
+        let new = [item("a", Some("<a>1</a>"))];
+        assert_eq!(set_private(core.db(), &juliet, &new, 1000), Ok(Stored::Yes));
+        assert_eq!(kept(&core, &juliet, "a").as_deref(), Some("<a>1</a>"));
+        assert_eq!(kept(&core, &juliet, "b").as_deref(), Some("<b/>"));
+        let none = [item("a", None)];
+        assert_eq!(
+            set_private(core.db(), &juliet, &none, 1000),
+            Ok(Stored::Yes)
+        );
+        assert_eq!(kept(&core, &juliet, "a"), None);
+    }
+
+    #[test]
+    fn a_quota_counts_all_that_the_account_keeps() {
+        let (core, juliet) = site();
+        let each = "storage:bookmarks".len() + "a".len() + "<a/>".len();
+        let max = 2 * each as u64;
+        let two = [item("a", Some("<a/>")), item("b", Some("<b/>"))];
+        assert_eq!(set_private(core.db(), &juliet, &two, max), Ok(Stored::Yes));
+        let third = [item("c", Some("<c/>"))];
+        let verdict = set_private(core.db(), &juliet, &third, max);
+        assert_eq!(verdict, Ok(Stored::OverQuota));
+        assert_eq!(kept(&core, &juliet, "c"), None);
+        let same_size = [item("a", Some("<b/>"))];
+        assert_eq!(
+            set_private(core.db(), &juliet, &same_size, max),
+            Ok(Stored::Yes)
+        );
+        let longer = [item("a", Some("<bb/>"))];
+        let verdict = set_private(core.db(), &juliet, &longer, max);
+        assert_eq!(verdict, Ok(Stored::OverQuota));
+        assert_eq!(kept(&core, &juliet, "a").as_deref(), Some("<b/>"));
+    }
+
+    #[test]
+    fn a_vcard_of_a_disabled_account_is_not_shown() {
+        let (core, juliet) = site();
+        set_vcard(core.db(), &juliet, Some(b"<vCard/>")).unwrap();
+        assert_eq!(vcard(core.db(), &juliet).unwrap().unwrap(), b"<vCard/>");
+        accounts::set_enabled(core.db(), &juliet, false).unwrap();
+        assert_eq!(vcard(core.db(), &juliet).unwrap(), None);
+    }
+
+    #[test]
+    fn a_deleted_account_leaves_nothing_and_nobody_has_no_data() {
+        let (core, juliet) = site();
+        set_vcard(core.db(), &juliet, Some(b"<vCard/>")).unwrap();
+        set_private(core.db(), &juliet, &[item("a", Some("<a/>"))], 1000).unwrap();
+        accounts::delete(core.db(), &juliet).unwrap();
+        for table in ["vcard", "private_data"] {
+            let sql = format!("SELECT count(*) FROM {table}");
+            let rows: i64 = core
+                .db()
+                .connection()
+                .query_row(&sql, [], |row| row.get(0))
+                .unwrap();
+            assert_eq!(rows, 0, "{table}");
+        }
+        assert_eq!(
+            set_vcard(core.db(), &juliet, None),
+            Err(StoreError::NotFound)
+        );
+        let nobody = set_private(core.db(), &juliet, &[], 1000);
+        assert_eq!(nobody, Err(StoreError::NotFound));
+    }
+}

@@ -1,0 +1,119 @@
+//! What clients keep on the server: private XML (XEP-0049) and vCards (XEP-0054).
+
+mod common;
+
+use common::client::{Client, error_of};
+use common::server::Server;
+use stanzad::xml::Element;
+
+const NOTES: &str =
+    "<notes xmlns='storage:rosternotes'><note jid='romeo@example.org'>\u{2665}</note></notes>";
+
+/// Sends an IQ and yields its answer.
+fn ask(client: &mut Client, type_: &str, to: Option<&str>, child: &str) -> Element {
+    let to = to.map_or(String::new(), |to| format!(" to='{to}'"));
+    client.send(format!("<iq type='{type_}' id='q'{to}>{child}</iq>"));
+    client.stanza("iq")
+}
+
+fn private(children: &str) -> String {
+    format!("<query xmlns='jabber:iq:private'>{children}</query>")
+}
+
+/// XEP-0049 §2.3.
+#[test]
+fn private_xml_is_kept_for_all_clients_of_its_account_and_survives_a_kill() {
+    let mut server = Server::start("");
+    let mut balcony = Client::login(&server, "juliet@example.org/balcony");
+    let set = ask(&mut balcony, "set", None, &private(NOTES));
+    assert_eq!(set.attribute("type"), Some("result"), "{set:?}");
+    server.kill();
+    server.start_again();
+    let mut chamber = Client::login(&server, "juliet@example.org/chamber");
+    chamber.forget();
+    ask(
+        &mut chamber,
+        "get",
+        None,
+        &private("<notes xmlns='storage:rosternotes'/>"),
+    );
+    let raw = String::from_utf8(chamber.raw.clone()).unwrap();
+    assert!(raw.contains(&private(NOTES)), "{raw}");
+    let nothing = private("<notes xmlns='elsewhere'/>");
+    chamber.forget();
+    ask(&mut chamber, "get", None, &nothing);
+    let raw = String::from_utf8(chamber.raw.clone()).unwrap();
+    assert!(raw.contains(&nothing), "{raw}");
+}
+
+/// XEP-0049 §2.3, §4: others can neither read nor write it, and learn nothing of the account.
+#[test]
+fn private_xml_of_others_is_out_of_reach() {
+    let server = Server::start("");
+    let mut romeo = Client::login(&server, "romeo@example.org");
+    for type_ in ["get", "set"] {
+        for to in ["juliet@example.org", "nobody@example.org"] {
+            let refused = ask(&mut romeo, type_, Some(to), &private(NOTES));
+            assert_eq!(error_of(&refused), "service-unavailable", "{type_} {to}");
+        }
+    }
+    let empty = ask(&mut romeo, "get", None, &private(""));
+    assert_eq!(error_of(&empty), "bad-request");
+    let empty = ask(&mut romeo, "set", None, &private(""));
+    assert_eq!(error_of(&empty), "not-acceptable");
+}
+
+/// XEP-0054 §3.1 to §3.3.
+#[test]
+fn a_vcard_is_shown_to_others_as_it_was_stored() {
+    let mut server = Server::start("");
+    let card = "<vCard xmlns='vcard-temp'><FN>Juliet Capulet</FN><PHOTO><TYPE>image/png</TYPE>\
+                <BINVAL>iVBORw0KGgo=</BINVAL></PHOTO></vCard>";
+    let mut juliet = Client::login(&server, "juliet@example.org/balcony");
+    let none = ask(&mut juliet, "get", None, "<vCard xmlns='vcard-temp'/>");
+    assert_eq!(error_of(&none), "item-not-found");
+    let set = ask(&mut juliet, "set", None, card);
+    assert_eq!(set.attribute("type"), Some("result"), "{set:?}");
+    server.kill();
+    server.start_again();
+    let mut romeo = Client::login(&server, "romeo@example.org");
+    romeo.forget();
+    let shown = ask(
+        &mut romeo,
+        "get",
+        Some("juliet@example.org"),
+        "<vCard xmlns='vcard-temp'/>",
+    );
+    assert_eq!(shown.attribute("from"), Some("juliet@example.org"));
+    let raw = String::from_utf8(romeo.raw.clone()).unwrap();
+    assert!(raw.contains(card), "{raw}");
+    let other = ask(&mut romeo, "set", Some("juliet@example.org"), card);
+    assert_eq!(error_of(&other), "service-unavailable");
+    let mut juliet = Client::login(&server, "juliet@example.org/balcony");
+    ask(&mut juliet, "set", None, "<vCard xmlns='vcard-temp'/>");
+    let gone = ask(&mut juliet, "get", None, "<vCard xmlns='vcard-temp'/>");
+    assert_eq!(error_of(&gone), "item-not-found");
+}
+
+/// XEP-0054 §3.3: against directory harvesting.
+#[test]
+fn an_account_without_a_vcard_is_like_none() {
+    let server = Server::start("");
+    let mut romeo = Client::login(&server, "romeo@example.org");
+    let mut answers = Vec::new();
+    for to in ["juliet@example.org", "nobody@example.org"] {
+        romeo.forget();
+        ask(&mut romeo, "get", Some(to), "<vCard xmlns='vcard-temp'/>");
+        answers.push(
+            String::from_utf8(romeo.raw.clone())
+                .unwrap()
+                .replace(to, "TO"),
+        );
+    }
+    assert!(
+        answers[0].contains("<service-unavailable "),
+        "{}",
+        answers[0]
+    );
+    assert_eq!(answers[0], answers[1]);
+}
