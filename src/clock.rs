@@ -71,6 +71,14 @@ impl Wall {
     pub const fn micros(self) -> u64 {
         self.0
     }
+
+    /// The moment as XEP-0082 §3.2 writes it, in UTC, to the millisecond.
+    pub fn date_time(self) -> String {
+        let millis = i64::try_from(self.0 / 1000).unwrap_or(i64::MAX);
+        // Past the year 9999 there are no such dates.
+        let moment = jiff::Timestamp::from_millisecond(millis).unwrap_or(jiff::Timestamp::MAX);
+        format!("{moment:.3}")
+    }
 }
 
 impl Clock {
@@ -104,5 +112,15 @@ mod tests {
         let (early, late) = (Mono::from_millis(5), Mono::from_millis(9));
         assert_eq!(late - early, Duration::from_millis(4));
         assert_eq!(early - late, Duration::ZERO);
+    }
+
+    /// XEP-0082 §3.2.
+    #[test]
+    fn a_moment_is_written_in_utc() {
+        assert_eq!(Wall::default().date_time(), "1970-01-01T00:00:00.000Z");
+        let moment = Wall::from_micros(1_795_557_600_045_999);
+        assert_eq!(moment.date_time(), "2026-11-24T22:00:00.045Z");
+        let end = Wall::from_micros(u64::MAX).date_time();
+        assert!(end.starts_with("9999-12-30"), "{end}");
     }
 }

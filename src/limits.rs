@@ -62,7 +62,7 @@ pub const UNSETTLED_BYTES_MAX: usize = 1024 * 1024;
 /// Stanzas of one session from its oldest open one on, settled or not: 8 bytes are kept for each, so
 /// that one that waits for long does not make its sender's later ones pile up.
 pub const UNSETTLED_SPAN_MAX: usize = 16 * 1024;
-/// IQ requests to one account that wait for a read of the store.
+/// IQ requests to one account that wait for a read of the store: its own, and as many of others.
 pub const LATER_MAX: usize = 16;
 
 /// Bytes of a connection's own unsent output above which it is not read.

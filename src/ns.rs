@@ -30,6 +30,14 @@ pub const DISCO_ITEMS: &str = "http://jabber.org/protocol/disco#items";
 pub const PING: &str = "urn:xmpp:ping";
 /// XEP-0092.
 pub const VERSION: &str = "jabber:iq:version";
+/// Data Forms (XEP-0004).
+pub const DATA_FORMS: &str = "jabber:x:data";
+/// What a server tells of itself (XEP-0128, XEP-0157).
+pub const SERVER_INFO: &str = "http://jabber.org/network/serverinfo";
+/// Last Activity (XEP-0012).
+pub const LAST: &str = "jabber:iq:last";
+/// Entity Time (XEP-0202).
+pub const TIME: &str = "urn:xmpp:time";
 /// Private XML Storage (XEP-0049).
 pub const PRIVATE: &str = "jabber:iq:private";
 /// vCards (XEP-0054).

@@ -8,6 +8,8 @@ mod common;
 
 #[path = "options/connections.rs"]
 mod connections;
+#[path = "options/contact.rs"]
+mod contact;
 #[path = "options/limits.rs"]
 mod limits;
 #[path = "options/logins.rs"]
@@ -69,6 +71,7 @@ fn every_option_is_tested() {
         connections::TESTED,
         tls::TESTED,
         logins::TESTED,
+        contact::TESTED,
         limits::TESTED,
         logs::TESTED,
     ]

@@ -170,6 +170,27 @@ pub struct DomainSettings {
     pub c2s: C2s,
     /// `[auth]` as it holds for this domain.
     pub auth: Auth,
+    /// `[contact]` as it holds for this domain.
+    pub contact: Contact,
+}
+
+/// Where people reach those who run a domain: URIs for each purpose (XEP-0157).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Contact {
+    /// Reports of abuse.
+    pub abuse: Vec<String>,
+    /// The operators.
+    pub admin: Vec<String>,
+    /// What people think of the service.
+    pub feedback: Vec<String>,
+    /// Sales and marketing.
+    pub sales: Vec<String>,
+    /// Reports of security problems.
+    pub security: Vec<String>,
+    /// Where the state of the service is told.
+    pub status: Vec<String>,
+    /// Help.
+    pub support: Vec<String>,
 }
 
 /// Streams of clients.
@@ -328,6 +349,7 @@ impl DomainSettings {
             dhparam: None,
             c2s: C2s::default(),
             auth: Auth::default(),
+            contact: Contact::default(),
         }
     }
 }

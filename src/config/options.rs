@@ -10,12 +10,12 @@ use super::{DomainSettings, Durability, LogFormat, LogTo, ResourceConflict, Sett
 use crate::sasl::{Hash, Mechanism, Storage};
 
 /// The sections in the order of the sample. `domain` stands for `[domain."name"]`.
-pub const SECTIONS: [&str; 9] = [
-    "server", "listen", "tls", "c2s", "auth", "store", "limits", "log", "domain",
+pub const SECTIONS: [&str; 10] = [
+    "server", "listen", "tls", "c2s", "auth", "contact", "store", "limits", "log", "domain",
 ];
 
 /// The sections that may also stand in a domain, where they win over those at top level.
-pub const DOMAIN_SECTIONS: [&str; 2] = ["c2s", "auth"];
+pub const DOMAIN_SECTIONS: [&str; 3] = ["c2s", "auth", "contact"];
 
 /// One option of the file.
 pub struct Spec {
@@ -363,6 +363,56 @@ pub static OPTIONS: &[Spec] = &[
         NewConnections,
         OptionalPath(|d| &mut d.domain.auth.client_ca),
     ),
+    // [contact]
+    spec(
+        "contact",
+        "abuse",
+        "[]",
+        Now,
+        Other(|d, given| uris(given, &mut d.domain.contact.abuse)),
+    ),
+    spec(
+        "contact",
+        "admin",
+        "[]",
+        Now,
+        Other(|d, given| uris(given, &mut d.domain.contact.admin)),
+    ),
+    spec(
+        "contact",
+        "feedback",
+        "[]",
+        Now,
+        Other(|d, given| uris(given, &mut d.domain.contact.feedback)),
+    ),
+    spec(
+        "contact",
+        "sales",
+        "[]",
+        Now,
+        Other(|d, given| uris(given, &mut d.domain.contact.sales)),
+    ),
+    spec(
+        "contact",
+        "security",
+        "[]",
+        Now,
+        Other(|d, given| uris(given, &mut d.domain.contact.security)),
+    ),
+    spec(
+        "contact",
+        "status",
+        "[]",
+        Now,
+        Other(|d, given| uris(given, &mut d.domain.contact.status)),
+    ),
+    spec(
+        "contact",
+        "support",
+        "[]",
+        Now,
+        Other(|d, given| uris(given, &mut d.domain.contact.support)),
+    ),
     // [store]
     spec(
         "store",
@@ -527,5 +577,37 @@ fn set_log_to(draft: &mut Draft, given: &Given<'_>) -> Result<(), Vec<Wrong>> {
             Err((span, text)) => return Err(vec![(span, text + " (or the path of a file)")]),
         }
     };
+    Ok(())
+}
+
+/// A list of URIs (RFC 3986 §3.1: a scheme, a colon, and what it means by the rest).
+fn uris(given: &Given<'_>, into: &mut Vec<String>) -> Result<(), Vec<Wrong>> {
+    let strings = given.strings()?;
+    let mut wrong = Vec::new();
+    for (place, text) in &strings {
+        let is_uri = text.split_once(':').is_some_and(|(scheme, rest)| {
+            scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+                && scheme
+                    .chars()
+                    .all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c))
+                && !rest.is_empty()
+                && text.bytes().all(|byte| byte.is_ascii_graphic())
+        });
+        if !is_uri {
+            let says = format!(
+                "{} has {text:?}, which is no URI; write it like \"mailto:xmpp@example.org\", \
+                 \"xmpp:admin@example.org\" or \"https://example.org/help\"",
+                given.name
+            );
+            wrong.push((place.clone(), says));
+        }
+    }
+    if !wrong.is_empty() {
+        return Err(wrong);
+    }
+    *into = strings
+        .into_iter()
+        .map(|(_, text)| text.to_owned())
+        .collect();
     Ok(())
 }

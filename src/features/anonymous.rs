@@ -8,19 +8,15 @@ use crate::stanza::{Kind, Stanza, Type};
 
 /// XEP-0175.
 pub static FEATURE: Feature = Feature {
-    name: "anonymous",
     specs: &[Spec {
         id: "XEP-0175",
         version: "1.2",
     }],
-    disco: &[],
-    iq: &[],
     hooks: &[Hook {
         stage: Stage::OutboundCheck,
         run: check,
     }],
-    session: &[],
-    stream_features: &[],
+    ..Feature::named("anonymous")
 };
 
 fn check(context: &HookContext<'_>, stanza: &mut Stanza) -> Verdict {

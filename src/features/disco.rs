@@ -1,9 +1,11 @@
-//! Service Discovery (XEP-0030 2.5.0) of domains and of one's own account.
+//! Service Discovery (XEP-0030 2.5.0) of domains, and of accounts by those who may see their presence.
 //!
-//! A stranger's question about an account is answered as for one that does not exist (§8): the roster,
-//! which says who is no stranger, comes later. Neither domains nor accounts have nodes yet.
+//! A stranger learns no more of an account than of a name that does not exist (§8): no information, and
+//! no items. An account's items are its available resources. There are no nodes yet but those of
+//! entity capabilities.
 
 use crate::ns;
+use crate::router::account::Standing;
 use crate::router::feature::{Answer, Disco, Feature, IqContext, IqRoute, Spec, Target};
 use crate::stanza::Type;
 use crate::stanza::{Condition, StanzaError};
@@ -12,7 +14,6 @@ use crate::xml::Payload;
 
 /// XEP-0030.
 pub static FEATURE: Feature = Feature {
-    name: "disco",
     specs: &[Spec {
         id: "XEP-0030",
         version: "2.5.0",
@@ -27,100 +28,113 @@ pub static FEATURE: Feature = Feature {
             var: ns::DISCO_ITEMS,
         },
         Disco {
-            target: Target::OwnAccount,
+            target: Target::Contact,
             var: ns::DISCO_INFO,
         },
         Disco {
-            target: Target::OwnAccount,
+            target: Target::Contact,
             var: ns::DISCO_ITEMS,
         },
     ],
     iq: &[
-        IqRoute {
-            target: Target::Domain,
-            type_: Type::Get,
-            ns: ns::DISCO_INFO,
-            name: "query",
-            handler: domain_info,
-        },
-        IqRoute {
-            target: Target::Domain,
-            type_: Type::Get,
-            ns: ns::DISCO_ITEMS,
-            name: "query",
-            handler: items,
-        },
-        IqRoute {
-            target: Target::OwnAccount,
-            type_: Type::Get,
-            ns: ns::DISCO_INFO,
-            name: "query",
-            handler: account_info,
-        },
-        IqRoute {
-            target: Target::OwnAccount,
-            type_: Type::Get,
-            ns: ns::DISCO_ITEMS,
-            name: "query",
-            handler: items,
-        },
+        route(Target::Domain, ns::DISCO_INFO, domain_info),
+        route(Target::Domain, ns::DISCO_ITEMS, domain_items),
+        route(Target::Contact, ns::DISCO_INFO, account_info),
+        route(Target::Contact, ns::DISCO_ITEMS, account_items),
+        route(Target::Account, ns::DISCO_ITEMS, no_items),
     ],
-    hooks: &[],
-    session: &[],
-    stream_features: &[],
+    ..Feature::named("disco")
 };
 
-fn domain_info(context: &IqContext<'_>) -> Answer {
-    info(context, Target::Domain, "server", "im", Some("stanzad"))
-}
-
-fn account_info(context: &IqContext<'_>) -> Answer {
-    let is_anonymous = context.account.is_some_and(|account| {
-        matches!(
-            account.standing,
-            crate::router::account::Standing::Anonymous
-        )
-    });
-    let type_ = if is_anonymous {
-        "anonymous"
-    } else {
-        "registered"
-    };
-    info(context, Target::OwnAccount, "account", type_, None)
-}
-
-fn info(
-    context: &IqContext<'_>,
+const fn route(
     target: Target,
-    category: &str,
-    type_: &str,
-    name: Option<&str>,
-) -> Answer {
+    ns: &'static str,
+    handler: crate::router::feature::IqHandler,
+) -> IqRoute {
+    IqRoute {
+        target,
+        type_: Type::Get,
+        ns,
+        name: "query",
+        handler,
+    }
+}
+
+fn domain_info(context: &IqContext<'_>) -> Answer {
     if has_node(context) {
         return no_such_node();
     }
-    let mut identity = Element::new(ns::DISCO_INFO, "identity")
-        .attr("category", category)
-        .attr("type", type_);
-    if let Some(name) = name {
-        identity = identity.attr("name", name);
-    }
-    let mut query = Element::new(ns::DISCO_INFO, "query").child(identity);
-    for var in context.pipeline.disco(target) {
-        query = query.child(Element::new(ns::DISCO_INFO, "feature").attr("var", var));
+    let mut query = query(
+        identity("server", "im").attr("name", "stanzad"),
+        context.pipeline.disco(&[Target::Domain]),
+    );
+    for form in context.pipeline.disco_forms(context.domain) {
+        query = query.child(form.into_element());
     }
     Answer::Now(Payload::from_elements(&[query]))
 }
 
-/// Neither has items yet, which an empty list says (§4.1).
-fn items(context: &IqContext<'_>) -> Answer {
+fn account_info(context: &IqContext<'_>) -> Answer {
     if has_node(context) {
         return no_such_node();
     }
-    Answer::Now(Payload::from_elements(&[Element::new(
-        ns::DISCO_ITEMS,
-        "query",
-    )]))
+    let Some(account) = context.account else {
+        return Answer::Error(StanzaError::new(Condition::ServiceUnavailable));
+    };
+    let type_ = match account.standing {
+        Standing::Anonymous => "anonymous",
+        _ => "registered",
+    };
+    let targets: &[Target] = if context.asker.bare_str() == account.jid.as_str() {
+        &[Target::Account, Target::Contact, Target::OwnAccount]
+    } else {
+        &[Target::Account, Target::Contact]
+    };
+    let query = query(identity("account", type_), context.pipeline.disco(targets));
+    Answer::Now(Payload::from_elements(&[query]))
+}
+
+fn identity(category: &str, type_: &str) -> Element {
+    Element::new(ns::DISCO_INFO, "identity")
+        .attr("category", category)
+        .attr("type", type_)
+}
+
+fn query(identity: Element, vars: impl Iterator<Item = &'static str>) -> Element {
+    let query = Element::new(ns::DISCO_INFO, "query").child(identity);
+    vars.fold(query, |query, var| {
+        query.child(Element::new(ns::DISCO_INFO, "feature").attr("var", var))
+    })
+}
+
+/// A domain has no items yet, which an empty list says (§4.1).
+fn domain_items(context: &IqContext<'_>) -> Answer {
+    if has_node(context) {
+        return no_such_node();
+    }
+    items(&[])
+}
+
+fn account_items(context: &IqContext<'_>) -> Answer {
+    if has_node(context) {
+        return no_such_node();
+    }
+    let resources: Vec<&str> = context.available.iter().map(|jid| jid.as_str()).collect();
+    items(&resources)
+}
+
+/// §8: whether the request names a node or not, and whether there is such an account.
+fn no_items(_: &IqContext<'_>) -> Answer {
+    items(&[])
+}
+
+fn items(jids: &[&str]) -> Answer {
+    let query = jids
+        .iter()
+        .fold(Element::new(ns::DISCO_ITEMS, "query"), |query, jid| {
+            query.child(Element::new(ns::DISCO_ITEMS, "item").attr("jid", *jid))
+        });
+    Answer::Now(Payload::from_elements(&[query]))
 }
 
 fn has_node(context: &IqContext<'_>) -> bool {

@@ -1,7 +1,10 @@
 //! The features of the server, one file each. The order of the list is the order within a stage.
 
 pub mod anonymous;
+pub mod contact_addresses;
 pub mod disco;
+pub mod entity_time;
+pub mod last_activity;
 pub mod ping;
 pub mod private_storage;
 pub mod session;
@@ -15,6 +18,9 @@ use crate::router::feature::Feature;
 pub static FEATURES: &[&Feature] = &[
     &anonymous::FEATURE,
     &disco::FEATURE,
+    &contact_addresses::FEATURE,
+    &entity_time::FEATURE,
+    &last_activity::FEATURE,
     &ping::FEATURE,
     &version::FEATURE,
     &private_storage::FEATURE,
@@ -60,7 +66,7 @@ mod tests {
             Target::Contact,
             Target::OwnAccount,
         ] {
-            for var in pipeline.disco(target) {
+            for var in pipeline.disco(&[target]) {
                 assert!(answered.contains(&var), "{var} is announced to {target:?}");
             }
         }

@@ -7,7 +7,6 @@ use crate::stanza::Type;
 
 /// XEP-0199.
 pub static FEATURE: Feature = Feature {
-    name: "ping",
     specs: &[Spec {
         id: "XEP-0199",
         version: "2.0.1",
@@ -38,9 +37,7 @@ pub static FEATURE: Feature = Feature {
             handler: pong,
         },
     ],
-    hooks: &[],
-    session: &[],
-    stream_features: &[],
+    ..Feature::named("ping")
 };
 
 fn pong(_: &IqContext<'_>) -> Answer {

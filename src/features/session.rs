@@ -10,12 +10,10 @@ use crate::stanza::Type;
 
 /// RFC 3921 §3.
 pub static FEATURE: Feature = Feature {
-    name: "session",
     specs: &[Spec {
         id: "RFC 3921 §3",
         version: "",
     }],
-    disco: &[],
     iq: &[
         IqRoute {
             target: Target::Domain,
@@ -32,9 +30,8 @@ pub static FEATURE: Feature = Feature {
             handler: establish,
         },
     ],
-    hooks: &[],
-    session: &[],
     stream_features: &[StreamFeature { write }],
+    ..Feature::named("session")
 };
 
 fn establish(_: &IqContext<'_>) -> Answer {

@@ -8,16 +8,12 @@ use crate::router::feature::{Feature, Spec, StreamFeature, StreamFeatureContext}
 
 /// XEP-0478.
 pub static FEATURE: Feature = Feature {
-    name: "stream_limits",
     specs: &[Spec {
         id: "XEP-0478",
         version: "0.2.0",
     }],
-    disco: &[],
-    iq: &[],
-    hooks: &[],
-    session: &[],
     stream_features: &[StreamFeature { write }],
+    ..Feature::named("stream_limits")
 };
 
 fn write(context: &StreamFeatureContext<'_>, out: &mut Vec<u8>) {

@@ -8,7 +8,6 @@ use crate::xml::Payload;
 
 /// XEP-0092.
 pub static FEATURE: Feature = Feature {
-    name: "version",
     specs: &[Spec {
         id: "XEP-0092",
         version: "1.1",
@@ -24,9 +23,7 @@ pub static FEATURE: Feature = Feature {
         name: "query",
         handler: version,
     }],
-    hooks: &[],
-    session: &[],
-    stream_features: &[],
+    ..Feature::named("version")
 };
 
 fn version(_: &IqContext<'_>) -> Answer {

@@ -11,6 +11,7 @@ use crate::router::effects::Refusal;
 use crate::router::roster::Roster;
 use crate::slots::{Key, Slots};
 use crate::storage::accounts::AccountRecord;
+use crate::storage::roster::State;
 
 /// What is known of a name.
 #[derive(Clone, Debug)]
@@ -59,8 +60,10 @@ pub struct Account {
     pub is_loading: bool,
     /// Whether a change of it waits for its commit.
     pub is_changing: bool,
-    /// Answers that wait for a read of the store.
+    /// Answers to its own requests that wait for a read of the store.
     pub later: usize,
+    /// Answers to others. They count apart, so that strangers cannot use up what is the owner's.
+    pub later_for_others: usize,
     /// When a stanza or a login last concerned it.
     pub used: Mono,
     /// Stanzas that wait until it is loaded or changed.
@@ -162,10 +165,27 @@ impl Account {
         }
     }
 
+    /// Whether somebody may see its presence: itself, or a contact with a subscription of `from` or
+    /// `both`. Its roster must be loaded, as it is while it has sessions.
+    pub fn shows_presence_to(&self, bare_jid: &str) -> bool {
+        let is_contact = |roster: &Roster| roster.state(bare_jid).has(State::FROM);
+        self.is_served()
+            && (bare_jid == self.jid.as_str() || self.roster.as_ref().is_some_and(is_contact))
+    }
+
+    /// The count of answers that wait, for the account's own requests or those of others.
+    pub fn later_mut(&mut self, is_own: bool) -> &mut usize {
+        if is_own {
+            &mut self.later
+        } else {
+            &mut self.later_for_others
+        }
+    }
+
     fn is_idle(&self) -> bool {
         self.sessions.is_empty()
             && !self.is_busy()
-            && self.later == 0
+            && self.later + self.later_for_others == 0
             && self.admissions.is_empty()
             && self.commands.is_empty()
     }
@@ -195,6 +215,7 @@ impl Accounts {
             is_loading: false,
             is_changing: false,
             later: 0,
+            later_for_others: 0,
             used: now,
             inbox: Inbox::default(),
             admissions: Vec::new(),

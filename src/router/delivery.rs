@@ -22,6 +22,8 @@ pub struct Routed {
     /// The row in which it survives a crash until its recipient's change is committed
     /// (DESIGN §5); subscription stanzas between local accounts have one.
     pub handoff: Option<i64>,
+    /// Whether it has waited for its recipient's account to be loaded.
+    pub has_waited: bool,
 }
 
 impl Routed {
@@ -31,6 +33,7 @@ impl Routed {
             stanza,
             ticket,
             handoff: None,
+            has_waited: false,
         }
     }
 }
@@ -131,6 +134,7 @@ impl Router {
             stanza,
             ticket,
             handoff,
+            has_waited: _,
         } = routed;
         if let Some(reply) = stanza.error(&error) {
             self.reply(reply);
@@ -162,7 +166,9 @@ impl Router {
             self.reject(routed, StanzaError::new(Condition::ServiceUnavailable));
             return;
         };
+        let mut routed = routed;
         if account.is_busy() {
+            routed.has_waited |= account.is_loading;
             if let Err(routed) = account.inbox.push(routed) {
                 let error = StanzaError::new(Condition::ResourceConstraint)
                     .text("Too many stanzas wait for this account; try again soon");
@@ -174,7 +180,6 @@ impl Router {
             self.no_such_user(key, routed);
             return;
         }
-        let mut routed = routed;
         for stage in [Stage::InboundCheck, Stage::InboundAmend] {
             match self.run_hooks(stage, key, None, routed) {
                 Some(rest) => routed = rest,
@@ -187,12 +192,19 @@ impl Router {
     /// RFC 6121 §8.5.1. What comes back is what comes back from an account that is not online, so
     /// that nobody can find out who has one.
     fn no_such_user(&mut self, account: Key, routed: Routed) {
+        let to = routed.stanza.to.as_ref();
+        let is_bare = to.is_some_and(|to| to.resource().is_none());
         match (routed.stanza.kind, routed.stanza.type_) {
             // What whoever asks gets of an account is looked up for a name without one as well.
-            (Kind::Iq, Type::Get | Type::Set)
-                if self.has_handler(Target::Account, &routed.stanza) =>
-            {
-                self.handle_for_account(account, routed);
+            (Kind::Iq, Type::Get | Type::Set) if is_bare => {
+                self.handle_for_account(account, routed)
+            }
+            (Kind::Iq, Type::Get | Type::Set) => {
+                self.refuse(
+                    account,
+                    routed,
+                    StanzaError::new(Condition::ServiceUnavailable),
+                );
             }
             (Kind::Presence, _) | (Kind::Message, Type::Headline) => self.drop_routed(routed),
             (Kind::Message | Kind::Iq, _) => {
@@ -252,8 +264,15 @@ impl Router {
     fn deliver_to_absent(&mut self, account: Key, routed: Routed) {
         match (routed.stanza.kind, routed.stanza.type_) {
             (Kind::Message, Type::Normal | Type::Chat) => self.deliver_to_bare(account, routed),
-            (Kind::Message, Type::Groupchat) | (Kind::Iq, Type::Get | Type::Set) => {
+            (Kind::Message, Type::Groupchat) => {
                 self.reject(routed, StanzaError::new(Condition::ServiceUnavailable));
+            }
+            (Kind::Iq, Type::Get | Type::Set) => {
+                self.refuse(
+                    account,
+                    routed,
+                    StanzaError::new(Condition::ServiceUnavailable),
+                );
             }
             _ => self.out.settle(routed.ticket),
         }

@@ -5,13 +5,14 @@ use std::any::Any;
 
 use crate::clock::Now;
 use crate::config::{DomainSettings, Settings};
-use crate::jid::Jid;
+use crate::jid::{FullJid, Jid};
 use crate::router::Router;
 use crate::router::account::Account;
 use crate::router::pipeline::Pipeline;
 use crate::router::session::Session;
 use crate::slots::Key;
 use crate::stanza::StanzaError;
+use crate::stanza::forms::ResultForm;
 use crate::stanza::{Stanza, Type};
 use crate::storage::{ChangeFn, ReadFn, Row, StoreError, Value};
 use crate::xml::Element;
@@ -25,6 +26,8 @@ pub struct Feature {
     pub specs: &'static [Spec],
     /// What disco#info announces for it, and for whom.
     pub disco: &'static [Disco],
+    /// What it adds to a domain's disco#info beside features (XEP-0128); none where it does not apply.
+    pub disco_form: Option<fn(&DomainSettings) -> Option<ResultForm>>,
     /// The IQ requests it answers.
     pub iq: &'static [IqRoute],
     /// What it does on the way of stanzas.
@@ -42,6 +45,7 @@ impl Feature {
             name,
             specs: &[],
             disco: &[],
+            disco_form: None,
             iq: &[],
             hooks: &[],
             session: &[],
@@ -113,6 +117,8 @@ pub struct IqContext<'a> {
     /// The account that the request is for; none for a domain. Its roster is loaded when the asker
     /// is the account itself, or the route's target is [`Target::Contact`].
     pub account: Option<&'a Account>,
+    /// The account's available resources, which only those may learn of who may see its presence.
+    pub available: &'a [&'a FullJid],
     /// The account's own session that asks, if it is one.
     pub session: Option<&'a Session>,
     /// The request.

@@ -3,17 +3,15 @@
 
 use std::sync::Arc;
 
-use crate::jid::Jid;
+use crate::jid::{FullJid, Jid};
 use crate::limits::LATER_MAX;
 use crate::router::delivery::Routed;
 use crate::router::feature::{Answer, IqContext, Target, ThenFn};
-use crate::router::roster::Roster;
 use crate::router::settlement::Ticket;
 use crate::router::{AccountContinuation, Continuation, Router, Waiter};
 use crate::slots::Key;
 use crate::stanza::{Condition, StanzaError};
 use crate::stanza::{Kind, Stanza, Type};
-use crate::storage::roster::State;
 use crate::storage::{Lane, StoreError, Value};
 use crate::xml::Payload;
 
@@ -53,6 +51,20 @@ impl Router {
             Some(answer) => answer,
             None => Answer::Error(StanzaError::new(Condition::ServiceUnavailable)),
         };
+        let answer = match account_key {
+            Some(account) => self.evened(account, &routed, answer),
+            None => answer,
+        };
+        self.give(account_key, routed, answer);
+    }
+
+    /// Refuses a request for an account, in the time that all refusals of strangers take.
+    pub(crate) fn refuse(&mut self, account: Key, routed: Routed, error: StanzaError) {
+        let answer = self.evened(account, &routed, Answer::Error(error));
+        self.give(Some(account), routed, answer);
+    }
+
+    fn give(&mut self, account_key: Option<Key>, routed: Routed, answer: Answer) {
         match (answer, account_key) {
             (Answer::Now(payload), _) => {
                 self.reply(routed.stanza.reply(Type::Result, payload));
@@ -73,6 +85,29 @@ impl Router {
         }
     }
 
+    /// What strangers are told of an account comes after one read of the store, whether the account
+    /// was in memory, had to be loaded, or does not exist (RFC 6120 §13.11).
+    fn evened(&self, account: Key, routed: &Routed, answer: Answer) -> Answer {
+        let asker = routed
+            .stanza
+            .from
+            .as_ref()
+            .map_or("", |from| from.bare_str());
+        let is_stranger = self
+            .accounts
+            .get(account)
+            .is_some_and(|account| !account.shows_presence_to(asker));
+        if !is_stranger || routed.has_waited {
+            return answer;
+        }
+        let nothing: crate::storage::ReadFn = Box::new(|_| Ok(Box::new(())));
+        match answer {
+            Answer::Now(payload) => Answer::Later(nothing, Box::new(|_, _, _| Ok(payload))),
+            Answer::Error(error) => Answer::Later(nothing, Box::new(|_, _, _| Err(error))),
+            Answer::Later(..) | Answer::Snapshot(..) | Answer::Change(..) => answer,
+        }
+    }
+
     fn dispatch(&self, account_key: Option<Key>, stanza: &Stanza) -> Option<Answer> {
         let (Some(asker), Some(to)) = (&stanza.from, &stanza.to) else {
             return None;
@@ -85,11 +120,8 @@ impl Router {
                 .pipeline
                 .iq_handler(Target::Domain, stanza.type_, ns, name),
             Some(account) => {
-                let is_served = account.is_served();
-                let is_own = is_served && asker.bare_str() == account.jid.as_str();
-                let may_see = |roster: &Roster| roster.state(asker.bare_str()).has(State::FROM);
-                let is_contact =
-                    is_own || (is_served && account.roster.as_ref().is_some_and(may_see));
+                let is_own = account.is_served() && asker.bare_str() == account.jid.as_str();
+                let is_contact = account.shows_presence_to(asker.bare_str());
                 [
                     (Target::OwnAccount, is_own),
                     (Target::Contact, is_contact),
@@ -104,6 +136,13 @@ impl Router {
             .filter(|_| account.is_some_and(|account| account.jid.as_str() == asker.bare_str()))
             .and_then(|key| self.session_of(key, asker.resource()?))
             .and_then(|key| self.sessions.get(key));
+        let available: Vec<&FullJid> = account
+            .iter()
+            .flat_map(|account| &account.sessions)
+            .filter_map(|key| self.sessions.get(*key))
+            .filter(|session| session.presence.is_some())
+            .map(|session| &session.jid)
+            .collect();
         let domain = Arc::clone(self.domain(to.domain())?);
         Some(handler(&IqContext {
             now: self.now,
@@ -112,6 +151,7 @@ impl Router {
             asker,
             account,
             session,
+            available: &available,
             stanza,
             child,
             pipeline: &self.pipeline,
@@ -129,13 +169,24 @@ impl Router {
             self.reject(routed, StanzaError::new(Condition::ServiceUnavailable));
             return;
         };
-        if account.later >= LATER_MAX {
+        let asker = routed
+            .stanza
+            .from
+            .as_ref()
+            .map_or("", |from| from.bare_str());
+        let is_own = asker == account.jid.as_str();
+        let later = if is_own {
+            account.later
+        } else {
+            account.later_for_others
+        };
+        if later >= LATER_MAX {
             let error = StanzaError::new(Condition::ResourceConstraint)
                 .text("Too many requests wait for an answer");
             self.reject(routed, error);
             return;
         }
-        account.later += 1;
+        *account.later_mut(is_own) += 1;
         let pending = Pending {
             request: routed.stanza,
             ticket: routed.ticket,
@@ -145,7 +196,7 @@ impl Router {
         };
         let then: Continuation = Box::new(move |router, result| {
             if let Some(account) = router.accounts.get_mut(account_key) {
-                account.later -= 1;
+                *account.later_mut(is_own) -= 1;
             }
             router.finish(pending, result);
             router.accounts.mark_idle(account_key, router.now.mono);

@@ -3,12 +3,14 @@
 use std::collections::HashMap;
 use std::fmt::Write;
 
+use crate::config::DomainSettings;
 use crate::router::Router;
 use crate::router::feature::{
     Feature, HookFn, IqHandler, SessionEvent, Stage, StreamFeatureContext, Target,
 };
 use crate::slots::Key;
 use crate::stanza::Type;
+use crate::stanza::forms::ResultForm;
 
 /// The features of a server, arranged by what the router asks for.
 pub struct Pipeline {
@@ -80,13 +82,23 @@ impl Pipeline {
             .map(|(_, _, handler)| *handler)
     }
 
-    /// What disco#info lists for a target, in the features' order.
-    pub fn disco(&self, target: Target) -> impl Iterator<Item = &'static str> {
+    /// What disco#info lists for these targets together, in the features' order, each once.
+    pub fn disco(&self, targets: &[Target]) -> impl Iterator<Item = &'static str> {
+        let mut vars = Vec::new();
+        for disco in self.features.iter().flat_map(|feature| feature.disco) {
+            if targets.contains(&disco.target) && !vars.contains(&disco.var) {
+                vars.push(disco.var);
+            }
+        }
+        vars.into_iter()
+    }
+
+    /// What the features add to a domain's disco#info beside features (XEP-0128).
+    pub fn disco_forms(&self, domain: &DomainSettings) -> impl Iterator<Item = ResultForm> {
         self.features
             .iter()
-            .flat_map(|feature| feature.disco)
-            .filter(move |disco| disco.target == target)
-            .map(|disco| disco.var)
+            .filter_map(|feature| feature.disco_form)
+            .filter_map(|form| form(domain))
     }
 
     /// Writes what the features add to `<stream:features/>`.

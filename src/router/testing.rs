@@ -70,6 +70,7 @@ impl Site {
             dhparam: None,
             c2s: C2s::default(),
             auth: Auth::default(),
+            contact: crate::config::Contact::default(),
         };
         let settings = Settings {
             domains: BTreeMap::from([(name, Arc::new(domain))]),

@@ -224,6 +224,7 @@ pub fn open_settings() -> Settings {
             anonymous: true,
             ..Auth::default()
         },
+        contact: crate::config::Contact::default(),
     };
     Settings {
         domains: BTreeMap::from([(name, Arc::new(domain))]),

@@ -4,6 +4,7 @@
 //! stanza element itself are not kept: RFC 6120 §8.4 tells entities not to send them.
 
 mod error;
+pub mod forms;
 mod stream_error;
 
 pub use error::{Condition, ErrorType, StanzaError};

@@ -142,6 +142,7 @@ mod tests {
                 ..C2s::default()
             },
             auth: Auth::default(),
+            contact: crate::config::Contact::default(),
         }
     }
 

@@ -66,6 +66,7 @@ pub fn settings(c2s: C2s, auth: Auth) -> Settings {
         dhparam: None,
         c2s,
         auth,
+        contact: crate::config::Contact::default(),
     };
     Settings {
         domains: BTreeMap::from([(name, Arc::new(domain))]),

@@ -25,6 +25,7 @@ fn outcome(kind: Kind, type_: Type, to: &str) -> String {
         ),
     ];
     site.send(romeo, stanza(kind, type_, Some(to)));
+    site.run_store();
     assert_eq!(site.open(romeo), 0, "every stanza is settled");
     let mut got = Vec::new();
     for (name, seat) in seats {

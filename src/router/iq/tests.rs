@@ -45,12 +45,10 @@ const fn route(
 }
 
 static FEATURE: Feature = Feature {
-    name: "test",
     specs: &[Spec {
         id: "none",
         version: "",
     }],
-    disco: &[],
     iq: &[
         route(Target::Domain, "now", now),
         route(Target::OwnAccount, "now", now),
@@ -59,9 +57,7 @@ static FEATURE: Feature = Feature {
         route(Target::OwnAccount, "refuse", refuse),
         route(Target::Account, "change", change),
     ],
-    hooks: &[],
-    session: &[],
-    stream_features: &[],
+    ..Feature::named("test")
 };
 
 static FEATURES: &[&Feature] = &[&FEATURE];
@@ -101,6 +97,7 @@ fn only_the_account_itself_reaches_what_is_its_own() {
     let (mut site, juliet) = site();
     let romeo = site.bind("romeo@example.org", "orchard", None);
     site.send(romeo, request("now", "1", Some("juliet@example.org")));
+    site.run_store();
     assert!(site.take(romeo).contains("<service-unavailable "));
     assert_eq!(site.take(juliet), "");
 }
@@ -217,4 +214,22 @@ fn a_session_that_ends_during_its_change_harms_nobody() {
     );
     site.send(phone, request("now", "2", None));
     assert!(site.take(phone).contains("id='2' type='result'"));
+}
+
+/// RFC 6120 §13.11: one read, in memory or not, there or not.
+#[test]
+fn a_stranger_is_answered_after_one_read_whatever_the_name_stands_for() {
+    let (mut site, romeo) = site();
+    site.create("cold@example.org");
+    site.bind("online@example.org", "balcony", Some(0));
+    for to in ["cold", "online", "nobody", "nobody", "cold"] {
+        site.send(
+            romeo,
+            request("none", "1", Some(&format!("{to}@example.org"))),
+        );
+        assert_eq!(site.router.out.reads.len(), 1, "{to}");
+        site.run_store();
+        assert!(site.take(romeo).contains("<service-unavailable "), "{to}");
+    }
+    assert_eq!(site.open(romeo), 0);
 }

@@ -1,0 +1,112 @@
+//! Last Activity (XEP-0012 2.0): how long a domain runs, and how long ago an account went offline, for
+//! those who may see its presence.
+//!
+//! Others get `service-unavailable`, not the `forbidden` of §3: RFC 6121 §8.5.1 wants it for a name
+//! that does not exist, and an account must not be told from that. A resource that is connected
+//! but has sent no presence counts as offline, since a contact knows nothing of it either. The last
+//! status (§3) is left out: it is optional, and kept nowhere.
+
+use std::time::Duration;
+
+use crate::clock::Wall;
+use crate::ns;
+use crate::router::account::Account;
+use crate::router::feature::{
+    Answer, Disco, Feature, Hook, HookContext, IqContext, IqRoute, Spec, Stage, Target, Verdict,
+    value,
+};
+use crate::router::storage_value;
+use crate::stanza::{Condition, Kind, Stanza, StanzaError, Type};
+use crate::storage::accounts::{self, AccountRecord};
+use crate::xml::{Element, Payload};
+
+/// XEP-0012.
+pub static FEATURE: Feature = Feature {
+    specs: &[Spec {
+        id: "XEP-0012",
+        version: "2.0",
+    }],
+    disco: &[
+        Disco {
+            target: Target::Domain,
+            var: ns::LAST,
+        },
+        Disco {
+            target: Target::Contact,
+            var: ns::LAST,
+        },
+    ],
+    iq: &[
+        IqRoute {
+            target: Target::Domain,
+            type_: Type::Get,
+            ns: ns::LAST,
+            name: "query",
+            handler: uptime,
+        },
+        IqRoute {
+            target: Target::Contact,
+            type_: Type::Get,
+            ns: ns::LAST,
+            name: "query",
+            handler: absence,
+        },
+    ],
+    hooks: &[Hook {
+        stage: Stage::InboundCheck,
+        run: check,
+    }],
+    ..Feature::named("last-activity")
+};
+
+/// §5: the clock of the process starts with it.
+fn uptime(context: &IqContext<'_>) -> Answer {
+    Answer::Now(query(context.now.mono.since(crate::clock::Mono::default())))
+}
+
+/// §3.
+fn absence(context: &IqContext<'_>) -> Answer {
+    let Some(account) = context.account else {
+        return Answer::Error(StanzaError::new(Condition::ServiceUnavailable));
+    };
+    if !context.available.is_empty() {
+        return Answer::Now(query(Duration::ZERO));
+    }
+    let (jid, now) = (account.jid.clone(), context.now.wall);
+    Answer::Later(
+        Box::new(move |db| Ok(value(accounts::find(db, &jid)?))),
+        Box::new(move |_, _, result| {
+            let record = result
+                .and_then(storage_value::<Option<AccountRecord>>)
+                .map_err(|_| StanzaError::new(Condition::InternalServerError))?;
+            let gone: Wall = record
+                .and_then(|record| record.last_seen)
+                .ok_or_else(|| StanzaError::new(Condition::ItemNotFound).text("Never seen yet"))?;
+            let micros = now.micros().saturating_sub(gone.micros());
+            Ok(query(Duration::from_micros(micros)))
+        }),
+    )
+}
+
+fn query(since: Duration) -> Payload {
+    let seconds = since.as_secs().to_string();
+    Payload::from_elements(&[Element::new(ns::LAST, "query").attr("seconds", seconds)])
+}
+
+/// §4: a request to a resource reaches it only from who may see its presence. The answer to others is
+/// that for a resource that is not there.
+fn check(context: &HookContext<'_>, stanza: &mut Stanza) -> Verdict {
+    let is_request = stanza.kind == Kind::Iq
+        && stanza.type_ == Type::Get
+        && stanza.to.as_ref().is_some_and(|to| to.is_full())
+        && stanza.payload.find(ns::LAST, "query").is_some();
+    if is_request && !may_see(context.account, stanza) {
+        return Verdict::Reject(StanzaError::new(Condition::ServiceUnavailable));
+    }
+    Verdict::Continue
+}
+
+fn may_see(account: &Account, stanza: &Stanza) -> bool {
+    let from = stanza.from.as_ref();
+    from.is_some_and(|from| account.shows_presence_to(from.bare_str()))
+}
