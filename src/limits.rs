@@ -65,6 +65,14 @@ pub const UNSETTLED_SPAN_MAX: usize = 16 * 1024;
 /// IQ requests to one account that wait for a read of the store: its own, and as many of others.
 pub const LATER_MAX: usize = 16;
 
+/// Questions of the server that a client may leave unanswered; it is asked no more then.
+pub const ASKED_MAX: usize = 4;
+/// Kinds of clients whose capabilities a shard remembers (XEP-0115 §8.2): the public knows some
+/// hundreds, and anybody can make up more.
+pub const CAPABILITIES_MAX: usize = 1_000;
+/// Bytes of them.
+pub const CAPABILITIES_BYTES_MAX: usize = 4 << 20;
+
 /// Bytes of a connection's own unsent output above which it is not read.
 pub const OUTPUT_HOLD_BYTES: usize = 256 * 1024;
 /// Bytes of unsent output above which a connection is closed with `resource-constraint`

@@ -30,6 +30,8 @@ pub const DISCO_ITEMS: &str = "http://jabber.org/protocol/disco#items";
 pub const PING: &str = "urn:xmpp:ping";
 /// XEP-0092.
 pub const VERSION: &str = "jabber:iq:version";
+/// Entity Capabilities (XEP-0115).
+pub const CAPS: &str = "http://jabber.org/protocol/caps";
 /// Data Forms (XEP-0004).
 pub const DATA_FORMS: &str = "jabber:x:data";
 /// What a server tells of itself (XEP-0128, XEP-0157).

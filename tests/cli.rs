@@ -273,6 +273,7 @@ fn sessions_are_listed_and_narrowed() {
         cipher: Some("TLS_AES_256_GCM_SHA384".to_string()),
         group: Some("X25519MLKEM768".to_string()),
         mechanism: "SCRAM-SHA-256-PLUS".to_string(),
+        client: Some("Gajim".to_string()),
         available: true,
         priority: 5,
         last_activity_seconds: 12,
@@ -286,7 +287,7 @@ fn sessions_are_listed_and_narrowed() {
     assert!(
         ended
             .stdout
-            .contains("juliet@example.org/balcony  priority 5"),
+            .contains("juliet@example.org/balcony  Gajim   priority 5"),
         "{}",
         ended.stdout
     );
@@ -304,6 +305,32 @@ fn sessions_are_listed_and_narrowed() {
     assert!(
         matches!(&asked[1], Request::Sessions { jid: None, domain: Some(domain) }
         if domain == "example.org")
+    );
+}
+
+#[test]
+fn sessions_are_ended_by_name() {
+    let site = Site::new();
+    let running = running(&site, Reply::SessionsEnded { count: 2 });
+    let ended = site.run(&["sessions", "end", "juliet@example.org"], b"");
+    assert_eq!((ended.status, ended.stdout.as_str()), (0, ""));
+    assert_eq!(
+        ended.stderr,
+        "2 sessions of juliet@example.org were ended\n"
+    );
+    let asked = running.stand_in.asked.lock().unwrap();
+    assert!(matches!(&asked[0], Request::SessionsEnd { jid } if jid == "juliet@example.org"));
+}
+
+#[test]
+fn a_session_that_is_not_there_cannot_be_ended() {
+    let site = Site::new();
+    let _running = running(&site, Reply::SessionsEnded { count: 0 });
+    let words = ["sessions", "end", "juliet@example.org/balcony"];
+    let said = site.fails(1, &words, b"");
+    assert!(
+        said.contains("juliet@example.org/balcony has no session to end"),
+        "{said}"
     );
 }
 

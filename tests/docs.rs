@@ -168,7 +168,8 @@ fn the_manual_of_the_daemon_names_every_command() {
         "account disable",
         "account enable",
         "status",
-        "sessions",
+        "sessions Oo",
+        "sessions end",
         "reload",
         "stop",
     ] {

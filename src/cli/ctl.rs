@@ -110,7 +110,7 @@ pub fn sessions(
     }
     let rows: Vec<_> = sessions.iter().map(describe_session).collect();
     let heading = [
-        "JID", "PRESENCE", "IDLE", "ADDRESS", "SINCE", "TLS", "LOGIN",
+        "JID", "CLIENT", "PRESENCE", "IDLE", "ADDRESS", "SINCE", "TLS", "LOGIN",
     ];
     print(&table(heading, &rows))?;
     if *left_out > 0 {
@@ -121,7 +121,26 @@ pub fn sessions(
     Ok(())
 }
 
-fn describe_session(session: &SessionInfo) -> [String; 7] {
+/// `stanzad sessions end`
+pub fn end_sessions(config: &Path, jid: String) -> Result<(), Failure> {
+    let request = Request::SessionsEnd { jid: jid.clone() };
+    match ask(&load(config)?, &request)? {
+        Reply::SessionsEnded { count: 0 } => {
+            Err(Failure::No(format!("{jid} has no session to end")))
+        }
+        Reply::SessionsEnded { count: 1 } => {
+            remark(format_args!("the session of {jid} was ended"));
+            Ok(())
+        }
+        Reply::SessionsEnded { count } => {
+            remark(format_args!("{count} sessions of {jid} were ended"));
+            Ok(())
+        }
+        other => Err(unexpected(&other)),
+    }
+}
+
+fn describe_session(session: &SessionInfo) -> [String; 8] {
     let presence = match (session.available, session.priority) {
         (true, priority) => format!("priority {priority}"),
         (false, _) => "unavailable".to_string(),
@@ -134,6 +153,7 @@ fn describe_session(session: &SessionInfo) -> [String; 7] {
         .join(" ");
     [
         session.jid.clone(),
+        session.client.clone().unwrap_or_else(|| "?".to_string()),
         presence,
         duration(session.last_activity_seconds),
         session.address.clone(),
@@ -259,12 +279,13 @@ mod tests {
             cipher: None,
             group: None,
             mechanism: "SCRAM-SHA-256".to_string(),
+            client: Some("Gajim".to_string()),
             available: true,
             priority: -1,
             last_activity_seconds: 3,
         };
         let row = describe_session(&session);
-        assert_eq!(row[5], "unencrypted");
-        assert_eq!(row[1], "priority -1");
+        assert_eq!(row[6], "unencrypted");
+        assert_eq!(row[2], "priority -1");
     }
 }

@@ -58,18 +58,13 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// List the sessions on the running server
+    /// List the sessions on the running server, or end some
+    #[command(args_conflicts_with_subcommands = true)]
     Sessions {
-        /// Only those of this account (bare JID), or this one (full JID)
-        jid: Option<String>,
-        /// Only those of this domain
-        #[arg(long, conflicts_with = "jid")]
-        domain: Option<String>,
+        #[command(subcommand)]
+        command: Option<Sessions>,
         #[command(flatten)]
-        config: ConfigFile,
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
+        list: SessionList,
     },
     /// Make the running server read its conf file and certificates again
     Reload {
@@ -81,6 +76,33 @@ enum Command {
         #[command(flatten)]
         config: ConfigFile,
     },
+}
+
+#[derive(Debug, Subcommand)]
+enum Sessions {
+    /// List them; the same without this word
+    List(SessionList),
+    /// End one, or all of an account
+    End {
+        /// The session (full JID), or the account (bare JID)
+        jid: String,
+        #[command(flatten)]
+        config: ConfigFile,
+    },
+}
+
+#[derive(Debug, Args)]
+struct SessionList {
+    /// Only those of this account (bare JID), or this one (full JID)
+    jid: Option<String>,
+    /// Only those of this domain
+    #[arg(long, conflicts_with = "jid")]
+    domain: Option<String>,
+    #[command(flatten)]
+    config: ConfigFile,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -167,11 +189,17 @@ pub fn main() -> ExitCode {
         Command::Account(command) => account::run(command),
         Command::Status { config, json } => ctl::status(&config.path, json),
         Command::Sessions {
-            jid,
-            domain,
-            config,
-            json,
-        } => ctl::sessions(&config.path, jid, domain, json),
+            command: Some(Sessions::End { jid, config }),
+            ..
+        } => ctl::end_sessions(&config.path, jid),
+        Command::Sessions {
+            command: Some(Sessions::List(list)),
+            ..
+        }
+        | Command::Sessions {
+            command: None,
+            list,
+        } => ctl::sessions(&list.config.path, list.jid, list.domain, list.json),
         Command::Reload { config } => ctl::reload(&config.path),
         Command::Stop { config } => ctl::stop(&config.path),
     };
@@ -287,6 +315,8 @@ mod tests {
             &["account", "enable", "a@b"],
             &["status"],
             &["sessions"],
+            &["sessions", "list"],
+            &["sessions", "end", "a@b"],
             &["reload"],
             &["stop"],
         ] {

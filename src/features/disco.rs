@@ -4,9 +4,11 @@
 //! no items. An account's items are its available resources. There are no nodes yet but those of
 //! entity capabilities.
 
+use crate::config::DomainSettings;
 use crate::ns;
 use crate::router::account::Standing;
 use crate::router::feature::{Answer, Disco, Feature, IqContext, IqRoute, Spec, Target};
+use crate::router::pipeline::Pipeline;
 use crate::stanza::Type;
 use crate::stanza::{Condition, StanzaError};
 use crate::xml::Element;
@@ -61,17 +63,28 @@ const fn route(
 }
 
 fn domain_info(context: &IqContext<'_>) -> Answer {
-    if has_node(context) {
-        return no_such_node();
-    }
-    let mut query = query(
-        identity("server", "im").attr("name", "stanzad"),
-        context.pipeline.disco(&[Target::Domain]),
-    );
-    for form in context.pipeline.disco_forms(context.domain) {
-        query = query.child(form.into_element());
+    let query = info_of_domain(context.pipeline, context.domain);
+    match context.request().attribute("node") {
+        None | Some("") => {}
+        // XEP-0115 §6.2: the node that the stream features have told.
+        Some(node) if node == super::capabilities::node(&query) => {
+            let query = query.attr("node", node);
+            return Answer::Now(Payload::from_elements(&[query]));
+        }
+        Some(_) => return no_such_node(),
     }
     Answer::Now(Payload::from_elements(&[query]))
+}
+
+/// What a domain says of itself (§3.1).
+pub(super) fn info_of_domain(pipeline: &Pipeline, domain: &DomainSettings) -> Element {
+    let query = query(
+        identity("server", "im").attr("name", "stanzad"),
+        pipeline.disco(&[Target::Domain]),
+    );
+    pipeline
+        .disco_forms(domain)
+        .fold(query, |query, form| query.child(form.into_element()))
 }
 
 fn account_info(context: &IqContext<'_>) -> Answer {

@@ -145,6 +145,10 @@ impl Router {
             holds: 0,
             is_interested: false,
             directed: Vec::new(),
+            capabilities: None,
+            asked_caps: None,
+            asked: Vec::new(),
+            questions: 0,
             wants_sent: false,
             origin: Box::new(origin),
         });

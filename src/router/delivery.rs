@@ -2,7 +2,7 @@
 //! account (RFC 6121 §8.5).
 
 use crate::limits::OUTPUT_BYTES_MAX;
-use crate::router::feature::{HookContext, Stage, Target, Verdict};
+use crate::router::feature::{HookContext, SessionEvent, Stage, Target, Verdict};
 use crate::router::loading::Tier;
 use crate::router::settlement::{Origin, Ticket};
 use crate::router::{Router, RowContinuation};
@@ -98,7 +98,12 @@ impl Router {
 
     fn send(&mut self, session: Key, mut routed: Routed) {
         if routed.stanza.kind == Kind::Presence {
+            let stanza = &routed.stanza;
+            let tells_all = stanza.to.is_none() && stanza.type_ == Type::Available;
             self.outbound_presence(session, routed);
+            if tells_all {
+                self.session_event(SessionEvent::Presence, session);
+            }
             return;
         }
         if routed.stanza.to.is_none() {

@@ -172,6 +172,8 @@ pub struct SessionHook {
 pub enum SessionEvent {
     /// It has sent initial presence, which was broadcast (RFC 6121 §4.2).
     Available,
+    /// It has broadcast that it is available, for the first time or again.
+    Presence,
     /// It takes messages to the bare JID from now on: it became available with a priority that is
     /// not negative, or its priority rose from a negative one.
     TakesMessages,
@@ -184,8 +186,9 @@ pub enum SessionEvent {
 
 impl SessionEvent {
     /// All events.
-    pub const ALL: [SessionEvent; 4] = [
+    pub const ALL: [SessionEvent; 5] = [
         SessionEvent::Available,
+        SessionEvent::Presence,
         SessionEvent::TakesMessages,
         SessionEvent::Sent,
         SessionEvent::Ended,
@@ -271,6 +274,8 @@ pub struct StreamFeature {
 
 /// What a stream feature depends on.
 pub struct StreamFeatureContext<'a> {
+    /// All features of this server.
+    pub pipeline: &'a Pipeline,
     /// The domain of the stream.
     pub domain: &'a DomainSettings,
     /// Whether the client is authenticated.

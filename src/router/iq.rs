@@ -43,7 +43,10 @@ impl Router {
 
     fn answer(&mut self, account_key: Option<Key>, routed: Routed) {
         if !matches!(routed.stanza.type_, Type::Get | Type::Set) {
-            // A result or error that nobody waits for (RFC 6121 §8.5.2.1.3).
+            // A domain may have asked; for an account nobody waits (RFC 6121 §8.5.2.1.3).
+            if account_key.is_none() {
+                self.take_answer(&routed.stanza);
+            }
             self.out.settle(routed.ticket);
             return;
         }

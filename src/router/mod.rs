@@ -7,6 +7,8 @@
 
 pub mod account;
 pub mod admission;
+pub mod ask;
+pub mod capabilities;
 pub mod commands;
 pub mod delivery;
 pub mod effects;
@@ -29,6 +31,7 @@ use std::sync::Arc;
 use crate::clock::Now;
 use crate::config::{DomainSettings, Settings};
 use crate::router::account::Accounts;
+use crate::router::capabilities::KnownCapabilities;
 use crate::router::effects::{Effects, RouterPost};
 use crate::router::pipeline::Pipeline;
 use crate::router::placement::Placement;
@@ -50,6 +53,8 @@ pub struct Router {
     pub accounts: Accounts,
     /// Connected resources.
     pub sessions: Slots<Session>,
+    /// What clients can do.
+    pub capabilities: KnownCapabilities,
     /// What this turn's handlers have asked for.
     pub out: Effects,
     /// When the turn began.
@@ -92,6 +97,7 @@ impl Router {
             pipeline,
             accounts: Accounts::default(),
             sessions: Slots::default(),
+            capabilities: KnownCapabilities::default(),
             out,
             now: Now::default(),
             waiters: Slots::default(),

@@ -1,13 +1,16 @@
 //! Sessions: bound resources. A session may outlive its stream (XEP-0198, later); today each has one.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use crate::clock::Wall;
 use crate::jid::{FullJid, Jid};
+use crate::router::ask::Asked;
 use crate::router::settlement::Unsettled;
 use crate::sasl::Mechanism;
 use crate::slots::Key;
 use crate::stanza::Stanza;
+use crate::stanza::capabilities::Capabilities;
 
 /// A connected resource (RFC 6121 §1.4 has the terms).
 #[derive(Debug)]
@@ -30,6 +33,14 @@ pub struct Session {
     /// Entities that were sent presence directly and have not been told that it is gone
     /// (RFC 6121 §4.6).
     pub directed: Vec<Jid>,
+    /// What its client can do, once the client has told it (XEP-0115).
+    pub capabilities: Option<Arc<Capabilities>>,
+    /// The node and hash that they stand behind, or will when it has answered.
+    pub asked_caps: Option<Box<str>>,
+    /// Questions of the server that it has not answered yet.
+    pub asked: Vec<Asked>,
+    /// How many it was asked.
+    pub questions: u32,
     /// Whether [`SessionEvent::Sent`](crate::router::feature::SessionEvent::Sent) is to come when its
     /// connection has written all output.
     pub wants_sent: bool,

@@ -104,6 +104,7 @@ impl Change {
             Request::AccountList { .. }
             | Request::Status
             | Request::Sessions { .. }
+            | Request::SessionsEnd { .. }
             | Request::Reload
             | Request::Stop => return Ok(None),
         };

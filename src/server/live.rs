@@ -7,6 +7,7 @@ use crossbeam_channel::{Receiver, bounded, unbounded};
 
 use crate::clock::Wall;
 use crate::config::Settings;
+use crate::jid::Jid;
 use crate::router::commands::AccountCommand;
 use crate::server::accounts::{Change, Operation, list, stamp};
 use crate::server::control::{
@@ -139,6 +140,28 @@ impl Live {
         Ok(Reply::Sessions { sessions, left_out })
     }
 
+    fn end_sessions(&self, given: &str) -> Reply {
+        let Ok(jid) = Jid::parse(given) else {
+            return Reply::error(format!(
+                "{given:?} names no session; one is like juliet@example.org/phone, and all of an \
+                 account are like juliet@example.org"
+            ));
+        };
+        let (sender, receiver) = bounded(1);
+        let reply = Box::new(move |count| {
+            // Who asked may have gone.
+            let _ = sender.send(count);
+        });
+        let shard = self.core.placement.shard_of(jid.bare_str());
+        if let Some(address) = self.core.shards.get(shard as usize) {
+            address.send(vec![Post::EndSessions(jid.as_str().to_owned(), reply)]);
+        }
+        match receiver.recv_timeout(ANSWER_WAIT) {
+            Ok(count) => Reply::SessionsEnded { count },
+            Err(_) => Reply::error("the server did not answer: it is stopping or stuck"),
+        }
+    }
+
     fn accounts(&self, domain: Option<String>) -> Reply {
         let settings = self.core.settings();
         ask(&self.core.store, move |db| {
@@ -160,6 +183,7 @@ impl Backend for Live {
             Request::Sessions { domain, jid } => self
                 .sessions(domain.as_deref(), jid.as_deref())
                 .unwrap_or_else(|error| error),
+            Request::SessionsEnd { jid } => self.end_sessions(&jid),
             Request::AccountList { domain } => self.accounts(domain),
             Request::Reload => match self.core.reload() {
                 Ok(info) => Reply::Reloaded(info),
@@ -210,6 +234,7 @@ fn info(shard: usize, session: &SurveyedSession) -> SessionInfo {
             .map(|tls| tls.group.to_string())
             .filter(|group| !group.is_empty()),
         mechanism: origin.mechanism.name().to_owned(),
+        client: session.client.clone(),
         available: session.priority.is_some(),
         priority: session.priority.unwrap_or(0),
         last_activity_seconds: session.idle_seconds,

@@ -39,8 +39,9 @@ pub enum Post {
     Command(BareJid, AccountCommand, CommandReply),
     /// From the control socket: what is going on here?
     Survey(Box<dyn FnOnce(Survey) + Send>),
-    /// From the control socket: end the sessions of an account, or the one of a full JID.
-    EndSessions(String),
+    /// From the control socket: end the sessions of an account, or the one of a full JID, and tell how
+    /// many they were.
+    EndSessions(String, Box<dyn FnOnce(u64) + Send>),
     /// A new configuration is in force.
     Reload(Arc<Generation>),
     /// End all streams (RFC 6120 §4.9.3.20), then the thread.
@@ -87,6 +88,8 @@ pub struct SurveyedSession {
     pub origin: SessionOrigin,
     /// Its priority, if it is available.
     pub priority: Option<i8>,
+    /// The name by which the client's software goes, if it has told.
+    pub client: Option<String>,
     /// Seconds since the client last sent a byte.
     pub idle_seconds: u64,
     /// Stanzas of it that are on their way.

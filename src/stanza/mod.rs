@@ -3,6 +3,7 @@
 //! A stanza is its kind, five attributes and a shared canonical `Payload`. Other attributes of the
 //! stanza element itself are not kept: RFC 6120 §8.4 tells entities not to send them.
 
+pub mod capabilities;
 mod error;
 pub mod forms;
 mod stream_error;

@@ -66,6 +66,7 @@ pub fn write_before_authentication(
     }
     write_mechanisms(out, offer);
     let context = StreamFeatureContext {
+        pipeline,
         domain,
         authenticated: false,
         stanza_bytes_max,
@@ -107,6 +108,7 @@ pub fn write_after_authentication(out: &mut Vec<u8>, domain: &DomainSettings, pi
     out.extend_from_slice(b"<stream:features>");
     write_empty(out, "bind", ns::BIND);
     let context = StreamFeatureContext {
+        pipeline,
         domain,
         authenticated: true,
         stanza_bytes_max: domain.c2s.stanza_bytes_max,

@@ -54,6 +54,8 @@ pub enum Request {
         domain: Option<String>,
         jid: Option<String>,
     },
+    /// End the session of a full JID, or all of a bare one.
+    SessionsEnd { jid: String },
     /// Read the conf file and the certificates again.
     Reload,
     /// Stop in an orderly way.
@@ -76,6 +78,8 @@ pub enum Reply {
         /// Sessions beyond [`SESSIONS_MAX`].
         left_out: u64,
     },
+    /// Answers [`Request::SessionsEnd`].
+    SessionsEnded { count: u64 },
     /// The new configuration is in force.
     Reloaded(ReloadInfo),
     /// The server is stopping; the connection closes when it has ended.
@@ -167,6 +171,8 @@ pub struct SessionInfo {
     pub group: Option<String>,
     /// The SASL mechanism by which it logged in.
     pub mechanism: String,
+    /// The name by which the client's software goes, if it has told (XEP-0115).
+    pub client: Option<String>,
     /// Whether it has sent initial presence and not left since (RFC 6121 §4.2).
     pub available: bool,
     /// The priority of its presence; 0 while unavailable.

@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use super::{Outside, Shard};
 use crate::router;
+use crate::router::session::Session;
 use crate::shard::connection::{Connection, Moving};
 use crate::shard::{Generation, Post, Survey, SurveyedSession};
 use crate::slots::Key;
+use crate::stanza::capabilities::Identity;
 use crate::stanza::{StreamCondition, StreamError};
 use crate::storage::Answer;
 use crate::stream::Event;
@@ -33,7 +35,7 @@ impl Shard {
             }
             Post::Command(jid, command, reply) => self.router.command(&jid, command, reply),
             Post::Survey(reply) => reply(self.survey()),
-            Post::EndSessions(jid) => self.end_sessions(&jid),
+            Post::EndSessions(jid, reply) => reply(self.end_sessions(&jid)),
             Post::Reload(generation) => self.reload(generation),
             Post::Stop => self.stop(outside),
         }
@@ -125,12 +127,13 @@ impl Shard {
         }
     }
 
-    fn end_sessions(&mut self, jid: &str) {
+    fn end_sessions(&mut self, jid: &str) -> u64 {
         let sessions = self.router.sessions.iter();
         let meant: Vec<Key> = sessions
             .filter(|(_, session)| session.jid.as_str() == jid || session.jid.bare_str() == jid)
             .map(|(key, _)| key)
             .collect();
+        let count = meant.len() as u64;
         for key in meant {
             let error = StreamError::new(
                 StreamCondition::PolicyViolation,
@@ -138,6 +141,7 @@ impl Shard {
             );
             self.router.end_session(key, error);
         }
+        count
     }
 
     fn stop(&mut self, outside: &mut dyn Outside) {
@@ -159,6 +163,7 @@ impl Shard {
                 .map(|(_, session)| SurveyedSession {
                     jid: session.jid.as_str().to_owned(),
                     origin: (*session.origin).clone(),
+                    client: client(session),
                     priority: session.presence.as_ref().map(|presence| presence.priority),
                     idle_seconds: self.connections.get(session.conn).map_or(0, |connection| {
                         now.mono.since(connection.stream.touched()).as_secs()
@@ -171,6 +176,14 @@ impl Shard {
             posts_waiting: 0,
         }
     }
+}
+
+/// The name by which the client's software goes, as it told itself.
+fn client(session: &Session) -> Option<String> {
+    let capabilities = session.capabilities.as_ref()?;
+    let named = |identity: &&Identity| &*identity.category == "client" && !identity.name.is_empty();
+    let identity = capabilities.identities().iter().find(named)?;
+    Some(identity.name.to_string())
 }
 
 fn shutting_down() -> StreamError {

@@ -1,0 +1,130 @@
+//! Entity Capabilities (XEP-0115 1.6.0): the server tells its own in the stream features, and learns
+//! those of clients from their presence.
+//!
+//! A client is asked when nobody has proven its hash yet. Without a hash that this server verifies
+//! (§5.4, item 2; §13) the answer holds for that session alone. Legacy `ext` is not read, and
+//! annotations are passed on as they are (§8.4 is optional).
+
+use std::io::Write;
+use std::sync::Arc;
+
+use crate::ns;
+use crate::router::Router;
+use crate::router::ask::AskThen;
+use crate::router::feature::{
+    Disco, Feature, SessionEvent, SessionHook, Spec, StreamFeature, StreamFeatureContext, Target,
+};
+use crate::slots::Key;
+use crate::stanza::capabilities::{Capabilities, CapsHash};
+use crate::stanza::{Stanza, Type};
+use crate::xml::{Element, Payload};
+
+/// XEP-0115.
+pub static FEATURE: Feature = Feature {
+    specs: &[Spec {
+        id: "XEP-0115",
+        version: "1.6.0",
+    }],
+    disco: &[Disco {
+        target: Target::Domain,
+        var: ns::CAPS,
+    }],
+    session: &[SessionHook {
+        event: SessionEvent::Presence,
+        run: presence,
+    }],
+    stream_features: &[StreamFeature { write }],
+    ..Feature::named("capabilities")
+};
+
+/// The software. An address where people read of it would stand here if there were one.
+const NODE: &str = "stanzad";
+
+/// The node by which a domain's own capabilities are asked for: the software and the hash (§6.2).
+pub(super) fn node(info: &Element) -> String {
+    format!("{NODE}#{}", own_ver(info))
+}
+
+fn own_ver(info: &Element) -> String {
+    match Capabilities::parse(info) {
+        Ok(own) => own.ver(CapsHash::Sha1),
+        Err(_) => {
+            debug_assert!(false, "what a domain says of itself is well-formed");
+            String::new()
+        }
+    }
+}
+
+/// §6.3. Only once the client is let in: before that nobody asks.
+fn write(context: &StreamFeatureContext<'_>, out: &mut Vec<u8>) {
+    if !context.authenticated {
+        return;
+    }
+    let info = super::disco::info_of_domain(context.pipeline, context.domain);
+    // Writing to a vector cannot fail.
+    let _ = write!(
+        out,
+        "<c xmlns='{}' hash='sha-1' node='{NODE}' ver='{}'/>",
+        ns::CAPS,
+        own_ver(&info)
+    );
+}
+
+/// What `<c/>` in a client's presence says.
+struct Told {
+    hash: Option<CapsHash>,
+    ver: String,
+    node: String,
+}
+
+fn told(stanza: &Stanza) -> Option<Told> {
+    let c = stanza.payload.find_element(ns::CAPS, "c")?;
+    Some(Told {
+        hash: c.attribute("hash").and_then(CapsHash::parse),
+        ver: c.attribute("ver")?.to_owned(),
+        node: c.attribute("node")?.to_owned(),
+    })
+}
+
+/// §5.4.
+fn presence(router: &mut Router, key: Key) {
+    let Some(session) = router.sessions.get_mut(key) else {
+        return;
+    };
+    let Some(told) = session.presence.as_ref().and_then(|now| told(&now.stanza)) else {
+        return;
+    };
+    let name = format!("{}#{}", told.node, told.ver);
+    if session.asked_caps.as_deref() == Some(&name) {
+        // It says the same with each presence.
+        return;
+    }
+    session.asked_caps = Some(name.as_str().into());
+    if let Some(known) = told
+        .hash
+        .and_then(|hash| router.capabilities.find(hash, &told.ver))
+    {
+        session.capabilities = Some(known);
+        return;
+    }
+    let query = Element::new(ns::DISCO_INFO, "query").attr("node", name);
+    let then: AskThen = Box::new(move |router, key, answer| learn(router, key, &told, answer));
+    router.ask(key, Payload::from_elements(&[query]), then);
+}
+
+fn learn(router: &mut Router, key: Key, told: &Told, answer: &Stanza) {
+    let query = answer.payload.find_element(ns::DISCO_INFO, "query");
+    let (Type::Result, Some(query)) = (answer.type_, query) else {
+        return;
+    };
+    let Ok(capabilities) = Capabilities::parse(&query) else {
+        return;
+    };
+    let learned = match told.hash {
+        Some(hash) => router.capabilities.prove(hash, &told.ver, capabilities),
+        None => Some(Arc::new(capabilities)),
+    };
+    if let (Some(learned), Some(session)) = (learned, router.sessions.get_mut(key)) {
+        session.capabilities = Some(learned);
+    }
+}
