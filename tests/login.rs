@@ -6,6 +6,8 @@ mod common;
 mod anonymous;
 #[path = "login/external.rs"]
 mod external;
+#[path = "login/forms.rs"]
+mod forms;
 #[path = "login/names.rs"]
 mod names;
 #[path = "login/plain.rs"]

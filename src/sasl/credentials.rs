@@ -1,11 +1,9 @@
 //! What is stored of a password: SCRAM verifiers (RFC 5802 §3) or a bcrypt hash.
 //!
-//! Passwords given here are prepared already (`jid::prepare_password`). [`Credentials::derive`],
-//! [`Credentials::verify`] and [`Credentials::dummy_verify`] are costly on purpose and belong on a
-//! worker thread.
+//! Passwords given here are prepared already (`jid::prepare_password`). [`Credentials::derive`] and
+//! [`Credentials::verify`] are costly on purpose and belong on a worker thread.
 
 use std::fmt;
-use std::hint::black_box;
 use std::str::FromStr;
 
 use bcrypt::{BcryptError, HashParts, Version};
@@ -98,6 +96,8 @@ fn salted_password(
     if iterations == 0 || iterations > ITERATIONS_MAX {
         return Err(CredentialError::Iterations(iterations));
     }
+    #[cfg(test)]
+    work::note(format!("{} x {iterations}, {}", hash.name(), salt.len()));
     // Lossless: `u32` fits wherever sockets poll.
     let rounds = iterations as usize;
     let mut salted = Zeroizing::new(vec![0; hash.size()]);
@@ -268,36 +268,13 @@ impl Credentials {
             return verifier.verify(password).unwrap_or(false);
         }
         match &self.bcrypt {
-            Some(hash) => bcrypt::non_truncating_verify(password, hash).unwrap_or(false),
+            Some(hash) => {
+                let outcome = bcrypt::non_truncating_verify(password, hash);
+                #[cfg(test)]
+                work::note(format!("bcrypt {:?}, {}", cost_of(hash), outcome.is_ok()));
+                outcome.unwrap_or(false)
+            }
             None => false,
-        }
-    }
-
-    /// Does for an unknown user what [`Credentials::verify`] does for one whose credentials follow
-    /// the policy, so that the time tells nothing. An account that does not follow it yet (an
-    /// imported bcrypt hash, older counts) differs until its first login.
-    pub fn dummy_verify(password: &str, policy: &HashPolicy) {
-        let salt = [0; SALT_BYTES];
-        match policy.storage {
-            Storage::Scram => {
-                let hash = VERIFY_ORDER
-                    .into_iter()
-                    .find(|hash| policy.hashes.contains(hash));
-                let verifier = Verifier {
-                    hash: hash.unwrap_or(Hash::Sha256),
-                    salt: salt.to_vec(),
-                    iterations: policy.iterations,
-                    stored_key: vec![0; hash.unwrap_or(Hash::Sha256).size()],
-                    server_key: Vec::new(),
-                };
-                // The answer is not looked at; `black_box` keeps the work.
-                let _ = black_box(verifier.verify(password));
-            }
-            Storage::Bcrypt => {
-                let hashed =
-                    bcrypt::non_truncating_hash_with_salt(password, policy.bcrypt_cost, salt);
-                let _ = black_box(hashed);
-            }
         }
     }
 
@@ -351,7 +328,8 @@ impl Credentials {
         })
     }
 
-    fn bcrypt_cost(&self) -> Option<u32> {
+    /// The cost of the bcrypt hash, if there is one that can be used.
+    pub(super) fn bcrypt_cost(&self) -> Option<u32> {
         self.bcrypt.as_deref().and_then(cost_of)
     }
 }
@@ -360,28 +338,21 @@ fn cost_of(hash: &str) -> Option<u32> {
     HashParts::from_str(hash).ok().map(|parts| parts.get_cost())
 }
 
-/// A verifier for a name without one. No password fits it, and a client that asks twice gets the same
-/// salt, as it would for an account. `secret` is the server's; `iterations` what the domain's
-/// policy gives to accounts.
-pub fn fake_verifier(secret: &[u8; 32], bare_jid: &str, hash: Hash, iterations: u32) -> Verifier {
-    // A keyed hash by prefix. Nobody can extend it: of the salt's 512 bits 128 are shown, and the
-    // keys are never shown.
-    let keyed = |purpose: &str| {
-        let mut input = Zeroizing::new(Vec::with_capacity(64 + bare_jid.len()));
-        input.extend_from_slice(secret);
-        for field in [purpose, hash.name(), bare_jid] {
-            input.push(0);
-            input.extend_from_slice(field.as_bytes());
-        }
-        openssl::sha::sha512(&input)
-    };
-    let cut = |bytes: [u8; 64], n: usize| bytes.into_iter().take(n).collect::<Vec<u8>>();
-    Verifier {
-        hash,
-        salt: cut(keyed("salt"), SALT_BYTES),
-        iterations,
-        stored_key: cut(keyed("stored key"), hash.size()),
-        server_key: cut(keyed("server key"), hash.size()),
+/// What this thread has computed, for tests that compare costs without a clock.
+#[cfg(test)]
+pub(crate) mod work {
+    use std::cell::RefCell;
+
+    thread_local!(static DONE: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) });
+
+    /// One costly computation, and whether it came to its end.
+    pub(super) fn note(what: String) {
+        DONE.with_borrow_mut(|done| done.push(what));
+    }
+
+    /// All since the last call.
+    pub fn take() -> Vec<String> {
+        DONE.take()
     }
 }
 

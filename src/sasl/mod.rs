@@ -8,6 +8,7 @@
 //! (RFC 5929 §3), which TLS 1.3 does not have and RFC 9266 replaces.
 
 pub mod credentials;
+pub mod decoy;
 pub mod identity;
 pub mod scram;
 pub mod simple;
@@ -16,7 +17,8 @@ use std::fmt;
 
 use openssl::hash::MessageDigest;
 
-pub use credentials::{CredentialError, Credentials, HashPolicy, Storage, Verifier, fake_verifier};
+pub use credentials::{CredentialError, Credentials, HashPolicy, Storage, Verifier};
+pub use decoy::{Form, fake_verifier};
 
 /// A hash function of the SCRAM family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

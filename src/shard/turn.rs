@@ -20,7 +20,7 @@ use crate::shard::connection::{Connection, Ending, Moving};
 use crate::shard::timer::Timers;
 use crate::shard::{Generation, Post};
 use crate::slots::{Key, Slots};
-use crate::storage::{Batch, Lane, ReadFn, Value, accounts};
+use crate::storage::{Batch, Lane, ReadFn, Value, logins};
 use crate::stream::{Action, BindRequest, Context, Event};
 use crate::{router, storage};
 
@@ -384,10 +384,8 @@ impl Shard {
             Action::Restart => connection.input.restart(),
             Action::AcceptStanzas(bytes) => connection.input.accept(bytes),
             Action::LoadCredentials(jid) => {
-                let read: ReadFn = Box::new(move |db| {
-                    let found: Option<_> = accounts::credentials(db, &jid)?;
-                    Ok(router::feature::value(found))
-                });
+                let read: ReadFn =
+                    Box::new(move |db| Ok(router::feature::value(logins::login(db, &jid)?)));
                 let waiter = router::Waiter::Connection(key);
                 self.router.read(storage::Lane::Quick, read, waiter);
             }

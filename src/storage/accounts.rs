@@ -46,14 +46,19 @@ pub fn credentials(
     db: &Db,
     jid: &BareJid,
 ) -> Result<Option<(AccountRecord, Credentials)>, StoreError> {
-    let Some(account) = find(db, jid)? else {
-        return Ok(None);
-    };
+    match find(db, jid)? {
+        Some(account) => Ok(Some((account, credentials_of(db, account.id)?))),
+        None => Ok(None),
+    }
+}
+
+/// What proves the password of an account; empty if there is no account of that id.
+pub(super) fn credentials_of(db: &Db, account: i64) -> Result<Credentials, StoreError> {
     let mut statement = db.connection().prepare_cached(
         "SELECT kind, salt, iterations, stored_key, server_key, bcrypt
          FROM credential WHERE account = ?1 ORDER BY kind",
     )?;
-    let mut rows = statement.query([account.id])?;
+    let mut rows = statement.query([account])?;
     let mut found = Credentials::default();
     while let Some(row) = rows.next()? {
         let kind: String = row.get(0)?;
@@ -70,7 +75,7 @@ pub fn credentials(
             server_key: row.get(4)?,
         });
     }
-    Ok(Some((account, found)))
+    Ok(found)
 }
 
 /// Creates an enabled account.
@@ -88,7 +93,8 @@ pub fn create(
     }
     let generation = next_generation(db)?;
     let mut statement = db.connection().prepare_cached(
-        "INSERT INTO account (jid, domain, enabled, generation, created) VALUES (?1, ?2, 1, ?3, ?4)",
+        "INSERT INTO account (jid, domain, enabled, generation, created, place)
+         SELECT ?1, ?2, 1, ?3, ?4, ifnull(max(place) + 1, 0) FROM account WHERE domain = ?2",
     )?;
     let id = statement.insert(params![
         jid.as_str(),
@@ -159,18 +165,24 @@ pub fn set_enabled(db: &Db, jid: &BareJid, enabled: bool) -> Result<u64, StoreEr
     from_column(generation, "account.generation")
 }
 
-/// Deletes the account and all that belongs to it.
+/// Deletes the account and all that belongs to it. The account at the last place of the domain takes
+/// its place (see [`super::logins`]).
 ///
 /// # Errors
 /// [`StoreError::NotFound`].
 pub fn delete(db: &Db, jid: &BareJid) -> Result<(), StoreError> {
-    let deleted = db
+    let place: i64 = db
         .connection()
-        .prepare_cached("DELETE FROM account WHERE jid = ?1")?
-        .execute([jid.as_str()])?;
-    if deleted == 0 {
-        return Err(StoreError::NotFound);
-    }
+        .prepare_cached("DELETE FROM account WHERE jid = ?1 RETURNING place")?
+        .query_row([jid.as_str()], |row| row.get(0))
+        .optional()?
+        .ok_or(StoreError::NotFound)?;
+    db.connection()
+        .prepare_cached(
+            "UPDATE account SET place = ?2 WHERE domain = ?1 AND place > ?2
+             AND place = (SELECT max(place) FROM account WHERE domain = ?1)",
+        )?
+        .execute(params![jid.domain(), place])?;
     Ok(())
 }
 

@@ -14,6 +14,7 @@ mod checkpoint;
 mod directory;
 mod error;
 pub mod handoff;
+pub mod logins;
 mod reader;
 pub mod roster;
 mod schema;

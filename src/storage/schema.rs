@@ -113,6 +113,21 @@ pub(super) const MIGRATIONS: &[Migration] = &[
         ) STRICT;
     ",
     },
+    Migration {
+        title: "places of accounts in their domains",
+        // From 0 up without gaps, so that a random account of a domain is found by its place
+        // (`super::logins`). Each insert gives one; the default is only for the rows that are here.
+        sql: "
+        ALTER TABLE account ADD COLUMN place INTEGER NOT NULL DEFAULT 0;
+        UPDATE account SET place = ranked.place
+            FROM (
+                SELECT id, row_number() OVER (PARTITION BY domain ORDER BY id) - 1 AS place
+                FROM account
+            ) AS ranked
+            WHERE ranked.id = account.id;
+        CREATE UNIQUE INDEX account_place ON account (domain, place);
+    ",
+    },
 ];
 
 /// `application_id` of our files: "Stzd".
@@ -418,6 +433,26 @@ mod tests {
         drop(before);
         // The copy is a database that the older version opens.
         open(&copy, &[FIRST]).unwrap();
+    }
+
+    #[test]
+    fn accounts_of_before_get_places_in_their_domains() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("db");
+        let title = "places of accounts in their domains";
+        let step = MIGRATIONS.iter().position(|step| step.title == title);
+        let (before, _) = MIGRATIONS.split_at(step.unwrap());
+        let connection = open(&path, before).unwrap();
+        for (id, domain) in [(1, "a"), (2, "b"), (5, "a"), (9, "a"), (10, "b")] {
+            let sql = "INSERT INTO account VALUES (?1, ?1 || '@' || ?2, ?2, 1, 1, 1, NULL)";
+            connection.execute(sql, (id, domain)).unwrap();
+        }
+        drop(connection);
+        let connection = open(&path, MIGRATIONS).unwrap();
+        let sql = "SELECT group_concat(id || domain || place, ' ') FROM
+                   (SELECT * FROM account ORDER BY id)";
+        let places: String = connection.query_row(sql, [], |row| row.get(0)).unwrap();
+        assert_eq!(places, "1a0 2b0 5a1 9a2 10b1");
     }
 
     #[test]

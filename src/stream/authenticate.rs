@@ -23,12 +23,13 @@ use crate::ns;
 use crate::router::account::Proof;
 use crate::router::effects::Refusal;
 use crate::router::feature::value;
-use crate::sasl::credentials::{HashPolicy, fake_verifier};
+use crate::sasl::credentials::HashPolicy;
+use crate::sasl::decoy::{Form, fake_verifier};
 use crate::sasl::scram::{ClientFirst, Exchange, downgrade_string};
 use crate::sasl::simple::{self, Plain};
 use crate::sasl::{Credentials, Hash, Mechanism, SaslFailure, identity};
 use crate::stanza::{StreamCondition, StreamError};
-use crate::storage::accounts::AccountRecord;
+use crate::storage::logins::Login;
 use crate::storage::{StoreError, Value};
 use crate::stream::c2s::{ClientStream, State, unsupported};
 use crate::stream::features::Offer;
@@ -304,7 +305,7 @@ impl ClientStream {
         &mut self,
         negotiating: Box<Negotiating>,
         attempt: Attempt,
-        answer: Result<Option<(AccountRecord, Credentials)>, StoreError>,
+        answer: Result<Login, StoreError>,
         cx: &mut Context<'_>,
     ) -> Next {
         let Attempt {
@@ -312,8 +313,8 @@ impl ClientStream {
             mechanism,
             step,
         } = attempt;
-        let found = match answer {
-            Ok(found) => found,
+        let login = match answer {
+            Ok(login) => login,
             Err(error) => {
                 log::error!(jid:% = jid, error:%; "credentials not loaded");
                 let failure = Failure::new(SaslFailure::TemporaryAuthFailure, "the store failed")
@@ -324,9 +325,9 @@ impl ClientStream {
         };
         match step {
             Step::Scram(hash, first) => {
-                Ok(self.challenge(negotiating, jid, mechanism, hash, first, found, cx))
+                Ok(self.challenge(negotiating, jid, mechanism, hash, first, login, cx))
             }
-            Step::Plain(password) => Ok(self.compare(negotiating, jid, password, found, cx)),
+            Step::Plain(password) => Ok(self.compare(negotiating, jid, password, login, cx)),
         }
     }
 
@@ -341,15 +342,13 @@ impl ClientStream {
         mechanism: Mechanism,
         hash: Hash,
         first: ClientFirst,
-        found: Option<(AccountRecord, Credentials)>,
+        login: Login,
         cx: &mut Context<'_>,
     ) -> State {
-        let auth = &negotiating.opened.domain.auth;
-        let generation = found.as_ref().map_or(0, |(record, _)| record.generation);
-        let known = found
-            .as_ref()
-            .and_then(|(_, credentials)| credentials.verifier(hash));
-        let hidden_reason = match (&found, known) {
+        let policy = negotiating.opened.domain.auth.hash_policy();
+        let account = login.account.as_ref();
+        let known = account.and_then(|(_, credentials)| credentials.verifier(hash));
+        let hidden_reason = match (account, known) {
             (_, Some(_)) => None,
             (None, None) => Some("there is no such account"),
             (Some((_, credentials)), None) if credentials.bcrypt.is_some() => {
@@ -357,8 +356,9 @@ impl ClientStream {
             }
             (Some(_), None) => Some("the account has no verifier for this hash"),
         };
-        // Made also when it is not used, so that both ways cost the same.
-        let fake = fake_verifier(cx.secret, jid.as_str(), hash, auth.iterations);
+        // Made also when it is not used, so that all ways cost the same.
+        let form = shown_form(&login, &policy).challenge(hash, &policy);
+        let fake = fake_verifier(cx.secret, jid.as_str(), form);
         let offer = downgrade_string(&negotiating.offer.mechanisms, &negotiating.offer.bindings);
         let nonce = cx.random_hex(18);
         let (exchange, challenge) = first.challenge(
@@ -374,7 +374,7 @@ impl ClientStream {
                 exchange,
                 jid,
                 mechanism,
-                generation,
+                generation: generation(&login),
                 hidden_reason,
             }),
         )
@@ -427,30 +427,21 @@ impl ClientStream {
         }
     }
 
-    /// Has a worker compare a password with what is stored, or with nothing at the same cost.
+    /// Has a worker compare a password with what is stored, or with a decoy.
     fn compare(
         &mut self,
         negotiating: Box<Negotiating>,
         jid: BareJid,
         password: Zeroizing<String>,
-        found: Option<(AccountRecord, Credentials)>,
+        login: Login,
         cx: &mut Context<'_>,
     ) -> State {
-        let generation = found.as_ref().map_or(0, |(record, _)| record.generation);
+        let generation = generation(&login);
         let policy = negotiating.opened.domain.auth.hash_policy();
         let mut salts = [0; 64];
         (cx.random)(&mut salts);
         cx.actions.push(Action::Work(Box::new(move || {
-            value(match found {
-                Some((_, credentials)) => compare(&credentials, &password, &policy, &salts),
-                None => {
-                    Credentials::dummy_verify(&password, &policy);
-                    Compared {
-                        is_right: false,
-                        upgrade: None,
-                    }
-                }
-            })
+            value(compare(&login, &password, &policy, &salts))
         })));
         let identity = Box::new(Identity {
             jid,
@@ -555,14 +546,28 @@ fn not_in_sasl(top: &Top) -> StreamError {
     }
 }
 
-/// Runs on a worker.
-fn compare(
-    credentials: &Credentials,
-    password: &str,
-    policy: &HashPolicy,
-    salts: &[u8; 64],
-) -> Compared {
-    let is_right = credentials.verify(password);
+/// What the client is shown: an account's own form, or the one that its name resembles. In a domain
+/// without accounts there is nothing to tell, and the policy's form will do.
+fn shown_form(login: &Login, policy: &HashPolicy) -> Form {
+    match (&login.account, &login.resembles) {
+        (Some((_, credentials)), _) => credentials.form(),
+        (None, Some(form)) => form.clone(),
+        (None, None) => policy.form(),
+    }
+}
+
+/// What the login proves; 0 is no account's.
+fn generation(login: &Login) -> u64 {
+    let account = login.account.as_ref();
+    account.map_or(0, |(record, _)| record.generation)
+}
+
+/// Runs on a worker. A name without an account takes the same way with a decoy, to the same cost.
+fn compare(login: &Login, password: &str, policy: &HashPolicy, salts: &[u8; 64]) -> Compared {
+    let decoy = shown_form(login, policy).decoy();
+    let account = login.account.as_ref();
+    let credentials = account.map_or(&decoy, |(_, credentials)| credentials);
+    let is_right = credentials.verify(password) && account.is_some();
     let mut upgrade = None;
     if is_right && credentials.wants_upgrade(policy) {
         let drawn = Cell::new(0);

@@ -30,7 +30,7 @@ use crate::slots::Key;
 use crate::stanza::Stanza;
 use crate::stanza::StanzaError;
 use crate::stanza::StreamError;
-use crate::storage::accounts::AccountRecord;
+use crate::storage::logins::Login;
 use crate::storage::{StoreError, Value};
 use crate::xml::{Header, Top, XmlError};
 
@@ -48,7 +48,7 @@ pub enum Event {
     /// The TLS handshake is done.
     Established(Box<TlsFacts>),
     /// The answer to [`Action::LoadCredentials`].
-    Credentials(Result<Option<(AccountRecord, Credentials)>, StoreError>),
+    Credentials(Result<Login, StoreError>),
     /// The answer to [`Action::Work`]; none if the workers have too much to do.
     Worked(Option<Value>),
     /// The answer to [`Action::Admit`].
@@ -70,7 +70,7 @@ pub enum Action {
     Restart,
     /// Accept elements up to so many bytes from now on.
     AcceptStanzas(usize),
-    /// Read the credentials of an account.
+    /// Read what a login as this account needs, whether it exists or not.
     LoadCredentials(BareJid),
     /// Run a costly computation on a worker.
     Work(Box<dyn FnOnce() -> Value + Send>),

@@ -16,6 +16,7 @@ use crate::sasl::credentials::{Credentials, HashPolicy};
 use crate::sasl::simple;
 use crate::slots::{Key, Slots};
 use crate::storage::accounts::AccountRecord;
+use crate::storage::logins::Login;
 use crate::stream::c2s::ClientStream;
 use crate::stream::{Action, Certificates, Context, Event, Origin};
 use crate::xml::{Bounds, Header, Item, Parser, Top};
@@ -150,6 +151,19 @@ pub fn credentials() -> Credentials {
     Credentials::derive("secret", &policy, &|salt| salt.fill(7)).unwrap()
 }
 
+/// The store's answer for juliet.
+pub fn found() -> Event {
+    Event::Credentials(Ok(Login {
+        account: Some((record(), credentials())),
+        resembles: None,
+    }))
+}
+
+/// The store's answer for somebody in a domain without accounts.
+pub fn unknown() -> Event {
+    Event::Credentials(Ok(Login::default()))
+}
+
 impl Bench {
     /// A connection that was just accepted.
     pub fn new(settings: Settings) -> Bench {
@@ -250,7 +264,7 @@ impl Bench {
     pub fn log_in(&mut self) {
         self.open();
         self.top(&auth("PLAIN", Some(b"\0juliet\0secret")));
-        self.on(Event::Credentials(Ok(Some((record(), credentials())))));
+        self.on(found());
         self.work();
         self.on(Event::Admitted(Ok(())));
         assert_eq!(self.state(), "authenticated");

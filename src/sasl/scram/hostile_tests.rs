@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::tests::{ITERATIONS, SECRET, bound, ready, unbound};
+use super::tests::{FORM, SECRET, bound, ready, unbound};
 use super::*;
 use crate::sasl::fake_verifier;
 
@@ -136,7 +136,7 @@ fn malformed_final_messages_are_refused() {
 fn exchange_of_unknown_user() -> Exchange {
     let first = b"n,,n=juliet,r=clientnonce";
     let first = ClientFirst::parse(first, Hash::Sha256, false, false, &unbound()).unwrap();
-    let fake = fake_verifier(&SECRET, "juliet@example.org", Hash::Sha256, ITERATIONS);
+    let fake = fake_verifier(&SECRET, "juliet@example.org", FORM);
     first.challenge(&fake, false, "servernonce", None).0
 }
 

@@ -6,6 +6,7 @@ use crate::net::transport::TlsFacts;
 use crate::router::commands::AccountCommand;
 use crate::shard::testing::{HEADER, Server, open_settings, plain};
 use crate::stanza::{StreamCondition, StreamError};
+use crate::storage::accounts;
 
 fn chat(to: &str, body: &str) -> String {
     format!("<message to='{to}' type='chat'><body>{body}</body></message>")

@@ -10,9 +10,11 @@ use super::*;
 use crate::config::Auth;
 use crate::net::throttle::ThrottleLimits;
 use crate::router::effects::Refusal;
+use crate::sasl::Storage;
+use crate::sasl::credentials::work;
 use crate::stream::Event;
 use crate::stream::testing::{
-    Bench, HEADER, Proves, auth, credentials, header, open, record, response, settings,
+    Bench, HEADER, Proves, auth, found, header, open, record, response, settings, unknown,
 };
 
 const JULIET: &[u8] = b"\0juliet\0secret";
@@ -22,10 +24,6 @@ fn negotiating() -> Bench {
     let mut bench = Bench::new(open());
     bench.open();
     bench
-}
-
-fn found() -> Event {
-    Event::Credentials(Ok(Some((record(), credentials()))))
 }
 
 fn condition(written: &str) -> &str {
@@ -269,7 +267,7 @@ fn an_unknown_account_and_a_wrong_password_look_the_same() {
     for known in [true, false] {
         let answer = |bench: &mut Bench| match known {
             true => bench.on(found()),
-            false => bench.on(Event::Credentials(Ok(None))),
+            false => bench.on(unknown()),
         };
         let mut bench = negotiating();
         bench.top(&auth("PLAIN", Some(b"\0juliet\0wrong")));
@@ -334,7 +332,7 @@ fn a_failure_is_held_back_as_long_as_the_throttle_says() {
     let mut bench = negotiating();
     bench.throttle.set_limits(limits(2, 100));
     bench.top(&auth("PLAIN", Some(JULIET)));
-    bench.on(Event::Credentials(Ok(None)));
+    bench.on(unknown());
     assert_eq!(bench.work(), "");
     assert_eq!(bench.state(), "delayed");
     assert!(!bench.stream.takes_input());
@@ -400,8 +398,112 @@ fn the_time_for_a_login_passes_while_a_failure_is_held_back() {
     bench.throttle.set_limits(limits(2, 100));
     bench.pass(Duration::from_millis(29_900));
     bench.top(&auth("PLAIN", Some(JULIET)));
-    bench.on(Event::Credentials(Ok(None)));
+    bench.on(unknown());
     bench.work();
     let written = bench.deadline();
     assert!(written.contains("<connection-timeout"), "{written}");
+}
+
+// Names without an account, in a domain whose accounts differ.
+
+/// The store's answer for an unknown name that resembles an account with these credentials.
+fn resembling(credentials: &Credentials) -> Event {
+    Event::Credentials(Ok(Login {
+        account: None,
+        resembles: Some(credentials.form()),
+    }))
+}
+
+fn known(credentials: &Credentials) -> Event {
+    Event::Credentials(Ok(Login {
+        account: Some((record(), credentials.clone())),
+        resembles: None,
+    }))
+}
+
+/// Credentials in forms other than the policy's: fewer rounds and a short salt, one hash alone, an
+/// imported bcrypt hash, and nothing that could be used.
+fn forms() -> Vec<Credentials> {
+    let policy = HashPolicy {
+        storage: Storage::Scram,
+        hashes: vec![Hash::Sha256, Hash::Sha1],
+        iterations: 5000,
+        bcrypt_cost: 4,
+    };
+    let derive =
+        |policy: &HashPolicy| Credentials::derive("secret", policy, &|salt| salt.fill(7)).unwrap();
+    let mut short = derive(&policy);
+    short.scram[0].salt.truncate(7);
+    let sha1 = HashPolicy {
+        hashes: vec![Hash::Sha1],
+        ..policy.clone()
+    };
+    let bcrypt = HashPolicy {
+        storage: Storage::Bcrypt,
+        ..policy
+    };
+    vec![
+        short,
+        derive(&sha1),
+        derive(&bcrypt),
+        Credentials::default(),
+    ]
+}
+
+/// Issue 3, RFC 6120 §13.11.
+#[test]
+fn an_unknown_name_is_challenged_as_the_account_that_it_resembles() {
+    for credentials in forms() {
+        for mechanism in ["SCRAM-SHA-1", "SCRAM-SHA-256", "SCRAM-SHA-512"] {
+            let challenge = |answer: Event| {
+                let mut bench = negotiating();
+                bench.top(&auth(mechanism, Some(FIRST)));
+                let challenge = data_of(&bench.on(answer));
+                let challenge = String::from_utf8(challenge).unwrap();
+                let (nonce, rest) = challenge.split_once(",s=").unwrap();
+                let (salt, rest) = rest.split_once(',').unwrap();
+                (nonce.to_owned(), salt.len(), rest.to_owned())
+            };
+            let shown = challenge(known(&credentials));
+            assert_eq!(shown, challenge(resembling(&credentials)));
+        }
+    }
+}
+
+#[test]
+fn an_account_without_the_hash_shows_what_the_policy_gives() {
+    let mut bench = negotiating();
+    bench.top(&auth("SCRAM-SHA-512", Some(FIRST)));
+    let challenge = data_of(&bench.on(known(&forms()[1])));
+    let challenge = String::from_utf8(challenge).unwrap();
+    assert!(challenge.contains(",i=10000,"), "{challenge}");
+}
+
+/// The same work, and the same answer: counted by what is computed, not by a clock.
+#[test]
+fn a_password_for_an_unknown_name_costs_what_it_costs_the_account_that_it_resembles() {
+    for credentials in forms() {
+        let spent = |answer: Event, password: &str| {
+            let mut bench = negotiating();
+            bench.top(&auth(
+                "PLAIN",
+                Some(format!("\0juliet\0{password}").as_bytes()),
+            ));
+            bench.on(answer);
+            work::take();
+            let written = bench.work();
+            (written, work::take())
+        };
+        let wrong = spent(known(&credentials), "wrong");
+        assert_eq!(condition(&wrong.0), "not-authorized");
+        assert_eq!(wrong.1.is_empty(), credentials == Credentials::default());
+        assert_eq!(spent(resembling(&credentials), "wrong"), wrong);
+        assert_eq!(spent(resembling(&credentials), "secret"), wrong);
+        // bcrypt takes no password of this length, and does no work.
+        let long = "x".repeat(1000);
+        assert_eq!(
+            spent(resembling(&credentials), &long),
+            spent(known(&credentials), &long)
+        );
+    }
 }

@@ -3,7 +3,7 @@ use std::time::Duration;
 use super::*;
 use crate::router::effects::Refusal;
 use crate::stanza::{Condition, StanzaError};
-use crate::stream::testing::{Bench, HEADER, auth, header, open, settings, top};
+use crate::stream::testing::{Bench, HEADER, auth, found, header, open, settings, top, unknown};
 use crate::xml::XmlError;
 
 const STATES: [&str; 14] = [
@@ -53,7 +53,7 @@ fn bench(state: &str) -> Bench {
                 "responding" => {
                     let first = b"n,,n=juliet,r=abcdefghijklmnop";
                     bench.top(&auth("SCRAM-SHA-256", Some(first)));
-                    bench.on(Event::Credentials(Ok(None)))
+                    bench.on(unknown())
                 }
                 "delayed" => {
                     bench
@@ -64,20 +64,16 @@ fn bench(state: &str) -> Bench {
                             login_failures_per_account_max: 100,
                         });
                     bench.top(&plain);
-                    bench.on(Event::Credentials(Ok(None)));
+                    bench.on(unknown());
                     bench.work()
                 }
                 _ => {
                     bench.top(&plain);
                     if state == "admitting" {
-                        let found = (
-                            crate::stream::testing::record(),
-                            crate::stream::testing::credentials(),
-                        );
-                        bench.on(Event::Credentials(Ok(Some(found))));
+                        bench.on(found());
                         bench.work();
                     } else if state == "hashing" {
-                        bench.on(Event::Credentials(Ok(None)));
+                        bench.on(unknown());
                     }
                     String::new()
                 }
@@ -98,7 +94,7 @@ fn event(name: &str, bench: &mut Bench) -> Event {
         "close" => Event::Close,
         "bad" => Event::BadXml(XmlError::UnsupportedEncoding),
         "tls" => Event::Established(Box::default()),
-        "found" => Event::Credentials(Ok(None)),
+        "found" => unknown(),
         "worked" => Event::Worked(None),
         "admitted" => Event::Admitted(Ok(())),
         "refused" => Event::Admitted(Err(Refusal::Changed)),
