@@ -24,7 +24,7 @@ pub const BCRYPT_COST_MIN: u32 = 4;
 pub const BCRYPT_COST_MAX: u32 = 16;
 /// Octets of a password that bcrypt can hash without losing its end or its closing NUL.
 pub const BCRYPT_PASSWORD_BYTES_MAX: usize = 71;
-/// Octets of a new salt: 128 bits, so that no two accounts share one.
+/// Octets of a salt: 128 bits, so that no two accounts of the world share one.
 pub const SALT_BYTES: usize = 16;
 
 /// Which of an account's verifiers a password is checked against: strong first, and SHA-256 before
@@ -209,21 +209,17 @@ impl From<ErrorStack> for CredentialError {
 }
 
 impl Credentials {
-    /// Derives what is stored of a prepared password. Costly. `salt` fills a buffer with random
-    /// bytes.
+    /// Derives what is stored of a prepared password. Costly. `salt` yields the salt of the verifier
+    /// for a hash (a server's is [`super::decoy::salt`]); with none, fresh random bytes for bcrypt,
+    /// which nobody is shown.
     ///
     /// # Errors
     /// A policy out of bounds; for bcrypt, a password of more than 71 bytes.
     pub fn derive(
         password: &str,
         policy: &HashPolicy,
-        salt: &dyn Fn(&mut [u8]),
+        salt: &dyn Fn(Option<Hash>) -> [u8; SALT_BYTES],
     ) -> Result<Credentials, CredentialError> {
-        let new_salt = || {
-            let mut bytes = [0; SALT_BYTES];
-            salt(&mut bytes);
-            bytes
-        };
         match policy.storage {
             Storage::Scram => {
                 if policy.hashes.is_empty() {
@@ -235,7 +231,7 @@ impl Credentials {
                 let mut credentials = Credentials::default();
                 for &hash in &policy.hashes {
                     if credentials.verifier(hash).is_none() {
-                        let salt = new_salt().to_vec();
+                        let salt = salt(Some(hash)).to_vec();
                         let verifier = Verifier::derive(password, hash, salt, policy.iterations)?;
                         credentials.scram.push(verifier);
                     }
@@ -247,7 +243,7 @@ impl Credentials {
                     return Err(CredentialError::Cost(policy.bcrypt_cost));
                 }
                 let parts =
-                    bcrypt::non_truncating_hash_with_salt(password, policy.bcrypt_cost, new_salt())
+                    bcrypt::non_truncating_hash_with_salt(password, policy.bcrypt_cost, salt(None))
                         .map_err(|e| match e {
                             BcryptError::Truncation(_) => CredentialError::PasswordTooLong,
                             _ => CredentialError::Damaged,

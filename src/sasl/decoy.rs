@@ -99,13 +99,32 @@ impl HashPolicy {
     }
 }
 
-/// A verifier for a name without one. No password fits it, and a client that asks twice gets the
-/// same salt, as it would for an account. `secret` is the server's.
+/// The salt of a name for a hash, with an account or without: it does not show when the account is
+/// made, gets another password or is deleted. `secret` is the server's, so that nobody can foresee
+/// it, and no two servers have the same for one name (RFC 5802 §9).
+///
+/// The price: who has stolen the database twice, before and after a change of password, need not
+/// hash anew the guesses whose results he has kept.
+pub fn salt(secret: &[u8; 32], bare_jid: &str, hash: Hash) -> [u8; SALT_BYTES] {
+    let mut salt = [0; SALT_BYTES];
+    salt.copy_from_slice(&salt_of(secret, bare_jid, hash, SALT_BYTES));
+    salt
+}
+
+/// A salt of that many octets; one of another length is another altogether, as it is when an account
+/// from elsewhere gets its first verifier that is made here.
+fn salt_of(secret: &[u8; 32], bare_jid: &str, hash: Hash, bytes: usize) -> Vec<u8> {
+    let purpose = format!("salt {bytes}");
+    stretch(secret, [&purpose, hash.name(), bare_jid], bytes)
+}
+
+/// A verifier for a name without one. No password fits it, and its salt is that which an account of
+/// the name would have. `secret` is the server's.
 pub fn fake_verifier(secret: &[u8; 32], bare_jid: &str, form: ScramForm) -> Verifier {
     let keyed = |purpose, bytes| stretch(secret, [purpose, form.hash.name(), bare_jid], bytes);
     Verifier {
         hash: form.hash,
-        salt: keyed("salt", form.salt_bytes),
+        salt: salt_of(secret, bare_jid, form.hash, form.salt_bytes),
         iterations: form.iterations,
         stored_key: keyed("stored key", form.hash.size()),
         server_key: keyed("server key", form.hash.size()),

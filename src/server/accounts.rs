@@ -12,7 +12,8 @@ use crate::clock::Wall;
 use crate::config::{DomainSettings, Settings};
 use crate::jid::{BareJid, Domain, JidError, prepare_password};
 use crate::net::random::fill_random;
-use crate::sasl::{CredentialError, Credentials};
+use crate::sasl::credentials::SALT_BYTES;
+use crate::sasl::{CredentialError, Credentials, Hash, decoy};
 use crate::server::control::{AccountChange, AccountInfo, Password, Reply, Request};
 use crate::storage::accounts::{self, AccountRecord};
 use crate::storage::{Db, StoreError, WriterCore};
@@ -89,11 +90,16 @@ pub enum Operation {
 
 impl Change {
     /// Judges a request and hashes its password; none when the request changes no account. Takes
-    /// milliseconds, with bcrypt a fifth of a second: not for the thread of a shard.
+    /// milliseconds, with bcrypt a fifth of a second: not for the thread of a shard. `secret` is
+    /// the server's, `storage::accounts::secret`.
     ///
     /// # Errors
     /// The request is refused, whatever the store holds.
-    pub fn plan(request: &Request, settings: &Settings) -> Result<Option<Change>, Refusal> {
+    pub fn plan(
+        request: &Request,
+        settings: &Settings,
+        secret: &[u8; 32],
+    ) -> Result<Option<Change>, Refusal> {
         let (jid, password) = match request {
             Request::AccountAdd { jid, password } | Request::AccountPasswd { jid, password } => {
                 (jid, Some(password))
@@ -110,7 +116,7 @@ impl Change {
         };
         let (jid, domain) = local_account(jid, settings)?;
         let credentials = match password {
-            Some(password) => Some(Arc::new(derive(password, domain)?)),
+            Some(password) => Some(Arc::new(derive(password, &jid, domain, secret)?)),
             None => None,
         };
         let operation = match (request, credentials) {
@@ -208,11 +214,24 @@ fn unknown_domain(domain: &str, settings: &Settings) -> Refusal {
     }
 }
 
-fn derive(password: &Password, domain: &DomainSettings) -> Result<Credentials, Refusal> {
+fn derive(
+    password: &Password,
+    jid: &BareJid,
+    domain: &DomainSettings,
+    secret: &[u8; 32],
+) -> Result<Credentials, Refusal> {
     let prepared = prepare_password(password.reveal())
         .map(Password::new)
         .map_err(Refusal::Password)?;
-    Credentials::derive(prepared.reveal(), &domain.auth.hash_policy(), &fill_random)
+    let salt = |hash: Option<Hash>| match hash {
+        Some(hash) => decoy::salt(secret, jid.as_str(), hash),
+        None => {
+            let mut fresh = [0; SALT_BYTES];
+            fill_random(&mut fresh);
+            fresh
+        }
+    };
+    Credentials::derive(prepared.reveal(), &domain.auth.hash_policy(), &salt)
         .map_err(Refusal::Credentials)
 }
 
@@ -269,7 +288,11 @@ pub fn apply_offline(
         return list(store.db(), domain.as_deref(), settings)
             .unwrap_or_else(|error| Reply::error(format!("cannot list the accounts: {error}")));
     }
-    let change = match Change::plan(request, settings) {
+    let secret = match accounts::secret(store.db()) {
+        Ok(secret) => secret,
+        Err(error) => return Reply::error(format!("the store has no secret: {error}")),
+    };
+    let change = match Change::plan(request, settings, &secret) {
         Ok(Some(change)) => change,
         Ok(None) => return Reply::error("this is for a running server, and none is"),
         Err(refusal) => return Reply::error(refusal.to_string()),
@@ -318,7 +341,7 @@ mod tests {
     #[test]
     fn what_takes_a_login_away_ends_the_sessions() {
         let ends = |request: &Request| {
-            let change = Change::plan(request, &settings()).unwrap();
+            let change = Change::plan(request, &settings(), &[7; 32]).unwrap();
             change.is_some_and(|change| change.ends_sessions())
         };
         let password = Password::new("r0m30".to_string());
@@ -341,7 +364,9 @@ mod tests {
             Request::Stop,
         ] {
             assert!(
-                Change::plan(&request, &settings()).unwrap().is_none(),
+                Change::plan(&request, &settings(), &[7; 32])
+                    .unwrap()
+                    .is_none(),
                 "{request:?}"
             );
         }
@@ -370,19 +395,33 @@ mod tests {
         assert!(credentials.verify("two words"));
     }
 
+    /// Issue 3: a change of password does not show at a login that fails.
     #[test]
-    fn each_derivation_has_salts_of_its_own() {
-        let planned = || match Change::plan(&add("r0m30"), &settings())
-            .unwrap()
-            .unwrap()
-            .operation
-        {
-            Operation::Create(credentials) => credentials.scram.clone(),
-            other => panic!("{other:?}"),
+    fn a_name_has_its_own_salt_for_each_hash_whatever_its_password() {
+        let planned = |jid: &str, password: &str| {
+            let request = Request::AccountPasswd {
+                jid: jid.to_string(),
+                password: Password::new(password.to_string()),
+            };
+            let change = Change::plan(&request, &settings(), &[7; 32]).unwrap();
+            match change.unwrap().operation {
+                Operation::SetCredentials(credentials) => credentials.scram.clone(),
+                other => panic!("{other:?}"),
+            }
         };
-        for (one, other) in planned().iter().zip(planned()) {
-            assert_ne!(one.salt, other.salt);
-            assert_ne!(one.stored_key, other.stored_key);
+        let salts = |verifiers: &[crate::sasl::Verifier]| -> Vec<_> {
+            verifiers.iter().map(|one| one.salt.clone()).collect()
+        };
+        let juliet = planned(&jid(), "r0m30");
+        let [a, b, c] = salts(&juliet).try_into().unwrap();
+        assert!(a != b && b != c && c != a);
+        let changed = planned(&jid(), "par1s");
+        assert_eq!(salts(&juliet), salts(&changed));
+        let romeo = planned("romeo@example.org", "r0m30");
+        for ((juliet, romeo), changed) in juliet.iter().zip(&romeo).zip(&changed) {
+            assert_ne!(juliet.salt, romeo.salt);
+            assert_ne!(juliet.stored_key, romeo.stored_key);
+            assert_ne!(juliet.stored_key, changed.stored_key);
         }
     }
 

@@ -173,7 +173,7 @@ impl Live {
 
 impl Backend for Live {
     fn execute(&self, request: Request) -> Reply {
-        match Change::plan(&request, &self.core.settings()) {
+        match Change::plan(&request, &self.core.settings(), &self.core.secret) {
             Ok(Some(change)) => return self.change(change),
             Ok(None) => {}
             Err(refusal) => return Reply::error(refusal.to_string()),

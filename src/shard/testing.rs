@@ -241,7 +241,7 @@ pub fn credentials() -> Credentials {
         iterations: 4096,
         bcrypt_cost: auth.bcrypt_cost,
     };
-    Credentials::derive("secret", &policy, &|salt| salt.fill(7)).unwrap()
+    Credentials::derive("secret", &policy, &|_| [7; 16]).unwrap()
 }
 
 impl Server {

@@ -10,11 +10,15 @@
 //! moves to that of a deleted one. An account's place never shows, and its change of place changes
 //! nothing but which names resemble it.
 //!
+//! Salts tell nothing at any time (`sasl::decoy::salt`), but for those of verifiers that were made
+//! elsewhere, up to their account's next password.
+//!
 //! What remains: whoever asks for a name again and again sees its form change when the account that
-//! it resembles gets new credentials, and may see it change when an account is made or deleted. Each
-//! such event concerns about `1/n` of the names in a domain of `n` accounts (a deletion twice as
-//! many), and only if accounts of the domain differ in form at all. Where they do, some names have to
-//! change: if all kept their forms while accounts got new ones, a new form would tell an account.
+//! it resembles gets new credentials, and may see it change when an account is made or deleted.
+//! Each such event concerns about `1/n` of the names in a domain of `n` accounts (a deletion twice
+//! as many), and only if accounts of the domain differ in form at all. Where they do, some names
+//! have to change: if all kept their forms while accounts got new ones, a new form would tell an
+//! account.
 
 use rusqlite::OptionalExtension;
 

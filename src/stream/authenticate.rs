@@ -4,16 +4,17 @@
 //! comparisons of passwords from a worker. A failure is held back as long as the throttle says.
 //! Nothing that a client can see tells whether an account exists (RFC 6120 §6.5, §13.11).
 
+mod comparison;
 mod failure;
 mod passwordless;
 #[cfg(test)]
 mod tests;
 
-use std::cell::Cell;
 use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
+use self::comparison::{Compared, compare, generation, shown_form};
 use self::failure::Failure;
 
 use crate::config::DomainSettings;
@@ -23,8 +24,8 @@ use crate::ns;
 use crate::router::account::Proof;
 use crate::router::effects::Refusal;
 use crate::router::feature::value;
-use crate::sasl::credentials::HashPolicy;
-use crate::sasl::decoy::{Form, fake_verifier};
+use crate::sasl::credentials::SALT_BYTES;
+use crate::sasl::decoy::{self, fake_verifier};
 use crate::sasl::scram::{ClientFirst, Exchange, downgrade_string};
 use crate::sasl::simple::{self, Plain};
 use crate::sasl::{Credentials, Hash, Mechanism, SaslFailure, identity};
@@ -79,12 +80,6 @@ pub(super) struct Identity {
     upgrade: Option<Credentials>,
     /// What goes into `<success/>`.
     success: Option<Vec<u8>>,
-}
-
-/// What a worker found out about a password.
-struct Compared {
-    is_right: bool,
-    upgrade: Option<Credentials>,
 }
 
 type Next = Result<State, StreamError>;
@@ -438,10 +433,15 @@ impl ClientStream {
     ) -> State {
         let generation = generation(&login);
         let policy = negotiating.opened.domain.auth.hash_policy();
-        let mut salts = [0; 64];
-        (cx.random)(&mut salts);
+        let (secret, name) = (*cx.secret, jid.clone());
+        let mut fresh = [0; SALT_BYTES];
+        (cx.random)(&mut fresh);
         cx.actions.push(Action::Work(Box::new(move || {
-            value(compare(&login, &password, &policy, &salts))
+            let salt = |hash: Option<Hash>| match hash {
+                Some(hash) => decoy::salt(&secret, name.as_str(), hash),
+                None => fresh,
+            };
+            value(compare(&login, &password, &policy, &salt))
         })));
         let identity = Box::new(Identity {
             jid,
@@ -544,46 +544,6 @@ fn not_in_sasl(top: &Top) -> StreamError {
     } else {
         unsupported(top)
     }
-}
-
-/// What the client is shown: an account's own form, or the one that its name resembles. In a domain
-/// without accounts there is nothing to tell, and the policy's form will do.
-fn shown_form(login: &Login, policy: &HashPolicy) -> Form {
-    match (&login.account, &login.resembles) {
-        (Some((_, credentials)), _) => credentials.form(),
-        (None, Some(form)) => form.clone(),
-        (None, None) => policy.form(),
-    }
-}
-
-/// What the login proves; 0 is no account's.
-fn generation(login: &Login) -> u64 {
-    let account = login.account.as_ref();
-    account.map_or(0, |(record, _)| record.generation)
-}
-
-/// Runs on a worker. A name without an account takes the same way with a decoy, to the same cost.
-fn compare(login: &Login, password: &str, policy: &HashPolicy, salts: &[u8; 64]) -> Compared {
-    let decoy = shown_form(login, policy).decoy();
-    let account = login.account.as_ref();
-    let credentials = account.map_or(&decoy, |(_, credentials)| credentials);
-    let is_right = credentials.verify(password) && account.is_some();
-    let mut upgrade = None;
-    if is_right && credentials.wants_upgrade(policy) {
-        let drawn = Cell::new(0);
-        let draw = |salt: &mut [u8]| {
-            // Each salt is 16 bytes and there are at most three hashes.
-            for byte in salt {
-                *byte = salts[drawn.get() % salts.len()];
-                drawn.set(drawn.get() + 1);
-            }
-        };
-        match Credentials::derive(password, policy, &draw) {
-            Ok(derived) => upgrade = Some(derived),
-            Err(error) => log::warn!(error:%; "credentials not upgraded"),
-        }
-    }
-    Compared { is_right, upgrade }
 }
 
 fn write_with_data(out: &mut Vec<u8>, name: &str, data: Option<&[u8]>) {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::common::client::{Client, failure_of};
 use super::common::scram::{Channel, Scram};
-use super::common::server::{PASSWORD, Server};
+use super::common::server::{PASSWORD, Server, add_offline};
 
 /// Asking must not be slowed down: the test asks as often as an attacker would over weeks.
 const LIMITS: &str = "[limits]\nlogin_failures_per_stream_max = 6\n\
@@ -105,4 +105,30 @@ fn an_old_count_does_not_tell_that_the_account_exists() {
     for name in accounts.iter().filter(|name| *name != "juliet") {
         assert_eq!(own_after[name], own[name]);
     }
+}
+
+/// A watcher who asks for one name again and again learns nothing when its account comes and goes.
+#[test]
+fn an_account_that_is_made_changed_and_deleted_shows_the_same_all_the_time() {
+    let mut server = Server::start(&conf(4096));
+    let names = [String::from("benvolio"), String::from("nobody")];
+    let before = challenges(&server, &names);
+    let address = "benvolio@example.org";
+    server.add(address, "queen mab");
+    assert_eq!(challenges(&server, &names), before);
+    let changed = server.run(&["account", "passwd", address], "queen Mab");
+    assert_eq!(changed.status, 0, "{}", changed.stderr);
+    assert_eq!(challenges(&server, &names), before);
+    let mut client = Client::secured(&server);
+    client
+        .scram("SCRAM-SHA-256", "benvolio", "queen Mab")
+        .unwrap();
+    let deleted = server.run(&["account", "delete", address], "");
+    assert_eq!(deleted.status, 0, "{}", deleted.stderr);
+    assert_eq!(challenges(&server, &names), before);
+    // Nor by a command that works on the stopped server.
+    server.stop();
+    add_offline(&server.site, &[address]);
+    server.start_again();
+    assert_eq!(challenges(&server, &names), before);
 }

@@ -32,7 +32,7 @@ pub fn credentials(number: usize) -> Arc<Credentials> {
         };
         (0..PASSWORDS)
             .map(|number| {
-                let salt = |bytes: &mut [u8]| bytes.fill(number as u8 + 1);
+                let salt = |_| [number as u8 + 1; 16];
                 Arc::new(Credentials::derive(&password(number), &policy, &salt).unwrap())
             })
             .collect()

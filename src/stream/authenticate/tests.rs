@@ -11,7 +11,7 @@ use crate::config::Auth;
 use crate::net::throttle::ThrottleLimits;
 use crate::router::effects::Refusal;
 use crate::sasl::Storage;
-use crate::sasl::credentials::work;
+use crate::sasl::credentials::{HashPolicy, work};
 use crate::stream::Event;
 use crate::stream::testing::{
     Bench, HEADER, Proves, auth, found, header, open, record, response, settings, unknown,
@@ -430,8 +430,7 @@ fn forms() -> Vec<Credentials> {
         iterations: 5000,
         bcrypt_cost: 4,
     };
-    let derive =
-        |policy: &HashPolicy| Credentials::derive("secret", policy, &|salt| salt.fill(7)).unwrap();
+    let derive = |policy: &HashPolicy| Credentials::derive("secret", policy, &|_| [7; 16]).unwrap();
     let mut short = derive(&policy);
     short.scram[0].salt.truncate(7);
     let sha1 = HashPolicy {
