@@ -70,6 +70,9 @@ pub struct Account {
     pub inbox: Inbox,
     /// Connections that wait to be let in, with the credential generation that each has proven.
     pub admissions: Vec<(Key, Proof)>,
+    /// Connections that were let in and have bound nothing yet. They keep it in memory: what they
+    /// have proven is checked again with it.
+    pub admitted: Vec<Key>,
     /// Commands that wait until it is loaded or changed.
     pub commands: VecDeque<QueuedCommand>,
     is_listed_idle: bool,
@@ -187,6 +190,7 @@ impl Account {
             && !self.is_busy()
             && self.later + self.later_for_others == 0
             && self.admissions.is_empty()
+            && self.admitted.is_empty()
             && self.commands.is_empty()
     }
 }
@@ -219,6 +223,7 @@ impl Accounts {
             used: now,
             inbox: Inbox::default(),
             admissions: Vec::new(),
+            admitted: Vec::new(),
             commands: VecDeque::new(),
             is_listed_idle: false,
         });

@@ -50,12 +50,16 @@ impl Router {
             .insert(jid.clone(), Standing::Anonymous, self.now.mono);
         if let Some(account) = self.accounts.get_mut(key) {
             account.roster = Some(Roster::default());
+            account.admitted.push(conn);
         }
         self.out.admitted.push((conn, Ok(())));
     }
 
     fn decide_admission(&mut self, key: Key, conn: Key, proof: Proof) {
         let verdict = self.judge(key, proof);
+        if let (Ok(()), Some(account)) = (&verdict, self.accounts.get_mut(key)) {
+            account.admitted.push(conn);
+        }
         self.out.admitted.push((conn, verdict));
         self.accounts.mark_idle(key, self.now.mono);
     }
@@ -153,6 +157,7 @@ impl Router {
             origin: Box::new(origin),
         });
         account.sessions.push(session);
+        account.admitted.retain(|other| *other != conn);
         account.used = self.now.mono;
         Ok((session, full))
     }
@@ -232,15 +237,20 @@ impl Router {
         }
     }
 
-    /// Forgets an admitted connection that ended before it bound a resource.
-    pub fn admission_ended(&mut self, jid: &BareJid) {
-        if let Some(key) = self.accounts.find(jid.as_str()) {
-            let account = self.accounts.get(key);
-            if account.is_some_and(|account| {
-                matches!(account.standing, Standing::Anonymous) && account.sessions.is_empty()
-            }) {
-                self.accounts.remove(key);
-            }
+    /// Forgets a connection that was let in, or waited for it, and ended before it bound a resource.
+    pub fn admission_ended(&mut self, conn: Key, jid: &BareJid) {
+        let Some(key) = self.accounts.find(jid.as_str()) else {
+            return;
+        };
+        let Some(account) = self.accounts.get_mut(key) else {
+            return;
+        };
+        account.admissions.retain(|(other, _)| *other != conn);
+        account.admitted.retain(|other| *other != conn);
+        if matches!(account.standing, Standing::Anonymous) && account.sessions.is_empty() {
+            self.accounts.remove(key);
+        } else {
+            self.accounts.mark_idle(key, self.now.mono);
         }
     }
 
@@ -258,6 +268,7 @@ mod tests {
 
     use super::*;
     use crate::clock::Wall;
+    use crate::limits::IDLE_ACCOUNT_AGE;
     use crate::sasl::Mechanism;
     use crate::slots::Slots;
     use crate::storage::accounts::AccountRecord;
@@ -310,5 +321,48 @@ mod tests {
         router
             .bind(conn, &juliet, "balcony", proof, origin())
             .unwrap();
+    }
+
+    /// A slow client binds as long as its time for the login lasts, however many accounts come and
+    /// go meanwhile.
+    #[test]
+    fn an_account_stays_in_memory_from_the_admission_to_the_bind_or_the_end() {
+        let mut router = router();
+        let juliet = BareJid::parse("juliet@example.org").unwrap();
+        let start = router.now.mono;
+        let account = router.accounts.insert(juliet.clone(), known(1), start);
+        router.accounts.get_mut(account).unwrap().roster = Some(Roster::default());
+        let mut conns = Slots::default();
+        let (binds, leaves) = (conns.insert(()), conns.insert(()));
+        let proof = Proof::Credentials(1);
+        router.admit(binds, &juliet, proof);
+        router.admit(leaves, &juliet, proof);
+        let late = start + IDLE_ACCOUNT_AGE * 3;
+        router.accounts.forget_idle(late);
+        let (session, _) = router
+            .bind(binds, &juliet, "balcony", proof, origin())
+            .unwrap();
+        router.session_closed(session);
+        router.accounts.forget_idle(late);
+        assert!(router.accounts.get(account).is_some());
+        router.now.mono = late;
+        router.admission_ended(leaves, &juliet);
+        router.accounts.forget_idle(late + IDLE_ACCOUNT_AGE);
+        assert!(router.accounts.get(account).is_none(), "nobody needs it");
+    }
+
+    #[test]
+    fn a_connection_that_ends_before_it_is_let_in_holds_nothing() {
+        let mut router = router();
+        let juliet = BareJid::parse("juliet@example.org").unwrap();
+        let account = router
+            .accounts
+            .insert(juliet.clone(), known(1), router.now.mono);
+        router.accounts.get_mut(account).unwrap().is_changing = true;
+        let conn = Slots::default().insert(());
+        router.admit_to(account, conn, Proof::Credentials(1));
+        router.admission_ended(conn, &juliet);
+        let account = router.accounts.get(account).unwrap();
+        assert!(account.admissions.is_empty() && account.admitted.is_empty());
     }
 }

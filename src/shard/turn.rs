@@ -373,7 +373,7 @@ impl Shard {
 
     fn act(&mut self, key: Key, action: Action, outside: &mut dyn Outside) {
         let Some(connection) = self.connections.get_mut(key) else {
-            self.act_without_connection(action);
+            self.act_without_connection(key, action);
             return;
         };
         match action {
@@ -432,15 +432,15 @@ impl Shard {
                 connection.ending = Ending::Drop;
                 self.router.out.outputs.append(key);
             }
-            other => self.act_without_connection(other),
+            other => self.act_without_connection(key, other),
         }
     }
 
     /// What is to be done also when the connection has gone.
-    fn act_without_connection(&mut self, action: Action) {
+    fn act_without_connection(&mut self, key: Key, action: Action) {
         match action {
             Action::Unbind(session) => self.router.session_closed(session),
-            Action::Leave(jid) => self.router.admission_ended(&jid),
+            Action::Leave(jid) => self.router.admission_ended(key, &jid),
             Action::Upgrade {
                 jid,
                 generation,
@@ -487,7 +487,7 @@ impl Shard {
         let mut actions = Vec::new();
         connection.stream.hung_up(&mut actions);
         for action in actions {
-            self.act_without_connection(action);
+            self.act_without_connection(key, action);
         }
     }
 
