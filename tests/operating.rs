@@ -171,6 +171,37 @@ fn a_broken_conf_file_changes_nothing_and_is_told() {
     assert_eq!(server.status().generation, 2);
 }
 
+/// Who has broken the conf file can still look at the server, and stop it.
+#[test]
+fn a_broken_conf_file_does_not_keep_from_asking_and_stopping_the_server() {
+    let mut server = Server::start("");
+    let path = server.site.path("stanzad.toml");
+    let good = fs::read_to_string(&path).unwrap();
+    // A wrong value, and a line that is no TOML.
+    fs::write(&path, format!("{good}\n[c2s]\nidle_seconds = \"x\"\n]\n")).unwrap();
+    for words in [&["status", "--json"][..], &["sessions"]] {
+        let ended = server.run(words, "");
+        assert_eq!(ended.status, 0, "{words:?}: {}", ended.stderr);
+        for told in ["idle_seconds", "the conf file is broken", "control.sock"] {
+            assert!(ended.stderr.contains(told), "{told}: {}", ended.stderr);
+        }
+    }
+    let control = server.control().display().to_string();
+    // A file that does not name the socket might be another server's.
+    fs::write(&path, "[domain.\"example.org\"\n").unwrap();
+    for command in ["status", "stop"] {
+        let ended = server.run(&[command], "");
+        assert_eq!(ended.status, 1);
+        assert!(ended.stderr.contains("--control"), "{}", ended.stderr);
+    }
+    let ended = server.run(&["status", "--control", &control], "");
+    assert_eq!(ended.status, 0, "{}", ended.stderr);
+    assert_eq!(ended.stderr, "", "nothing of the file was needed");
+    let ended = server.run(&["stop", "--control", &control], "");
+    assert_eq!(ended.status, 0, "{}", ended.stderr);
+    assert!(server.wait().success());
+}
+
 /// `stanzad.toml.5`, `[domain]`.
 #[test]
 fn a_domain_that_is_added_is_served_after_a_reload_and_one_removed_refused() {

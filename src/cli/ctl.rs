@@ -1,22 +1,70 @@
 //! Commands to the running server: status, sessions, reload, stop.
 
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::{Failure, load, print, print_json, remark, table};
-use crate::config::Settings;
+use clap::Args;
+
+use super::{ConfigFile, Failure, load, print, print_json, remark, table};
+use crate::config::{self, Settings};
 use crate::server::control::{
     CallError, Reply, Request, SessionInfo, StatusInfo, call, call_until_gone,
 };
 
-/// Asks the server of `settings`. A refusal of its becomes the command's.
-pub fn ask(settings: &Settings, request: &Request) -> Result<Reply, Failure> {
-    accept(call_server(settings, request))
+/// Where a running server is reached. A command to it needs no more of the conf file, so that a file
+/// that is broken does not keep anybody from looking at the server or stopping it.
+#[derive(Debug, Args)]
+pub struct Reach {
+    #[command(flatten)]
+    config: ConfigFile,
+    /// The control socket, instead of the one that the conf file names
+    #[arg(long, value_name = "PATH")]
+    control: Option<PathBuf>,
 }
 
-/// The same, with the reason when no reply came.
+impl Reach {
+    /// The control socket and whose server is believed in.
+    ///
+    /// # Errors
+    /// The conf file is broken and another than the usual one, and does not tell the socket: that
+    /// of some other server on the machine might be meant.
+    fn resolve(&self) -> Result<(PathBuf, u32), Failure> {
+        let file = &self.config.path;
+        let (server, problems) = config::locate(file);
+        let owner = owner(&server.data);
+        if let Some(control) = &self.control {
+            return Ok((control.clone(), owner));
+        }
+        if let Some(problems) = problems {
+            let is_told = server.control != config::Server::default().control;
+            if !is_told && file != Path::new(config::DEFAULT_PATH) {
+                return Err(Failure::no(format_args!(
+                    "{problems}\nand so it is not known which server is meant; name its control \
+                     socket with --control"
+                )));
+            }
+            remark(format_args!(
+                "{problems}\nwarning: the conf file is broken; asking the server at {}",
+                server.control.display()
+            ));
+        }
+        Ok((server.control, owner))
+    }
+
+    /// Asks the server. A refusal of its becomes the command's.
+    fn ask(&self, request: &Request) -> Result<Reply, Failure> {
+        let (control, owner) = self.resolve()?;
+        accept(call(&control, owner, request))
+    }
+}
+
+/// Asks the server of `settings`; with the reason when no reply came.
 pub fn call_server(settings: &Settings, request: &Request) -> Result<Reply, CallError> {
-    call(&settings.server.control, owner(settings), request)
+    call(
+        &settings.server.control,
+        owner(&settings.server.data),
+        request,
+    )
 }
 
 /// A refusal is a no, and so is no reply.
@@ -30,8 +78,8 @@ pub fn accept(reply: Result<Reply, CallError>) -> Result<Reply, Failure> {
 
 /// The user whose server is believed in: the one to whom the data belong. Without data it is root,
 /// who is believed in anyhow.
-fn owner(settings: &Settings) -> u32 {
-    std::fs::metadata(&settings.server.data).map_or(0, |metadata| metadata.uid())
+fn owner(data: &Path) -> u32 {
+    std::fs::metadata(data).map_or(0, |metadata| metadata.uid())
 }
 
 /// A reply of the right kind can only be missing when the server is of another version.
@@ -44,8 +92,8 @@ pub fn unexpected(reply: &Reply) -> Failure {
 }
 
 /// `stanzad status`
-pub fn status(config: &Path, json: bool) -> Result<(), Failure> {
-    match ask(&load(config)?, &Request::Status)? {
+pub fn status(server: &Reach, json: bool) -> Result<(), Failure> {
+    match server.ask(&Request::Status)? {
         Reply::Status(status) if json => print_json(&status),
         Reply::Status(status) => print(&describe_status(&status)),
         other => Err(unexpected(&other)),
@@ -96,12 +144,12 @@ fn describe_status(status: &StatusInfo) -> String {
 
 /// `stanzad sessions`
 pub fn sessions(
-    config: &Path,
+    server: &Reach,
     jid: Option<String>,
     domain: Option<String>,
     json: bool,
 ) -> Result<(), Failure> {
-    let reply = ask(&load(config)?, &Request::Sessions { domain, jid })?;
+    let reply = server.ask(&Request::Sessions { domain, jid })?;
     let Reply::Sessions { sessions, left_out } = &reply else {
         return Err(unexpected(&reply));
     };
@@ -122,9 +170,9 @@ pub fn sessions(
 }
 
 /// `stanzad sessions end`
-pub fn end_sessions(config: &Path, jid: String) -> Result<(), Failure> {
+pub fn end_sessions(server: &Reach, jid: String) -> Result<(), Failure> {
     let request = Request::SessionsEnd { jid: jid.clone() };
-    match ask(&load(config)?, &request)? {
+    match server.ask(&request)? {
         Reply::SessionsEnded { count: 0 } => {
             Err(Failure::No(format!("{jid} has no session to end")))
         }
@@ -168,8 +216,13 @@ fn describe_session(session: &SessionInfo) -> [String; 8] {
 }
 
 /// `stanzad reload`
-pub fn reload(config: &Path) -> Result<(), Failure> {
-    let reply = ask(&load(config)?, &Request::Reload)?;
+pub fn reload(server: &Reach) -> Result<(), Failure> {
+    // The server reads the file again, and its judgement counts; but what is wrong with it need not
+    // be told twice.
+    if server.control.is_none() {
+        load(&server.config.path)?;
+    }
+    let reply = server.ask(&Request::Reload)?;
     let Reply::Reloaded(info) = &reply else {
         return Err(unexpected(&reply));
     };
@@ -189,10 +242,9 @@ pub fn reload(config: &Path) -> Result<(), Failure> {
 }
 
 /// `stanzad stop`
-pub fn stop(config: &Path) -> Result<(), Failure> {
-    let settings = load(config)?;
-    let reply = call_until_gone(&settings.server.control, owner(&settings), &Request::Stop);
-    match accept(reply)? {
+pub fn stop(server: &Reach) -> Result<(), Failure> {
+    let (control, owner) = server.resolve()?;
+    match accept(call_until_gone(&control, owner, &Request::Stop))? {
         Reply::Stopping { pid } => {
             remark(format_args!("stopped; process {pid} has ended"));
             Ok(())

@@ -17,6 +17,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+use self::ctl::Reach;
 use crate::config::{self, Settings};
 
 /// An XMPP server.
@@ -53,7 +54,7 @@ enum Command {
     /// Tell how the running server is
     Status {
         #[command(flatten)]
-        config: ConfigFile,
+        server: Reach,
         /// Print JSON
         #[arg(long)]
         json: bool,
@@ -69,12 +70,12 @@ enum Command {
     /// Make the running server read its conf file and certificates again
     Reload {
         #[command(flatten)]
-        config: ConfigFile,
+        server: Reach,
     },
     /// Stop the running server and wait until it has ended
     Stop {
         #[command(flatten)]
-        config: ConfigFile,
+        server: Reach,
     },
 }
 
@@ -87,7 +88,7 @@ enum Sessions {
         /// The session (full JID), or the account (bare JID)
         jid: String,
         #[command(flatten)]
-        config: ConfigFile,
+        server: Reach,
     },
 }
 
@@ -99,7 +100,7 @@ struct SessionList {
     #[arg(long, conflicts_with = "jid")]
     domain: Option<String>,
     #[command(flatten)]
-    config: ConfigFile,
+    server: Reach,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -187,11 +188,11 @@ pub fn main() -> ExitCode {
             verbose,
         }) => check::config(&config.path, json, verbose),
         Command::Account(command) => account::run(command),
-        Command::Status { config, json } => ctl::status(&config.path, json),
+        Command::Status { server, json } => ctl::status(&server, json),
         Command::Sessions {
-            command: Some(Sessions::End { jid, config }),
+            command: Some(Sessions::End { jid, server }),
             ..
-        } => ctl::end_sessions(&config.path, jid),
+        } => ctl::end_sessions(&server, jid),
         Command::Sessions {
             command: Some(Sessions::List(list)),
             ..
@@ -199,9 +200,9 @@ pub fn main() -> ExitCode {
         | Command::Sessions {
             command: None,
             list,
-        } => ctl::sessions(&list.config.path, list.jid, list.domain, list.json),
-        Command::Reload { config } => ctl::reload(&config.path),
-        Command::Stop { config } => ctl::stop(&config.path),
+        } => ctl::sessions(&list.server, list.jid, list.domain, list.json),
+        Command::Reload { server } => ctl::reload(&server),
+        Command::Stop { server } => ctl::stop(&server),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -12,7 +12,7 @@ use toml::de::{DeTable, DeValue};
 use super::options::{self, DOMAIN_SECTIONS, Draft, SECTIONS, Spec};
 use super::problem::{Findings, Problem, Problems, position};
 use super::value::Given;
-use super::{Auth, DomainSettings, Settings, suggest};
+use super::{Auth, DomainSettings, Server, Settings, suggest};
 use crate::jid::Domain;
 use crate::sasl::{Mechanism, Storage};
 
@@ -21,13 +21,30 @@ use crate::sasl::{Mechanism, Storage};
 /// # Errors
 /// Everything that is wrong with the file; nothing of it may be used then.
 pub fn load(path: &Path) -> Result<Settings, Problems> {
+    parse(&text_of(path)?, path)
+}
+
+/// What a command needs to reach a running server: `[server]`, as far as the file can be read, with
+/// defaults for what it does not tell; and what is wrong with the file, if anything is.
+pub fn locate(path: &Path) -> (Server, Option<Problems>) {
+    let text = match text_of(path) {
+        Ok(text) => text,
+        Err(problems) => return (Server::default(), Some(problems)),
+    };
+    let (settings, list) = read(&text, path);
+    let file = path.to_owned();
+    let problems = (!list.is_empty()).then_some(Problems { file, list });
+    (settings.server, problems)
+}
+
+fn text_of(path: &Path) -> Result<String, Problems> {
     let bytes = std::fs::read(path).map_err(|error| {
         let text = format!(
             "cannot be read ({error}); the one line [domain.\"example.org\"] makes a complete file"
         );
         Problems::whole(path, text)
     })?;
-    let text = String::from_utf8(bytes).map_err(|error| {
+    String::from_utf8(bytes).map_err(|error| {
         let valid = error.utf8_error().valid_up_to();
         let before = String::from_utf8_lossy(&error.as_bytes()[..valid]).into_owned();
         let (line, column) = position(&before, valid);
@@ -36,8 +53,7 @@ pub fn load(path: &Path) -> Result<Settings, Problems> {
             file: path.to_owned(),
             list: vec![Problem { line, column, text }],
         }
-    })?;
-    parse(&text, path)
+    })
 }
 
 /// Checks the text of a configuration file. `path` names it in messages, and relative paths in it
@@ -46,6 +62,16 @@ pub fn load(path: &Path) -> Result<Settings, Problems> {
 /// # Errors
 /// As [`load`].
 pub fn parse(text: &str, path: &Path) -> Result<Settings, Problems> {
+    let (settings, list) = read(text, path);
+    if list.is_empty() {
+        return Ok(settings);
+    }
+    let file = path.to_owned();
+    Err(Problems { file, list })
+}
+
+/// What could be read, and what is wrong.
+fn read(text: &str, path: &Path) -> (Settings, Vec<Problem>) {
     let dir = path.parent().unwrap_or(Path::new(""));
     let (table, syntax) = DeTable::parse_recoverable(text);
     let mut reader = Reader {
@@ -61,14 +87,8 @@ pub fn parse(text: &str, path: &Path) -> Result<Settings, Problems> {
     problems.extend(syntax);
     problems.sort();
     problems.dedup();
-    if problems.is_empty() {
-        settings.warnings = reader.warned.finish();
-        return Ok(settings);
-    }
-    Err(Problems {
-        file: path.to_owned(),
-        list: problems,
-    })
+    settings.warnings = reader.warned.finish();
+    (settings, problems)
 }
 
 /// One problem a line: behind its first error the rest of a line is guesswork.

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use crate::jid::Domain;
 pub use crate::log::{LogFormat, LogOptions, LogTo};
 use crate::sasl::{Hash, HashPolicy, Mechanism, Storage};
-pub use load::{load, parse};
+pub use load::{load, locate, parse};
 pub use problem::{Problem, Problems};
 pub use reload::{Reloaded, reload};
 
