@@ -95,7 +95,7 @@ const NEVER_IN_SASL: [(&str, &str); 2] = [
 ];
 
 /// Stanza errors of §8.3.3 that this server never sends itself; those of clients it carries.
-const NEVER_IN_STANZAS: [(&str, &str); 13] = [
+const NEVER_IN_STANZAS: [(&str, &str); 11] = [
     (
         "feature-not-implemented",
         "a namespace that is not built gets service-unavailable, and what is built is whole",
@@ -103,16 +103,8 @@ const NEVER_IN_STANZAS: [(&str, &str); 13] = [
     ("forbidden", "there are no roles and no permissions yet"),
     ("gone", "addresses of deleted accounts are not kept"),
     (
-        "not-acceptable",
-        "the server has no criteria for what accounts accept yet",
-    ),
-    (
         "not-authorized",
         "a client is authenticated before it can send a stanza; before, the stream ends",
-    ),
-    (
-        "policy-violation",
-        "limits on stanzas are limits of the stream, and end it",
     ),
     (
         "recipient-unavailable",

@@ -233,6 +233,27 @@ fn an_unknown_iq_gets_an_error() {
     }
 }
 
+/// [stanza/not-acceptable] RFC 6120 §8.3.3.9, XEP-0049 §2.3: private XML without any.
+#[test]
+fn nothing_to_store_is_not_acceptable() {
+    let server = Server::start("");
+    let mut juliet = Client::login(&server, "juliet@example.org");
+    juliet.send("<iq type='set' id='p'><query xmlns='jabber:iq:private'/></iq>");
+    juliet.refused("iq", "not-acceptable");
+}
+
+/// [stanza/policy-violation] RFC 6120 §8.3.3.12: what the operator's quota does not allow.
+#[test]
+fn more_than_the_quota_violates_the_policy() {
+    let server = Server::start("[limits]\nvcard_bytes_max = 1024\n");
+    let mut juliet = Client::login(&server, "juliet@example.org");
+    let note = "x".repeat(1024);
+    juliet.send(format!(
+        "<iq type='set' id='v'><vCard xmlns='vcard-temp'><NOTE>{note}</NOTE></vCard></iq>"
+    ));
+    juliet.refused("iq", "policy-violation");
+}
+
 /// [stanza/item-not-found] RFC 6120 §8.3.3.7, XEP-0030 §7: a node that is not there.
 #[test]
 fn an_unknown_node_is_not_found() {
