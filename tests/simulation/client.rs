@@ -16,6 +16,9 @@ const CLOSE: &str = "</stream:stream>";
 /// How long an orderly login may take before something must be stuck, in milliseconds.
 const LOGIN_MILLIS_MAX: u64 = 25_000;
 
+/// How long the server may take to come to a request behind much else, in milliseconds.
+pub const ANSWER_MILLIS_MAX: u64 = 10_000;
+
 /// How a client reads what it is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reading {
@@ -90,8 +93,13 @@ pub struct Client {
     is_bad: bool,
     /// It has sent what follows its login before it knew the outcome.
     is_hasty: bool,
-    /// It stays, and says nothing more but what was asked of it.
-    pub is_silent: bool,
+    /// It says nothing, and answers nothing, until this request of its own is answered: what a
+    /// client says wakes its connection, whatever else should have.
+    pub awaits: Option<u64>,
+    /// What it will say all at once.
+    withheld: Option<Vec<u8>>,
+    /// Its next read takes all there is, as that of a device that wakes up.
+    pub is_thirsty: bool,
     has_closed: bool,
     saw_close: bool,
     /// The last bytes received.
@@ -156,7 +164,9 @@ impl World {
             was_lazy: false,
             is_bad: false,
             is_hasty: false,
-            is_silent: false,
+            awaits: None,
+            withheld: None,
+            is_thirsty: false,
             has_closed: false,
             saw_close: false,
             tail: Vec::new(),
@@ -179,10 +189,30 @@ impl World {
 
     /// Sends bytes, in pieces that arrive later.
     pub fn send(&mut self, index: usize, bytes: &[u8]) {
-        if self.clients[index].ended.is_some() || self.clients[index].has_closed {
+        let client = &mut self.clients[index];
+        if client.ended.is_some() || client.has_closed {
             return;
         }
-        self.push(index, bytes);
+        match &mut client.withheld {
+            Some(withheld) => withheld.extend_from_slice(bytes),
+            None => self.push(index, bytes),
+        }
+    }
+
+    /// Keeps back what a client says from now on.
+    pub fn withhold(&mut self, index: usize) {
+        self.clients[index].withheld.get_or_insert_default();
+    }
+
+    /// Sends what a client has kept back, all at once, after which it waits for an answer or not.
+    pub fn let_out(&mut self, index: usize, awaits: Option<u64>) {
+        let client = &mut self.clients[index];
+        client.awaits = awaits;
+        let bytes = client.withheld.take().unwrap_or_default();
+        self.send(index, &bytes);
+        if awaits.is_some() {
+            self.withhold(index);
+        }
     }
 
     fn push(&mut self, index: usize, bytes: &[u8]) {
@@ -221,6 +251,7 @@ impl World {
 
     /// Ends the stream as RFC 6120 §4.4 wants it.
     fn leave(&mut self, index: usize) {
+        self.let_out(index, None);
         self.send(index, CLOSE.as_bytes());
         let client = &mut self.clients[index];
         client.has_closed = true;
@@ -636,13 +667,8 @@ impl World {
         if phase != Phase::Busy || client.is_bad {
             return;
         }
-        if client.is_silent {
-            // Only one that does not read was asked to say something.
-            if client.reading == Reading::Never {
-                let domain = self.accounts.all[client.account].jid.domain().to_owned();
-                self.send_request_to(index, domain);
-            }
-            return;
+        if client.awaits.is_some() {
+            return self.after(500, Event::Act(index));
         }
         if is_over {
             match self.chance.within(0..=9) {
@@ -661,12 +687,32 @@ impl World {
         self.after(pause, Event::Act(index));
     }
 
+    /// A client that did not read does so again, and is answered.
+    pub fn wake(&mut self, index: usize) {
+        self.read_as(index, Reading::Eager);
+        if let Some(number) = self.clients[index].awaits {
+            self.after(ANSWER_MILLIS_MAX, Event::Expect(index, number));
+        }
+    }
+
+    /// Nobody but the server itself sees to it that a client that says nothing is read on, and that
+    /// must not take until it is pinged.
+    pub fn expect_answer(&mut self, index: usize, number: u64) {
+        let client = &self.clients[index];
+        if client.ended.is_none() && client.awaits == Some(number) {
+            self.violated(format!(
+                "client {index} says nothing until q{number} is answered, which it is not"
+            ));
+        }
+    }
+
     /// Changes how a client reads.
     pub fn read_as(&mut self, index: usize, reading: Reading) {
         let client = &mut self.clients[index];
         if client.ended.is_some() {
             return;
         }
+        client.is_thirsty = client.reading == Reading::Never;
         client.reading = reading;
         client.was_lazy |= reading != Reading::Eager;
         self.note(|| format!("client {index} reads {reading:?}"));

@@ -6,8 +6,15 @@ use stanzad::limits::UNSETTLED_STANZAS_MAX;
 use stanzad::ns;
 use stanzad::xml::{Element, escape_text};
 
-use crate::client::{Reading, Stage, condition};
+use crate::client::{ANSWER_MILLIS_MAX, Reading, Stage, condition};
 use crate::world::{Event, World};
+
+/// Bursts in one run.
+const BURSTS_MAX: u64 = 3;
+/// What the socket of a client takes that sleeps, or of one that must not be woken by its socket.
+const SLEEPER_BYTES: usize = 400_000;
+/// Floods in one run.
+const FLOODS_MAX: u64 = 2;
 
 /// Everything that was said, by number. Numbers grow, so order can be seen.
 #[derive(Default)]
@@ -87,25 +94,18 @@ impl World {
                 let presence = format!("<presence id='p{number}' to='{to}'/>");
                 self.send(index, presence.as_bytes());
             }
-            91 | 92 => {
+            91 => {
                 for _ in 0..self.chance.within(17..=40) {
                     self.send_message(index);
                 }
             }
             // More than may be on their way at once.
-            93 if self.character.has_bursts
-                && self.count_of("bursts") < 1 + 2 * u64::from(self.is_late()) =>
+            92 | 93
+                if self.character.has_bursts
+                    && self.count_of("bursts") < BURSTS_MAX
+                    && self.clients[index].reading == Reading::Eager =>
             {
-                self.count("bursts");
-                let to = match self.online() {
-                    Some(other) => self.clients[other].jid.clone().unwrap_or_default(),
-                    None => self.somebody(),
-                };
-                for _ in 0..UNSETTLED_STANZAS_MAX + 100 {
-                    self.send_message_to(index, "chat", to.clone());
-                }
-                // Whoever says nothing more is not woken by what it says.
-                self.clients[index].is_silent = self.is_late();
+                self.burst(index);
             }
             94 if self.character.has_flood => self.flood(index),
             95 | 96 => {
@@ -193,9 +193,35 @@ impl World {
         self.send(index, stanza.as_bytes());
     }
 
-    /// Whether the busy part of the run is nearly over.
-    fn is_late(&self) -> bool {
-        self.now + 4_000 > self.character.busy_millis
+    /// More than may be on its way at once, in one go, and then nothing until the last of it is
+    /// answered: nothing but the server itself sees to it that the rest is read.
+    fn burst(&mut self, index: usize) {
+        self.count("bursts");
+        let to = match self.online() {
+            Some(other) => self.clients[other].jid.clone().unwrap_or_default(),
+            None => self.somebody(),
+        };
+        self.withhold(index);
+        for _ in 0..UNSETTLED_STANZAS_MAX + 100 {
+            self.send_message_to(index, "chat", to.clone());
+        }
+        // No edge shall come because the socket has room again.
+        self.clients[index].wire.ends().widen(SLEEPER_BYTES);
+        self.ask_and_wait(index);
+        if let Some(number) = self.clients[index].awaits {
+            self.after(ANSWER_MILLIS_MAX, Event::Expect(index, number));
+        }
+    }
+
+    /// A client asks its server something, together with what it has kept back, and then waits.
+    pub fn ask_and_wait(&mut self, index: usize) {
+        self.withhold(index);
+        let domain = self.accounts.all[self.clients[index].account]
+            .jid
+            .domain()
+            .to_owned();
+        let number = self.send_request_to(index, domain);
+        self.let_out(index, number);
     }
 
     /// Somebody who is online.
@@ -210,28 +236,31 @@ impl World {
 
     /// Much, to somebody who may not read it.
     fn flood(&mut self, index: usize) {
-        // Once in a run: it takes its time.
-        if self.count_of("floods") > u64::from(self.is_late()) {
+        // Not often in a run: it takes its time.
+        if self.count_of("floods") >= FLOODS_MAX {
             return;
         }
         let Some(lazy) = self.online() else {
             return;
         };
         let to = self.clients[lazy].jid.clone().unwrap_or_default();
-        if self.chance.one_in(2) {
-            self.clients[lazy].wire.ends().widen();
-        }
         self.read_as(lazy, Reading::Never);
-        if self.chance.one_in(2) {
-            // What it says while nobody reads it because it reads nothing itself.
-            self.clients[lazy].is_silent = true;
-            for pause in [500, 1_500, 2_500] {
-                self.after(pause, Event::Act(lazy));
+        let is_sleeper = self.chance.one_in(2);
+        let count = match is_sleeper {
+            // More than its socket takes, so that it is not read while it sleeps, and no more than
+            // its socket takes at once when it wakes up.
+            true => {
+                self.clients[lazy].wire.ends().widen(SLEEPER_BYTES);
+                self.after(2_500, Event::Mutter(lazy));
+                let pause = self.chance.within(3_000..=6_000);
+                self.after(pause, Event::Wake(lazy));
+                self.chance.within(11..=13)
             }
-        }
-        let count = match self.chance.one_in(2) {
-            true => self.chance.within(11..=13),
-            false => self.chance.within(6..=90),
+            // Little by little, but not for longer than a run lasts.
+            false => {
+                self.clients[lazy].wire.ends().widen(4_096);
+                self.chance.within(6..=90)
+            }
         };
         self.count("floods");
         for _ in 0..count {
@@ -258,9 +287,10 @@ impl World {
         self.send_request_to(index, to);
     }
 
-    pub fn send_request_to(&mut self, index: usize, to: String) {
+    /// A client asks somebody something; the request's number.
+    pub fn send_request_to(&mut self, index: usize, to: String) -> Option<u64> {
         if !self.clients[index].is_online() {
-            return;
+            return None;
         }
         let (type_, child) = self.chance.pick(&[
             ("get", "<ping xmlns='urn:xmpp:ping'/>"),
@@ -295,6 +325,7 @@ impl World {
             },
         );
         self.send(index, stanza.as_bytes());
+        Some(number)
     }
 
     fn send_presence(&mut self, index: usize) {
@@ -352,6 +383,10 @@ impl World {
                     request.answers += 1;
                     if request.answers > 1 {
                         self.violated(format!("client {index} got two answers to {id}"));
+                    }
+                    if self.clients[index].awaits == Some(number) {
+                        self.count("answers awaited in silence");
+                        self.let_out(index, None);
                     }
                 }
             }

@@ -38,7 +38,7 @@ pub struct Ends {
     inside: Vec<u8>,
     room: usize,
     /// The server was told that the socket takes no more.
-    pub wants_room: bool,
+    wants_room: bool,
     is_shutting: bool,
     /// The server's FIN follows what was sent.
     pub is_shut: bool,
@@ -110,9 +110,17 @@ impl Ends {
         self.sent.is_empty() && (self.is_shut || self.is_gone)
     }
 
-    /// The socket has room for much from now on.
-    pub fn widen(&mut self) {
-        self.room = 400_000;
+    /// Whether there is an edge now that the client has read: after a write that was blocked, and
+    /// not before a third of the buffer is free (`sk_stream_is_writeable` of Linux).
+    pub fn takes_room(&mut self) -> bool {
+        let has_edge = self.wants_room && self.sent.len() * 3 <= self.room * 2;
+        self.wants_room &= !has_edge;
+        has_edge
+    }
+
+    /// The socket has room for so much at least from now on.
+    pub fn widen(&mut self, room: usize) {
+        self.room = self.room.max(room);
     }
 
     fn push_inside(&mut self) {

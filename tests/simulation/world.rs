@@ -59,6 +59,12 @@ pub enum Event {
     Drain(usize),
     /// A client does something of its own accord.
     Act(usize),
+    /// A client that does not read says something all the same, and then nothing more.
+    Mutter(usize),
+    /// It reads again.
+    Wake(usize),
+    /// A client that waits in silence for the answer to that request must have got it.
+    Expect(usize, u64),
     Connect(usize),
     Admin,
     Read(u32, u64, ReadFn),
@@ -214,7 +220,7 @@ impl Simulation {
             slots: chance.within(8..=16) as usize,
             has_trouble: chance.one_in(4),
             has_crash: chance.one_in(3),
-            has_flood: chance.one_in(6),
+            has_flood: chance.one_in(4),
             has_bursts: chance.one_in(3),
             has_false_news: chance.one_in(3),
             has_pings: chance.one_in(2),
@@ -341,6 +347,9 @@ impl Simulation {
             Event::Hang(client, is_reset) => world.hang(client, is_reset),
             Event::Drain(client) => world.drain(client),
             Event::Act(client) => world.act(client),
+            Event::Mutter(client) => world.ask_and_wait(client),
+            Event::Wake(client) => world.wake(client),
+            Event::Expect(client, number) => world.expect_answer(client, number),
             Event::Connect(slot) => world.connect(slot),
             Event::Admin => world.administer(),
             Event::Read(shard, id, read) => world.run_read(shard, id, read),
@@ -441,9 +450,13 @@ impl Simulation {
         let events = std::mem::take(&mut world.events).into_vec();
         for Reverse(scheduled) in events {
             match scheduled.2 {
-                Event::Connect(_) | Event::Admin | Event::Gate | Event::Act(_) => {
-                    world.events.push(Reverse(scheduled));
-                }
+                Event::Connect(_)
+                | Event::Admin
+                | Event::Gate
+                | Event::Act(_)
+                | Event::Mutter(_)
+                | Event::Wake(_)
+                | Event::Expect(..) => world.events.push(Reverse(scheduled)),
                 // The bytes that were on their way to a client may still be read.
                 Event::Drain(_) => world.events.push(Reverse(scheduled)),
                 other => std::mem::forget(other),
@@ -546,7 +559,12 @@ impl World {
         let Some((shard, index)) = self.clients[client].registered else {
             return;
         };
-        self.ready[shard as usize].push(Ready { index, is_closed });
+        // As epoll has it, one event tells of all that is new.
+        let ready = &mut self.ready[shard as usize];
+        match ready.iter_mut().find(|ready| ready.index == index) {
+            Some(ready) => ready.is_closed |= is_closed,
+            None => ready.push(Ready { index, is_closed }),
+        }
         let pause = self.chance.within(0..=2);
         self.turn_within(shard, pause);
     }
@@ -571,7 +589,9 @@ impl World {
     fn drain(&mut self, index: usize) {
         let client = &mut self.clients[index];
         client.is_drain_due = false;
+        let is_thirsty = std::mem::take(&mut client.is_thirsty);
         let most = match client.reading {
+            _ if is_thirsty => usize::MAX,
             Reading::Eager if self.chance.one_in(2) => usize::MAX,
             Reading::Eager => 4_096,
             Reading::Slow => 300,
@@ -583,11 +603,11 @@ impl World {
             let most = ends.sent.len().min(most) as u64;
             let count = match most {
                 0 => 0,
-                most if self.chance.one_in(3) => self.chance.within(1..=most),
+                most if !is_thirsty && self.chance.one_in(3) => self.chance.within(1..=most),
                 most => most,
             };
             let bytes: Vec<u8> = ends.sent.drain(..count as usize).collect();
-            let has_room = std::mem::take(&mut ends.wants_room);
+            let has_room = ends.takes_room();
             (bytes, has_room, ends.is_over())
         };
         if has_room {
