@@ -28,11 +28,6 @@ impl Router {
             self.out.admitted.push((conn, Err(Refusal::Changed)));
             return;
         };
-        self.admit_to(key, conn, proof);
-    }
-
-    /// Decides about a login, once all of the account is in memory.
-    pub(crate) fn admit_to(&mut self, key: Key, conn: Key, proof: Proof) {
         match self.accounts.get_mut(key) {
             Some(account) if account.is_busy() => account.admissions.push((conn, proof)),
             _ => self.decide_admission(key, conn, proof),

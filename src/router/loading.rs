@@ -104,8 +104,10 @@ impl Router {
             }
             let admissions = std::mem::take(&mut account.admissions);
             if !admissions.is_empty() {
+                let jid = account.jid.clone();
                 for (conn, proof) in admissions {
-                    self.admit_to(key, conn, proof);
+                    // What has been loaded may be less than a login needs.
+                    self.admit(conn, &jid, proof);
                 }
                 continue;
             }
@@ -158,8 +160,28 @@ pub(crate) fn loaded(record: Option<AccountRecord>) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use crate::jid::BareJid;
+    use crate::router::account::Proof;
     use crate::router::testing::{Site, stanza};
+    use crate::slots::Slots;
     use crate::stanza::{Kind, Type};
+
+    /// Found by `tests/simulation.rs`: it had a session without a roster.
+    #[test]
+    fn a_login_that_comes_while_a_message_loads_the_account_waits_for_the_roster() {
+        let mut site = Site::new(&[]);
+        site.create("nurse@example.org");
+        let romeo = site.bind("romeo@example.org", "orchard", None);
+        let message = stanza(Kind::Message, Type::Chat, Some("nurse@example.org"));
+        site.send(romeo, message);
+        let nurse = BareJid::parse("nurse@example.org").unwrap();
+        let conn = Slots::default().insert(());
+        site.router.admit(conn, &nurse, Proof::Credentials(0));
+        site.run_store();
+        assert_eq!(site.router.out.admitted.len(), 1);
+        let key = site.router.accounts.find(nurse.as_str()).unwrap();
+        assert!(site.router.accounts.get(key).unwrap().roster.is_some());
+    }
 
     /// RFC 6120 §13.11: the store's work does not tell whether an account exists.
     #[test]
