@@ -88,6 +88,23 @@ pub const IDLE_ACCOUNTS_MAX: usize = 50_000;
 /// How long the shard remembers that a name has no account, or an account without a session.
 pub const IDLE_ACCOUNT_AGE: Duration = Duration::from_secs(300);
 
+/// Notes of roster items that were removed, for clients that come back with an older version
+/// (RFC 6121 §2.6). Whoever has missed more gets the whole roster, which is then the shorter answer
+/// for most.
+pub const ROSTER_REMOVALS_MAX: u32 = 100;
+/// Bytes of the name of a roster item (RFC 6121 §2.3.3), as of a resourcepart (RFC 7622 §3.4).
+pub const ROSTER_NAME_BYTES_MAX: usize = 1023;
+/// Bytes of the name of a group of roster items, for the same reason.
+pub const ROSTER_GROUP_BYTES_MAX: usize = 1023;
+/// Groups of one roster item. People use a few.
+pub const ROSTER_GROUPS_MAX: usize = 32;
+/// Bytes of all names and groups of a roster as they are stored: some 75 for each of 5,000 contacts,
+/// the most that `limits.roster_items_max` allows. Escaped they are at most six times as long, so
+/// that a whole roster, which goes out in one stanza, stays below [`OUTPUT_BYTES_MAX`].
+pub const ROSTER_TEXT_BYTES_MAX: u64 = 384 * 1024;
+/// Bytes of the JIDs of all contacts of a roster, at which it is full, for the same reason.
+pub const ROSTER_JID_BYTES_MAX: usize = 512 * 1024;
+
 /// How long the peer's `</stream:stream>` is waited for after ours (RFC 6120 §4.4).
 pub const CLOSE_WAIT: Duration = Duration::from_secs(5);
 /// How long an orderly stop may take.

@@ -18,6 +18,10 @@ pub const SASL: &str = "urn:ietf:params:xml:ns:xmpp-sasl";
 pub const BIND: &str = "urn:ietf:params:xml:ns:xmpp-bind";
 /// RFC 3921 §3, kept as an empty step for old clients.
 pub const SESSION: &str = "urn:ietf:params:xml:ns:xmpp-session";
+/// RFC 6121 §2.
+pub const ROSTER: &str = "jabber:iq:roster";
+/// RFC 6121 §2.6.1.
+pub const ROSTER_VERSIONING: &str = "urn:xmpp:features:rosterver";
 /// XEP-0440.
 pub const CHANNEL_BINDING: &str = "urn:xmpp:sasl-cb:0";
 /// XEP-0478.

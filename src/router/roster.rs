@@ -1,8 +1,15 @@
 //! The roster of an account as its shard keeps it: contacts and their subscription states, packed.
-//! Names and groups are read from the store for a roster get (DESIGN §7).
+//! Names and groups are read from the store for a roster get (DESIGN §7). And roster items on the
+//! wire, and the pushes that tell clients of them.
 
-use crate::jid::BareJid;
-use crate::storage::roster::State;
+use crate::jid::{BareJid, FullJid};
+use crate::limits::ROSTER_JID_BYTES_MAX;
+use crate::ns;
+use crate::router::Router;
+use crate::slots::Key;
+use crate::stanza::{Kind, Stanza, Type};
+use crate::storage::roster::{Item, State};
+use crate::xml::{Element, Payload};
 
 /// Contacts in the order of their JIDs. Pending requests of entities that are not in the roster are
 /// kept too: their [`State::is_listed`] is false.
@@ -38,6 +45,20 @@ impl Roster {
     /// How many contacts it has, pending requests included.
     pub fn len(&self) -> usize {
         self.contacts.len()
+    }
+
+    /// How many of them clients see, and the bytes of their JIDs.
+    pub fn listed(&self) -> (usize, usize) {
+        let listed = self.contacts.iter().filter(|c| c.state.is_listed());
+        listed.fold((0, 0), |(count, bytes), contact| {
+            (count + 1, bytes + usize::from(contact.len))
+        })
+    }
+
+    /// Whether no item may be added any more (`limits.roster_items_max`).
+    pub fn is_full(&self, items_max: usize) -> bool {
+        let (items, bytes) = self.listed();
+        items >= items_max || bytes >= ROSTER_JID_BYTES_MAX
     }
 
     /// Whether it has none.
@@ -127,6 +148,66 @@ impl Roster {
     }
 }
 
+impl Router {
+    /// Tells the account's interested resources of an item that was changed or removed
+    /// (RFC 6121 §2.1.6). To be called in the continuation of the change, so that pushes come in the
+    /// order of commits (§2.6.3).
+    pub fn push_roster(&mut self, account: Key, item: &Item) {
+        let sessions = self.sessions_where(account, |session| session.is_interested);
+        if sessions.is_empty() {
+            return;
+        }
+        let payload = push_payload(item);
+        for key in sessions {
+            let to = self.sessions.get(key).map(|session| session.jid.clone());
+            if let Some(to) = to {
+                self.write(key, &push(&to, item.version, payload.clone()));
+            }
+        }
+    }
+}
+
+/// `<query/>` of a roster result or push, without items yet (RFC 6121 §2.1.1).
+pub fn query(version: u64) -> Element {
+    Element::new(ns::ROSTER, "query").attr("ver", version.to_string())
+}
+
+/// The children of a roster push.
+pub fn push_payload(item: &Item) -> Payload {
+    Payload::from_elements(&[query(item.version).child(item_element(item))])
+}
+
+/// A roster push. It has no `from`, as in the RFC's examples: it comes from the account itself. The
+/// result or error that a client may answer it with tells nothing (RFC 6121 §2.1.6).
+pub fn push(to: &FullJid, version: u64, payload: Payload) -> Stanza {
+    let mut push = Stanza::new(Kind::Iq, Type::Set, payload);
+    push.to = Some(to.to_jid());
+    push.id = Some(format!("roster-{version}").into());
+    push
+}
+
+/// `<item/>` as clients see it (RFC 6121 §2.1.2).
+pub fn item_element(item: &Item) -> Element {
+    let element = Element::new(ns::ROSTER, "item").attr("jid", item.contact.as_str());
+    if !item.state.is_listed() {
+        return element.attr("subscription", "remove");
+    }
+    let mut element = element.attr("subscription", item.state.subscription());
+    if item.state.has(State::PENDING_OUT) {
+        element = element.attr("ask", "subscribe");
+    }
+    if item.state.has(State::APPROVED) {
+        element = element.attr("approved", "true");
+    }
+    if let Some(name) = &item.name {
+        element = element.attr("name", name);
+    }
+    for group in &item.groups {
+        element = element.child(Element::new(ns::ROSTER, "group").with_text(group));
+    }
+    element
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
@@ -134,6 +215,48 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::router::testing::Site;
+
+    /// RFC 6121 §2.1.6, §2.2: to interested resources, from the account itself, with the version.
+    #[test]
+    fn a_push_goes_to_interested_resources_alone() {
+        let mut site = Site::new(&[]);
+        let balcony = site.bind("juliet@example.org", "balcony", Some(0));
+        let phone = site.bind("juliet@example.org", "phone", None);
+        let nurse = site.bind("nurse@example.org", "kitchen", Some(0));
+        for seat in [phone, nurse] {
+            let session = site.router.sessions.get_mut(seat.session);
+            session.unwrap().is_interested = true;
+        }
+        let item = Item {
+            contact: BareJid::parse("romeo@example.net").unwrap(),
+            state: State::LISTED.with(State::FROM).with(State::PENDING_OUT),
+            name: Some("Romeo & co".to_owned()),
+            groups: vec!["Lovers".to_owned(), "<3".to_owned()],
+            version: 7,
+        };
+        let account = site.router.accounts.find("juliet@example.org").unwrap();
+        site.router.push_roster(account, &item);
+        assert_eq!(
+            site.take(phone),
+            "<iq to='juliet@example.org/phone' id='roster-7' type='set'>\
+             <query xmlns='jabber:iq:roster' ver='7'>\
+             <item jid='romeo@example.net' subscription='from' ask='subscribe' \
+             name='Romeo &amp; co'><group>Lovers</group><group>&lt;3</group></item></query></iq>"
+        );
+        assert_eq!((site.take(balcony), site.take(nurse)), Default::default());
+        let gone = Item {
+            state: State::NONE,
+            version: 8,
+            ..item
+        };
+        site.router.push_roster(account, &gone);
+        let push = site.take(phone);
+        assert!(
+            push.contains("<item jid='romeo@example.net' subscription='remove'/>"),
+            "{push}"
+        );
+    }
 
     fn jid(n: u8) -> BareJid {
         BareJid::parse(&format!(
