@@ -69,11 +69,16 @@ impl Router {
 
     fn give(&mut self, account_key: Option<Key>, routed: Routed, answer: Answer) {
         match (answer, account_key) {
-            (Answer::Now(payload), _) => {
-                self.reply(routed.stanza.reply(Type::Result, payload));
+            (Answer::Now(payload), account) => {
+                self.respond(account, routed.stanza.reply(Type::Result, payload));
                 self.out.settle(routed.ticket);
             }
-            (Answer::Error(error), _) => self.reject(routed, error),
+            (Answer::Error(error), account) => {
+                if let Some(reply) = routed.stanza.error(&error) {
+                    self.respond(account, reply);
+                }
+                self.drop_routed(routed);
+            }
             (Answer::Later(read, then), Some(account)) => self.later(account, routed, read, then),
             (Answer::Snapshot(read, then), Some(account)) => {
                 self.snapshot(account, routed, read, then);
@@ -256,6 +261,16 @@ impl Router {
         }
     }
 
+    /// Sends a reply on behalf of an account. To a session of its own it is written at once: by way of
+    /// the inbox it would wait behind the next change, whose result and pushes would come before it.
+    fn respond(&mut self, account: Option<Key>, reply: Stanza) {
+        let own = account.and_then(|account| self.own_session(account, reply.to.as_ref()));
+        match own {
+            Some(session) => self.write(session, &reply),
+            None => self.reply(reply),
+        }
+    }
+
     fn own_session(&self, account: Key, asker: Option<&Jid>) -> Option<Key> {
         let asker = asker?;
         let session_key = self.session_of(account, asker.resource()?)?;
@@ -278,13 +293,18 @@ impl Router {
                 .map(|account| account.jid.as_str());
             ::log::error!(jid = jid.unwrap_or(""), error:%; "request failed in the store");
         }
-        match then(self, account, result) {
-            Ok(payload) => self.reply(request.reply(Type::Result, payload)),
-            Err(error) => {
-                if let Some(reply) = request.error(&error) {
-                    self.reply(reply);
-                }
-            }
+        let reply = match then(self, account, result) {
+            Ok(payload) => Some(request.reply(Type::Result, payload)),
+            Err(error) => request.error(&error),
+        };
+        match (suspended, reply) {
+            // Not to a successor on its resource, if it has ended.
+            (Some(session), Some(reply)) => self.write(session, &reply),
+            (None, Some(reply)) => self.respond(Some(account), reply),
+            (_, None) => {}
+        }
+        for (session, stanza) in std::mem::take(&mut self.after_reply) {
+            self.write(session, &stanza);
         }
         self.out.settle(ticket);
         if let Some(session) = suspended {

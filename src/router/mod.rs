@@ -23,7 +23,7 @@ pub mod session;
 pub mod settlement;
 pub mod subscription;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -37,6 +37,7 @@ use crate::router::pipeline::Pipeline;
 use crate::router::placement::Placement;
 use crate::router::session::Session;
 use crate::slots::{Key, Slots};
+use crate::stanza::Stanza;
 use crate::storage::{ChangeFn, Lane, ReadFn, Row, StoreError, Value};
 
 /// The state of one shard above its connections.
@@ -59,6 +60,8 @@ pub struct Router {
     pub out: Effects,
     /// When the turn began.
     pub now: Now,
+    /// What a [`ThenFn`](feature::ThenFn) wants written to sessions right after its reply.
+    pub(crate) after_reply: Vec<(Key, Stanza)>,
     waiters: Slots<Waiter>,
     /// By the number of the row, in order.
     row_waiters: VecDeque<(u64, RowContinuation)>,
@@ -100,6 +103,7 @@ impl Router {
             capabilities: KnownCapabilities::default(),
             out,
             now: Now::default(),
+            after_reply: Vec::new(),
             waiters: Slots::default(),
             row_waiters: VecDeque::new(),
         }

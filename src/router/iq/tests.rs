@@ -183,9 +183,12 @@ fn changes_of_one_account_follow_each_other() {
     assert_eq!(site.router.out.batch.changes.len(), 1, "the second waits");
     site.answer_change(Ok(value(())));
     assert_eq!(site.router.out.batch.changes.len(), 1);
+    assert!(
+        site.take(juliet).contains("id='1' type='result'"),
+        "at once"
+    );
     assert!(holds(&site, phone) && !holds(&site, juliet));
     site.answer_change(Ok(value(())));
-    assert!(site.take(juliet).contains("id='1' type='result'"));
     assert!(site.take(phone).contains("id='2' type='result'"));
     assert_eq!((site.open(juliet), site.open(phone)), (0, 0));
 }
