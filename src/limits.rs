@@ -98,12 +98,24 @@ pub const ROSTER_NAME_BYTES_MAX: usize = 1023;
 pub const ROSTER_GROUP_BYTES_MAX: usize = 1023;
 /// Groups of one roster item. People use a few.
 pub const ROSTER_GROUPS_MAX: usize = 32;
-/// Bytes of all names and groups of a roster as they are stored: some 75 for each of 5,000 contacts,
-/// the most that `limits.roster_items_max` allows. Escaped they are at most six times as long, so
-/// that a whole roster, which goes out in one stanza, stays below [`OUTPUT_BYTES_MAX`].
+/// The highest `limits.roster_items_max`: what a contact costs beside its JID, name and groups is at
+/// most [`ROSTER_MARKUP_BYTES`].
+pub const ROSTER_ITEMS_BOUND: u64 = 5_000;
+/// Bytes of `<item/>` with all its attributes, but for the values of `jid` and `name`.
+pub const ROSTER_MARKUP_BYTES: u64 = 100;
+/// Bytes of all names and groups of a roster as they are stored: some 75 for each of 5,000 contacts.
+/// Escaped they are at most six times as long, so that a whole roster, which goes out in one stanza,
+/// stays below [`OUTPUT_BYTES_MAX`].
 pub const ROSTER_TEXT_BYTES_MAX: u64 = 384 * 1024;
 /// Bytes of the JIDs of all contacts of a roster, at which it is full, for the same reason.
 pub const ROSTER_JID_BYTES_MAX: usize = 512 * 1024;
+const _: () = assert!(
+    ROSTER_ITEMS_BOUND * ROSTER_MARKUP_BYTES
+        + 6 * ROSTER_TEXT_BYTES_MAX
+        + ROSTER_JID_BYTES_MAX as u64
+        + 2_048
+        < OUTPUT_BYTES_MAX as u64
+);
 
 /// How long the peer's `</stream:stream>` is waited for after ours (RFC 6120 §4.4).
 pub const CLOSE_WAIT: Duration = Duration::from_secs(5);

@@ -95,12 +95,11 @@ const NEVER_IN_SASL: [(&str, &str); 2] = [
 ];
 
 /// Stanza errors of §8.3.3 that this server never sends itself; those of clients it carries.
-const NEVER_IN_STANZAS: [(&str, &str); 11] = [
+const NEVER_IN_STANZAS: [(&str, &str); 10] = [
     (
         "feature-not-implemented",
         "a namespace that is not built gets service-unavailable, and what is built is whole",
     ),
-    ("forbidden", "there are no roles and no permissions yet"),
     ("gone", "addresses of deleted accounts are not kept"),
     (
         "not-authorized",

@@ -142,6 +142,8 @@ pub struct Limits {
     pub unauthenticated_seconds_max: u64,
     /// Bound resources of one account (RFC 6120 §7.6.2.1).
     pub resources_per_account_max: u32,
+    /// Contacts in the roster of one account.
+    pub roster_items_max: u32,
     /// Failed logins on one stream, the last of which closes it (RFC 6120 §6.4.5).
     pub login_failures_per_stream_max: u32,
     /// Failed logins from one address within a minute.
@@ -287,6 +289,8 @@ impl Default for Limits {
             connections_per_address_max: 1000,
             unauthenticated_seconds_max: 30,
             resources_per_account_max: 10,
+            // Rosters of 2,000 are seen in organisations that fill them for their people.
+            roster_items_max: 2000,
             // Four retries, within the two to five of RFC 6120 §6.4.5.
             login_failures_per_stream_max: 5,
             login_failures_per_address_max: 20,

@@ -7,6 +7,7 @@ use ::log::LevelFilter;
 
 use super::value::{Given, Wrong};
 use super::{DomainSettings, Durability, LogFormat, LogTo, ResourceConflict, Settings, TlsVersion};
+use crate::limits::ROSTER_ITEMS_BOUND;
 use crate::sasl::{Hash, Mechanism, Storage};
 
 /// The sections in the order of the sample. `domain` stands for `[domain."name"]`.
@@ -450,6 +451,16 @@ pub static OPTIONS: &[Spec] = &[
         Now,
         Number(1, 1_000, |d, n| {
             d.whole.limits.resources_per_account_max = n as u32;
+        }),
+    ),
+    spec(
+        "limits",
+        "roster_items_max",
+        "2000",
+        Now,
+        // A roster goes out in one stanza: see `limits::ROSTER_TEXT_BYTES_MAX`.
+        Number(1, ROSTER_ITEMS_BOUND, |d, n| {
+            d.whole.limits.roster_items_max = n as u32;
         }),
     ),
     spec(

@@ -8,6 +8,7 @@ pub mod entity_time;
 pub mod last_activity;
 pub mod ping;
 pub mod private_storage;
+pub mod roster;
 pub mod session;
 pub mod stream_limits;
 pub mod vcard_temp;
@@ -25,6 +26,7 @@ pub static FEATURES: &[&Feature] = &[
     &last_activity::FEATURE,
     &ping::FEATURE,
     &version::FEATURE,
+    &roster::FEATURE,
     &private_storage::FEATURE,
     &vcard_temp::FEATURE,
     &session::FEATURE,

@@ -7,6 +7,7 @@ use crate::limits::ROSTER_JID_BYTES_MAX;
 use crate::ns;
 use crate::router::Router;
 use crate::slots::Key;
+use crate::stanza::{Condition, ErrorType, StanzaError};
 use crate::stanza::{Kind, Stanza, Type};
 use crate::storage::roster::{Item, State};
 use crate::xml::{Element, Payload};
@@ -165,6 +166,15 @@ impl Router {
             }
         }
     }
+}
+
+/// What a user gets who wants more contacts than `limits.roster_items_max` allows. RFC 6121 §2.3.3 names
+/// no condition for it; the operator's limit is a policy (RFC 6120 §8.3.3.12), and XEP-0060 §6.1.3.9
+/// has the like.
+pub fn full() -> StanzaError {
+    StanzaError::new(Condition::PolicyViolation)
+        .with_type(ErrorType::Wait)
+        .text("Your roster is full; remove a contact first")
 }
 
 /// `<query/>` of a roster result or push, without items yet (RFC 6121 §2.1.1).

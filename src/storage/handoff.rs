@@ -2,6 +2,16 @@
 //! recipient's (DESIGN §5).
 
 use super::{Db, StoreError};
+use crate::stanza::Stanza;
+
+/// A stanza on its way between two accounts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Handoff {
+    /// Of the row.
+    pub id: i64,
+    /// Presence of one of the four subscription types, from one bare JID to another.
+    pub stanza: Stanza,
+}
 
 /// Deletes a row, if it is there.
 ///

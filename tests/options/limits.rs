@@ -29,6 +29,13 @@ super::cases! {
         ],
         ["1", "3"],
         resources;
+    roster_items_max: "limits.roster_items_max",
+        [
+            "[limits]\nroster_items_max = 2\n",
+            "[limits]\nroster_items_max = 3\n",
+        ],
+        ["2", "3"],
+        contacts;
     login_failures_per_stream_max: "limits.login_failures_per_stream_max",
         [
             "[limits]\nlogin_failures_per_stream_max = 3\n",
@@ -147,6 +154,32 @@ fn resources(server: &Server) -> String {
     for client in &mut bound {
         client.send("</stream:stream>");
         client.closes();
+    }
+    count.to_string()
+}
+
+/// How many contacts an account may have.
+fn contacts(server: &Server) -> String {
+    let mut client = Client::login(server, "juliet@example.org");
+    let mut set = |n: usize, subscription: &str| {
+        client.send(format!(
+            "<iq type='set' id='1'><query xmlns='jabber:iq:roster'>\
+             <item jid='c{n}@example.org'{subscription}/></query></iq>"
+        ));
+        client.stanza("iq")
+    };
+    let mut count = 0;
+    let refused = loop {
+        let answer = set(count, "");
+        if answer.attribute("type") == Some("error") {
+            break answer;
+        }
+        count += 1;
+    };
+    assert_eq!(error_of(&refused), "policy-violation");
+    for n in 0..count {
+        let answer = set(n, " subscription='remove'");
+        assert_eq!(answer.attribute("type"), Some("result"));
     }
     count.to_string()
 }

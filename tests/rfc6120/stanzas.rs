@@ -403,6 +403,47 @@ fn a_vanished_resource_becomes_unavailable_to_the_others() {
     balcony.settle();
 }
 
+/// [stanza/forbidden] RFC 6120 §8.3.3.4, [stanza/not-acceptable] §8.3.3.9, [stanza/policy-violation]
+/// §8.3.3.12.
+#[test]
+fn what_may_not_be_changed_or_is_too_much_has_its_own_error() {
+    let server = Server::start("[limits]\nroster_items_max = 1\n");
+    let mut juliet = Client::login(&server, "juliet@example.org/balcony");
+    for (to, item, condition, type_) in [
+        (
+            " to='romeo@example.org'",
+            "<item jid='a@example.org'/>",
+            "forbidden",
+            "auth",
+        ),
+        (
+            "",
+            "<item jid='a@example.org'><group/></item>",
+            "not-acceptable",
+            "modify",
+        ),
+        ("", "<item jid='a@example.org'/>", "", "result"),
+        (
+            "",
+            "<item jid='b@example.org'/>",
+            "policy-violation",
+            "wait",
+        ),
+    ] {
+        juliet.send(format!(
+            "<iq type='set' id='1'{to}><query xmlns='jabber:iq:roster'>{item}</query></iq>"
+        ));
+        let answer = juliet.stanza("iq");
+        if condition.is_empty() {
+            assert_eq!(answer.attribute("type"), Some(type_));
+            continue;
+        }
+        assert_eq!(error_of(&answer), condition);
+        let error = answer.find("jabber:client", "error").unwrap();
+        assert_eq!(error.attribute("type"), Some(type_));
+    }
+}
+
 /// RFC 6120 §8.3.2, §8.3.3.
 #[test]
 fn errors_have_the_recommended_type() {
