@@ -79,6 +79,18 @@ pub const OUTPUT_HOLD_BYTES: usize = 256 * 1024;
 /// (RFC 6120 §4.9.3.17): its peer does not read.
 pub const OUTPUT_BYTES_MAX: usize = 4 * 1024 * 1024;
 
+/// Stanzas that a shard sends to contacts in one turn (contacts that get none count as one), so that
+/// a broadcast to a large roster delays others by a millisecond or two, not by its whole length.
+pub const FANOUT_TURN: usize = 512;
+/// The same for one account, before the next account's broadcast goes on.
+pub const FANOUT_SLICE: usize = 64;
+/// Broadcasts of one account that are not done, above which it can bind no more resources. Each
+/// session that is there has one at most; the others are of sessions that have ended.
+pub const BROADCASTS_MAX: usize = 64;
+/// Entities to which one session has sent presence directly (RFC 6121 §4.6): rooms, mostly. Gateways
+/// to IRC bring some people into a hundred or two.
+pub const DIRECTED_MAX: usize = 512;
+
 /// Stanzas that wait for one account while it is loading or changing.
 pub const INBOX_STANZAS_MAX: usize = 256;
 /// Bytes of such stanzas.

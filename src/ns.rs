@@ -30,6 +30,8 @@ pub const STREAM_LIMITS: &str = "urn:xmpp:stream-limits:0";
 pub const DISCO_INFO: &str = "http://jabber.org/protocol/disco#info";
 /// XEP-0030 §4.
 pub const DISCO_ITEMS: &str = "http://jabber.org/protocol/disco#items";
+/// XEP-0203 §2.
+pub const DELAY: &str = "urn:xmpp:delay";
 /// XEP-0199.
 pub const PING: &str = "urn:xmpp:ping";
 /// XEP-0092.

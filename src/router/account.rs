@@ -64,6 +64,8 @@ pub struct Account {
     pub later: usize,
     /// Answers to others. They count apart, so that strangers cannot use up what is the owner's.
     pub later_for_others: usize,
+    /// Broadcasts of its sessions that are not done ([`Router::fan_out`](super::Router::fan_out)).
+    pub broadcasts: usize,
     /// When a stanza or a login last concerned it.
     pub used: Mono,
     /// Stanzas that wait until it is loaded or changed.
@@ -189,6 +191,7 @@ impl Account {
         self.sessions.is_empty()
             && !self.is_busy()
             && self.later + self.later_for_others == 0
+            && self.broadcasts == 0
             && self.admissions.is_empty()
             && self.admitted.is_empty()
             && self.commands.is_empty()
@@ -220,6 +223,7 @@ impl Accounts {
             is_changing: false,
             later: 0,
             later_for_others: 0,
+            broadcasts: 0,
             used: now,
             inbox: Inbox::default(),
             admissions: Vec::new(),

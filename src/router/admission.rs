@@ -2,6 +2,7 @@
 
 use crate::config::ResourceConflict;
 use crate::jid::{BareJid, FullJid};
+use crate::limits::BROADCASTS_MAX;
 use crate::router::Router;
 use crate::router::account::{Proof, Standing, Waiting};
 use crate::router::effects::Refusal;
@@ -135,6 +136,10 @@ impl Router {
             return Err(StanzaError::new(Condition::ResourceConstraint)
                 .text("This account has too many sessions; end another one first"));
         }
+        if account.broadcasts >= BROADCASTS_MAX {
+            return Err(StanzaError::new(Condition::ResourceConstraint)
+                .text("The contacts of this account are still being told; try again soon"));
+        }
         let session = self.sessions.insert(Session {
             jid: full.clone(),
             account: account_key,
@@ -214,22 +219,21 @@ impl Router {
             return;
         };
         account.used = self.now.mono;
-        let others = !account.sessions.is_empty();
-        match account.standing {
+        let key_of_account = session.account;
+        match &mut account.standing {
             Standing::Anonymous if account.sessions.is_empty() => {
-                self.accounts.remove(session.account);
+                self.accounts.remove(key_of_account);
             }
-            Standing::Known(_) => {
+            Standing::Known(record) => {
                 let account = session.jid.bare();
                 let at = self.now.wall;
+                record.last_seen = Some(at);
                 self.row(Row::LastSeen { account, at });
-                self.accounts.mark_idle(session.account, self.now.mono);
             }
-            _ => self.accounts.mark_idle(session.account, self.now.mono),
+            _ => {}
         }
-        if others && session.presence.is_some() {
-            self.tell_gone(session.account, &session.jid);
-        }
+        self.presence_ended(key, session);
+        self.accounts.mark_idle(key_of_account, self.now.mono);
     }
 
     /// Forgets a connection that was let in, or waited for it, and ended before it bound a resource.

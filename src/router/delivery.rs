@@ -161,6 +161,10 @@ impl Router {
 
     /// Takes a stanza for an account of this shard.
     pub fn inbound(&mut self, routed: Routed) {
+        if self.is_for_nobody(&routed) {
+            self.drop_routed(routed);
+            return;
+        }
         let to = routed.stanza.to.as_ref();
         let tier = self.tier_for(&routed.stanza);
         let Some(key) = to.and_then(|to| self.account_for(to.bare_str(), tier)) else {
@@ -194,6 +198,25 @@ impl Router {
         self.deliver(key, routed);
     }
 
+    /// Whether a stanza is presence for an account that no session could hear: then nothing needs to
+    /// be loaded. Presence is not stored (RFC 6121 §8.5.2.2.2), and a resource that becomes available
+    /// later asks for it.
+    fn is_for_nobody(&self, routed: &Routed) -> bool {
+        let stanza = &routed.stanza;
+        let is_meant = stanza.kind == Kind::Presence
+            && (matches!(
+                stanza.type_,
+                Type::Available | Type::Unavailable | Type::Error
+            ) || self.is_own_probe(routed));
+        is_meant
+            && stanza.to.as_ref().is_some_and(|to| {
+                let account = self.accounts.find(to.bare_str());
+                account
+                    .and_then(|key| self.accounts.get(key))
+                    .is_none_or(|account| account.sessions.is_empty())
+            })
+    }
+
     /// RFC 6121 §8.5.1. What comes back is what comes back from an account that is not online, so
     /// that nobody can find out who has one.
     fn no_such_user(&mut self, account: Key, routed: Routed) {
@@ -211,6 +234,7 @@ impl Router {
                     StanzaError::new(Condition::ServiceUnavailable),
                 );
             }
+            (Kind::Presence, Type::Probe) => self.inbound_probe(account, routed),
             (Kind::Presence, _) | (Kind::Message, Type::Headline) => self.drop_routed(routed),
             (Kind::Message | Kind::Iq, _) => {
                 self.reject(routed, StanzaError::new(Condition::ServiceUnavailable));
@@ -220,16 +244,36 @@ impl Router {
 
     fn deliver(&mut self, account: Key, routed: Routed) {
         let resource = routed.stanza.to.as_ref().and_then(|to| to.resource());
-        match resource.map(|resource| self.session_of(account, resource)) {
-            None => self.deliver_to_bare(account, routed),
-            // RFC 6121 §8.5.3.1: to a connected resource, whatever its presence.
-            Some(Some(session)) => {
-                self.write(session, &routed.stanza);
-                self.copy(Stage::InboundCopy, account, Some(session), &routed.stanza);
-                self.out.settle(routed.ticket);
-            }
-            Some(None) => self.deliver_to_absent(account, routed),
+        let session = resource.map(|resource| self.session_of(account, resource));
+        match (routed.stanza.kind, routed.stanza.type_, session) {
+            // Probes and subscriptions are the server's, whatever the address says (RFC 6121 §8.5.3).
+            (Kind::Presence, Type::Probe, _) => self.inbound_probe(account, routed),
+            // RFC 6121 §8.5.3.2.2.
+            (
+                Kind::Presence,
+                Type::Subscribed | Type::Unsubscribe | Type::Unsubscribed,
+                Some(None),
+            ) => self.drop_routed(routed),
+            (
+                Kind::Presence,
+                Type::Subscribe | Type::Subscribed | Type::Unsubscribe | Type::Unsubscribed,
+                _,
+            ) => self.inbound_subscription(account, routed),
+            (_, _, None) => self.deliver_to_bare(account, routed),
+            (_, _, Some(Some(session))) => self.deliver_to_session(account, session, routed),
+            (_, _, Some(None)) => self.deliver_to_absent(account, routed),
         }
+    }
+
+    /// RFC 6121 §8.5.3.1: to a connected resource, whatever its presence.
+    fn deliver_to_session(&mut self, account: Key, session: Key, routed: Routed) {
+        let stanza = &routed.stanza;
+        if stanza.kind == Kind::Presence {
+            self.heard_presence(session, stanza);
+        }
+        self.write(session, stanza);
+        self.copy(Stage::InboundCopy, account, Some(session), stanza);
+        self.out.settle(routed.ticket);
     }
 
     /// RFC 6121 §8.5.2: to the bare JID.
@@ -253,14 +297,16 @@ impl Router {
                 }
             }
             (Kind::Presence, Type::Available | Type::Unavailable) => {
+                for session in self.sessions_where(account, |_| true) {
+                    self.heard_presence(session, &routed.stanza);
+                }
                 for session in self.sessions_where(account, |session| session.presence.is_some()) {
                     self.write(session, &routed.stanza);
                 }
                 self.out.settle(routed.ticket);
             }
-            (Kind::Presence, Type::Probe) => self.inbound_probe(account, routed),
-            (Kind::Presence, Type::Error) => self.drop_routed(routed),
-            (Kind::Presence, _) => self.inbound_subscription(account, routed),
+            // An error is for the resource whose presence it answers; the server acts on none.
+            (Kind::Presence, _) => self.drop_routed(routed),
             (Kind::Iq, _) => self.handle_for_account(account, routed),
         }
     }
@@ -407,13 +453,15 @@ impl Router {
 
     /// How much of its recipient's account a stanza needs.
     fn tier_for(&self, stanza: &Stanza) -> Tier {
-        let Some(to) = stanza.to.as_ref().filter(|to| to.resource().is_none()) else {
+        let Some(to) = &stanza.to else {
             return Tier::Delivery;
         };
         let needs_roster = match (stanza.kind, stanza.type_) {
             (Kind::Message, _)
             | (Kind::Presence, Type::Available | Type::Unavailable | Type::Error) => false,
             (Kind::Presence, _) => true,
+            // Whoever has a session has a roster, so one to a full JID needs none.
+            (Kind::Iq, _) if to.is_full() => false,
             (Kind::Iq, _) => {
                 let from = stanza.from.as_ref();
                 let is_own = from.is_some_and(|from| from.bare_str() == to.bare_str());

@@ -35,6 +35,7 @@ use crate::router::capabilities::KnownCapabilities;
 use crate::router::effects::{Effects, RouterPost};
 use crate::router::pipeline::Pipeline;
 use crate::router::placement::Placement;
+use crate::router::presence::Fanouts;
 use crate::router::session::Session;
 use crate::slots::{Key, Slots};
 use crate::stanza::Stanza;
@@ -62,6 +63,7 @@ pub struct Router {
     pub now: Now,
     /// What a [`ThenFn`](feature::ThenFn) wants written to sessions right after its reply.
     pub(crate) after_reply: Vec<(Key, Stanza)>,
+    fanouts: Fanouts,
     waiters: Slots<Waiter>,
     /// By the number of the row, in order.
     row_waiters: VecDeque<(u64, RowContinuation)>,
@@ -104,6 +106,7 @@ impl Router {
             out,
             now: Now::default(),
             after_reply: Vec::new(),
+            fanouts: Fanouts::default(),
             waiters: Slots::default(),
             row_waiters: VecDeque::new(),
         }

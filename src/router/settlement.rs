@@ -40,6 +40,11 @@ impl Ticket {
         self.0.take()
     }
 
+    /// Whether nobody waits for the settlement: the server has made the stanza itself.
+    pub fn is_none(&self) -> bool {
+        self.0.is_none()
+    }
+
     /// Lets the ticket go at the process's end, when nobody is left to be told.
     pub fn abandon(mut self) {
         self.0 = None;

@@ -16,8 +16,10 @@ use crate::router::roster::Roster;
 use crate::router::session::{Availability, SessionOrigin};
 use crate::sasl::{Credentials, Mechanism};
 use crate::slots::{Key, Slots};
+use crate::stanza::StanzaError;
 use crate::stanza::{Kind, Stanza, Type};
 use crate::storage::accounts::{self, AccountRecord};
+use crate::storage::roster::State;
 use crate::storage::{Answer, Batch, Db, StoreError, Value, WriterCore};
 use crate::xml::{Element, Payload};
 
@@ -138,10 +140,21 @@ impl Site {
 
     /// Binds a resource; `priority` makes it available.
     pub fn bind(&mut self, jid: &str, resource: &str, priority: Option<i8>) -> Seat {
+        self.try_bind(jid, resource, priority).unwrap()
+    }
+
+    /// The same, which may be refused.
+    pub fn try_bind(
+        &mut self,
+        jid: &str,
+        resource: &str,
+        priority: Option<i8>,
+    ) -> Result<Seat, StanzaError> {
         let jid = BareJid::parse(jid).unwrap();
-        if self.router.accounts.find(jid.as_str()).is_none() {
-            self.account(jid.as_str(), Standing::Known(record(true)));
-        }
+        let account = match self.router.accounts.find(jid.as_str()) {
+            Some(key) => key,
+            None => self.account(jid.as_str(), Standing::Known(record(true))),
+        };
         let conn = self.conns.insert(());
         self.router.out.outputs.open(conn, Vec::new());
         let origin = SessionOrigin {
@@ -151,24 +164,52 @@ impl Site {
             mechanism: Mechanism::Plain,
             stream: 1,
         };
-        let proof = Proof::Certificate;
-        let (session, _) = self
-            .router
-            .bind(conn, &jid, resource, proof, origin)
-            .unwrap();
+        let standing = &self.router.accounts.get(account).unwrap().standing;
+        let proof = match standing {
+            Standing::Anonymous => Proof::Anonymous,
+            _ => Proof::Certificate,
+        };
+        let (session, full) = self.router.bind(conn, &jid, resource, proof, origin)?;
+        let mut presence = Stanza::new(Kind::Presence, Type::Available, Payload::empty());
+        presence.from = Some(full.to_jid());
         self.router.sessions.get_mut(session).unwrap().presence =
             priority.map(|priority| Availability {
                 priority,
                 since: Wall::default(),
-                stanza: Stanza::new(Kind::Presence, Type::Available, Payload::empty()),
+                stanza: presence,
             });
-        Seat { session, conn }
+        Ok(Seat { session, conn })
     }
 
     /// Sends a stanza from a session and does all local work.
     pub fn send(&mut self, from: Seat, stanza: Stanza) {
         self.router.outbound(from.session, stanza, 100).unwrap();
         self.router.work();
+    }
+
+    /// Ends a session, as its stream does, and does all local work.
+    pub fn end(&mut self, seat: Seat) {
+        self.router.session_closed(seat.session);
+        self.router.work();
+    }
+
+    /// One more turn, in which broadcasts go on.
+    pub fn turn(&mut self) {
+        self.router.begin_turn(self.router.now);
+        self.router.fan_out();
+        self.router.work();
+    }
+
+    /// Sets the state of a contact in the roster that is in memory of an account.
+    pub fn contact(&mut self, account: &str, contact: &str, state: State) {
+        let key = match self.router.accounts.find(account) {
+            Some(key) => key,
+            None => self.account(account, Standing::Known(record(true))),
+        };
+        let roster = self.router.accounts.get_mut(key).unwrap().roster.as_mut();
+        roster
+            .unwrap()
+            .set(&BareJid::parse(contact).unwrap(), state);
     }
 
     /// What was written to a connection since the last call.

@@ -129,7 +129,7 @@ impl Shard {
         ready: &[Ready],
         outside: &mut dyn Outside,
     ) -> Due {
-        self.router.now = now;
+        self.router.begin_turn(now);
         // 2. The mailbox.
         for post in posts.drain(..) {
             self.take(post, outside);
@@ -160,7 +160,10 @@ impl Shard {
         while let Some((due, key)) = self.timers.pop_due(now.mono) {
             self.timer(due, key, outside);
         }
-        // 5. Local work, until there is none.
+        // 5. Local work, until there is none; of broadcasts, a turn's share.
+        if !outside.is_gate_shut() {
+            self.router.fan_out();
+        }
         self.work(outside);
         // 6. The store.
         self.hand_to_store(outside);
@@ -171,7 +174,7 @@ impl Shard {
         self.hand_to_store(outside);
         // 8. Posts.
         self.send_posts(outside);
-        self.due(now.mono)
+        self.due(now.mono, outside.is_gate_shut())
     }
 
     /// Whether everything that a stop waits for is done.
@@ -184,14 +187,16 @@ impl Shard {
         self.connections.len()
     }
 
-    fn due(&self, now: Mono) -> Due {
+    fn due(&self, now: Mono, is_gate_shut: bool) -> Due {
         let has_work = !self.again.is_empty()
             || !self.router.out.outputs.is_clean()
-            || !self.router.out.work.is_empty();
+            || !self.router.out.work.is_empty()
+            || (self.router.has_fanout() && !is_gate_shut);
         if has_work {
             return Due::Now;
         }
-        let gate = (!self.gated.is_empty()).then(|| now + GATE_PAUSE);
+        let is_waiting = !self.gated.is_empty() || self.router.has_fanout();
+        let gate = is_waiting.then(|| now + GATE_PAUSE);
         match (self.timers.next(), gate) {
             (Some(timer), Some(gate)) => Due::At(timer.min(gate)),
             (Some(due), None) | (None, Some(due)) => Due::At(due),

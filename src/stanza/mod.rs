@@ -4,10 +4,12 @@
 //! stanza element itself are not kept: RFC 6120 §8.4 tells entities not to send them.
 
 pub mod capabilities;
+mod delay;
 mod error;
 pub mod forms;
 mod stream_error;
 
+pub use delay::delay;
 pub use error::{Condition, ErrorType, StanzaError};
 pub use stream_error::{StreamCondition, StreamError};
 

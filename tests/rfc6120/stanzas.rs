@@ -351,18 +351,18 @@ fn presence_reaches_the_other_resources_of_the_account() {
             "away"
         );
     }
+    // The new one is told of the other (RFC 6121 §4.3.2).
+    let presence = garden.stanza("presence");
+    assert_eq!(presence.attribute("from"), Some(&*balcony.jid));
     garden.send("<presence type='unavailable'/>");
-    let presence = balcony.stanza("presence");
-    assert_eq!(presence.attribute("type"), Some("unavailable"));
+    for client in [&mut balcony, &mut garden] {
+        let presence = client.stanza("presence");
+        assert_eq!(presence.attribute("type"), Some("unavailable"));
+    }
     // Once a resource is unavailable it is told nothing more (RFC 6121 §4.5.2).
     balcony.send("<presence/>");
     balcony.stanza("presence");
-    let heard = garden.until_settled();
-    assert!(
-        heard
-            .iter()
-            .all(|presence| presence.attribute("from") != Some(&*balcony.jid))
-    );
+    garden.settle();
 }
 
 /// RFC 6121 §4.5.2: a resource that vanishes is told to be unavailable, however its stream ends.
@@ -399,6 +399,7 @@ fn a_vanished_resource_becomes_unavailable_to_the_others() {
     let mut leaving = garden(&mut balcony);
     leaving.send("<presence type='unavailable'/></stream:stream>");
     gone(&mut balcony);
+    leaving.stanza("presence");
     leaving.closes();
     balcony.settle();
 }

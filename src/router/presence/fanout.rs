@@ -1,0 +1,260 @@
+//! Broadcasts to contacts, in steps: a roster of thousands takes several turns, and in each of them
+//! the accounts of a shard take turns too (DESIGN §4). What a contact may see is looked up when its
+//! turn comes: one that may not see it any more has been told so by the subscription's end.
+//!
+//! Broadcasts of one account are done one after another, so that each contact hears in order what
+//! one session says. A session is held while its broadcast is under way.
+
+use std::collections::{HashMap, VecDeque};
+use std::vec;
+
+use crate::clock::Now;
+use crate::jid::{BareJid, Jid};
+use crate::limits::{FANOUT_SLICE, FANOUT_TURN};
+use crate::router::Router;
+use crate::slots::Key;
+use crate::stanza::{Kind, Stanza, Type};
+use crate::storage::roster::State;
+use crate::xml::Payload;
+
+/// What one contact may cost: presence and a probe.
+const CONTACT_COST_MAX: usize = 2;
+
+/// One stanza on its way to many.
+#[derive(Debug)]
+pub(crate) struct Broadcast {
+    session: Key,
+    /// It has `from`; each recipient's copy shares its payload.
+    stanza: Stanza,
+    /// Whether contacts with [`State::FROM`] get it.
+    pub has_contacts: bool,
+    /// Whether contacts with [`State::TO`] are probed for the session (RFC 6121 §4.3.1).
+    pub has_probes: bool,
+    /// Entities that get it too, unless they do as contacts.
+    pub directed: vec::IntoIter<Jid>,
+    /// The last contact that was looked at; empty before the first.
+    after: String,
+    is_held: bool,
+}
+
+impl Broadcast {
+    /// A stanza of a session for its account's contacts.
+    pub(crate) fn new(session: Key, stanza: Stanza) -> Broadcast {
+        Broadcast {
+            session,
+            stanza,
+            has_contacts: true,
+            has_probes: false,
+            directed: Vec::new().into_iter(),
+            after: String::new(),
+            is_held: false,
+        }
+    }
+}
+
+/// The broadcasts of one shard that are not done.
+#[derive(Debug)]
+pub(crate) struct Fanouts {
+    /// Accounts with broadcasts, the one whose turn is next first.
+    ring: VecDeque<Key>,
+    /// Their broadcasts, never empty.
+    broadcasts: HashMap<Key, VecDeque<Broadcast>>,
+    /// How much this turn may still do.
+    left: usize,
+}
+
+impl Default for Fanouts {
+    fn default() -> Fanouts {
+        Fanouts {
+            ring: VecDeque::new(),
+            broadcasts: HashMap::new(),
+            left: FANOUT_TURN,
+        }
+    }
+}
+
+impl Fanouts {
+    fn push(&mut self, account: Key, broadcast: Broadcast) {
+        let waiting = self.broadcasts.entry(account).or_default();
+        if waiting.is_empty() {
+            self.ring.push_back(account);
+        }
+        waiting.push_back(broadcast);
+    }
+
+    /// The broadcast whose turn is next, taken out.
+    fn next(&mut self) -> Option<(Key, Broadcast)> {
+        let account = self.ring.pop_front()?;
+        let broadcast = self.broadcasts.get_mut(&account)?.pop_front()?;
+        Some((account, broadcast))
+    }
+
+    /// Puts what [`Fanouts::next`] gave back: `rest` of it is to be done.
+    fn go_on(&mut self, account: Key, rest: Option<Broadcast>) {
+        let Some(waiting) = self.broadcasts.get_mut(&account) else {
+            return;
+        };
+        if let Some(rest) = rest {
+            waiting.push_front(rest);
+        }
+        if waiting.is_empty() {
+            self.broadcasts.remove(&account);
+        } else {
+            self.ring.push_back(account);
+        }
+    }
+}
+
+impl Router {
+    /// Begins a turn: the time stands still in it, and so much may be broadcast.
+    pub fn begin_turn(&mut self, now: Now) {
+        self.now = now;
+        self.fanouts.left = FANOUT_TURN;
+    }
+
+    /// Whether broadcasts wait for the next turn.
+    pub fn has_fanout(&self) -> bool {
+        !self.fanouts.ring.is_empty()
+    }
+
+    /// Goes on with broadcasts, as far as this turn may.
+    pub fn fan_out(&mut self) {
+        while self.fanouts.left >= CONTACT_COST_MAX {
+            let Some((account, mut broadcast)) = self.fanouts.next() else {
+                return;
+            };
+            let max = FANOUT_SLICE.min(self.fanouts.left);
+            let (cost, is_done) = self.broadcast_step(account, &mut broadcast, max);
+            self.fanouts.left = self.fanouts.left.saturating_sub(cost);
+            if is_done {
+                self.fanouts.go_on(account, None);
+                self.broadcast_done(account, &broadcast);
+            } else {
+                self.fanouts.go_on(account, Some(broadcast));
+            }
+        }
+    }
+
+    /// Begins a broadcast. It is done on return if it is small and no other one waits; else its
+    /// session is held until it is.
+    pub(super) fn broadcast(&mut self, account: Key, broadcast: Broadcast) {
+        let is_first = !self.has_fanout();
+        let session = broadcast.session;
+        if let Some(account) = self.accounts.get_mut(account) {
+            account.broadcasts += 1;
+        }
+        self.fanouts.push(account, broadcast);
+        if is_first {
+            self.fan_out();
+        }
+        let waiting = self.fanouts.broadcasts.get_mut(&account);
+        if let Some(last) = waiting.and_then(VecDeque::back_mut)
+            && self.sessions.get(session).is_some()
+        {
+            last.is_held = true;
+            self.hold(session);
+        }
+    }
+
+    fn broadcast_done(&mut self, account: Key, broadcast: &Broadcast) {
+        if broadcast.is_held {
+            self.release(broadcast.session);
+        }
+        // An anonymous account is gone with its session.
+        if let Some(account) = self.accounts.get_mut(account) {
+            account.broadcasts -= 1;
+        }
+        self.accounts.mark_idle(account, self.now.mono);
+    }
+
+    /// Does at most `max` of a broadcast, in stanzas sent and contacts that get none. Yields how much
+    /// that was, and whether all is done.
+    fn broadcast_step(
+        &mut self,
+        account: Key,
+        broadcast: &mut Broadcast,
+        max: usize,
+    ) -> (usize, bool) {
+        let mut cost = 0;
+        while cost < max {
+            let Some(jid) = broadcast.directed.next() else {
+                break;
+            };
+            cost += 1;
+            let is_contact =
+                broadcast.has_contacts && self.state_of(account, &jid).has(State::FROM);
+            if !is_contact {
+                self.send_copy(&broadcast.stanza, jid);
+            }
+        }
+        if !broadcast.directed.as_slice().is_empty() {
+            return (cost, false);
+        }
+        if !broadcast.has_contacts {
+            return (cost, true);
+        }
+        let count = (max - cost) / CONTACT_COST_MAX;
+        let Some(contacts) = self.page(account, broadcast, count) else {
+            return (cost, true);
+        };
+        let is_done = contacts.len() < count;
+        let session = self.sessions.get(broadcast.session);
+        let prober = session
+            .filter(|_| broadcast.has_probes)
+            .map(|session| session.jid.to_jid());
+        for (contact, state) in contacts {
+            let before = cost;
+            if state.has(State::FROM) {
+                cost += 1;
+                self.send_copy(&broadcast.stanza, contact.clone());
+            }
+            if state.has(State::TO)
+                && let Some(prober) = &prober
+            {
+                cost += 1;
+                self.send_probe(prober, contact);
+            }
+            cost = cost.max(before + 1);
+        }
+        (cost, is_done)
+    }
+
+    /// The next contacts of a broadcast. None if the account has no roster.
+    fn page(
+        &self,
+        account: Key,
+        broadcast: &mut Broadcast,
+        count: usize,
+    ) -> Option<Vec<(Jid, State)>> {
+        let roster = self.accounts.get(account)?.roster.as_ref()?;
+        let mut contacts = Vec::with_capacity(count.min(roster.len()));
+        for (name, state) in roster.after(&broadcast.after, count) {
+            match BareJid::parse(name) {
+                Ok(contact) => contacts.push((contact.to_jid(), state)),
+                Err(_) => debug_assert!(false, "a roster holds addresses"),
+            }
+        }
+        if let Some((last, _)) = contacts.last() {
+            broadcast.after = last.as_str().to_owned();
+        }
+        Some(contacts)
+    }
+
+    fn send_copy(&mut self, stanza: &Stanza, to: Jid) {
+        let mut copy = stanza.clone();
+        copy.to = Some(to);
+        self.reply(copy);
+    }
+
+    /// RFC 6121 §4.3: a local contact's presence is wanted by the new resource only, so the probe is
+    /// from its full JID. What leaves this server is from the bare JID.
+    fn send_probe(&mut self, prober: &Jid, contact: Jid) {
+        let mut probe = Stanza::new(Kind::Presence, Type::Probe, Payload::empty());
+        probe.from = Some(match self.domain(contact.domain()) {
+            Some(_) => prober.clone(),
+            None => prober.bare().to_jid(),
+        });
+        probe.to = Some(contact);
+        self.reply(probe);
+    }
+}
