@@ -268,6 +268,14 @@ impl Router {
     /// RFC 6121 §8.5.3.1: to a connected resource, whatever its presence.
     fn deliver_to_session(&mut self, account: Key, session: Key, routed: Routed) {
         let stanza = &routed.stanza;
+        let is_request = stanza.kind == Kind::Iq && matches!(stanza.type_, Type::Get | Type::Set);
+        let is_known = |from| self.shares_presence(session, from);
+        if is_request && !stanza.from.as_ref().is_some_and(is_known) {
+            // Its answer would tell a stranger that the resource is there.
+            let error = StanzaError::new(Condition::ServiceUnavailable);
+            self.refuse(account, routed, error);
+            return;
+        }
         if stanza.kind == Kind::Presence {
             self.heard_presence(session, stanza);
         }
@@ -311,11 +319,12 @@ impl Router {
         }
     }
 
-    /// RFC 6121 §8.5.3.2: to a resource that is not connected.
+    /// RFC 6121 §8.5.3.2: to a resource that is not connected. A chat goes on as one to the account
+    /// does. The error to a groupchat message tells a room that its occupant is gone.
     fn deliver_to_absent(&mut self, account: Key, routed: Routed) {
         match (routed.stanza.kind, routed.stanza.type_) {
-            (Kind::Message, Type::Normal | Type::Chat) => self.deliver_to_bare(account, routed),
-            (Kind::Message, Type::Groupchat) => {
+            (Kind::Message, Type::Chat) => self.deliver_to_bare(account, routed),
+            (Kind::Message, Type::Normal | Type::Groupchat) => {
                 self.reject(routed, StanzaError::new(Condition::ServiceUnavailable));
             }
             (Kind::Iq, Type::Get | Type::Set) => {

@@ -264,6 +264,17 @@ impl Router {
         }
     }
 
+    /// Whether an entity may know that a session is there (RFC 6121 §8.5.3.1): it is of the same
+    /// account, sees its presence, or was sent presence directly. Of a room, all occupants count.
+    pub(crate) fn shares_presence(&self, session: Key, entity: &Jid) -> bool {
+        let Some(session) = self.sessions.get(session) else {
+            return false;
+        };
+        let account = self.accounts.get(session.account);
+        account.is_some_and(|account| account.shows_presence_to(entity.bare_str()))
+            || has_directed(session, entity)
+    }
+
     /// The state of an entity in the roster of an account; [`State::NONE`] where it is not loaded.
     fn state_of(&self, account: Key, entity: &Jid) -> State {
         let account = self.accounts.get(account);

@@ -28,6 +28,8 @@ fn stanzas_are_stamped_with_the_full_jid_of_their_sender() {
         presence.attribute("from"),
         Some("juliet@example.org/balcony")
     );
+    romeo.send("<presence to='juliet@example.org/balcony'/>");
+    juliet.stanza("presence");
     juliet.send("<iq type='get' id='1' to='romeo@example.org/orchard'><a xmlns='b'/></iq>");
     let iq = romeo.stanza("iq");
     assert_eq!(iq.attribute("from"), Some("juliet@example.org/balcony"));

@@ -222,22 +222,22 @@ fn a_message_to_a_full_jid_needs_no_presence() {
     assert_eq!(juliet.stanza("message").attribute("id"), Some("2"));
 }
 
-/// RFC 6121 §8.5.3.2.1: to a resource that is gone: as to the account, or back.
+/// RFC 6121 §8.5.3.2.1: to a resource that is gone: a chat as to the account, others back.
 #[test]
-fn a_message_to_a_resource_that_is_gone_goes_to_the_account() {
+fn a_chat_to_a_resource_that_is_gone_goes_to_the_account() {
     let server = Server::start("");
     let mut romeo = Client::login(&server, "romeo@example.org/orchard");
     let mut juliet = Client::login(&server, "juliet@example.org/balcony");
     juliet.send("<presence/>");
     juliet.until_settled();
-    for type_ in ["chat", "normal"] {
+    romeo.send("<message to='juliet@example.org/gone' type='chat'/>");
+    juliet.stanza("message");
+    for type_ in ["normal", "groupchat"] {
         romeo.send(format!(
             "<message to='juliet@example.org/gone' type='{type_}'/>"
         ));
-        juliet.stanza("message");
+        romeo.refused("message", "service-unavailable");
     }
-    romeo.send("<message to='juliet@example.org/gone' type='groupchat'/>");
-    romeo.refused("message", "service-unavailable");
     romeo.send("<message to='juliet@example.org/gone' type='headline'/>");
     romeo.settle();
     juliet.settle();

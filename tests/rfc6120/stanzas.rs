@@ -18,6 +18,8 @@ fn an_iq_request_has_exactly_one_child() {
             assert_eq!(error.attribute("id"), Some("1"));
         }
     }
+    romeo.send("<presence to='juliet@example.org/balcony'/>");
+    juliet.stanza("presence");
     juliet.send("<iq type='get' id='good' to='romeo@example.org/orchard'><a xmlns='x'/></iq>");
     assert_eq!(romeo.stanza("iq").attribute("id"), Some("good"));
 }
@@ -103,13 +105,19 @@ fn every_iq_request_is_answered_with_its_id() {
     juliet.settle();
 }
 
-/// [stanza-iq-reply] [stanza-kind-iq] RFC 6120 §8.2.3, §10.5.4: between clients too.
+/// [stanza-iq-reply] [stanza-kind-iq] RFC 6120 §8.2.3, §10.5.4: between clients too, if the one that
+/// is asked lets the other know that it is there (RFC 6121 §8.5.3.1).
 #[test]
 fn an_iq_and_its_answer_go_from_client_to_client() {
     let server = Server::start("");
     let mut romeo = Client::login(&server, "romeo@example.org/orchard");
     let mut juliet = Client::login(&server, "juliet@example.org/balcony");
-    juliet.send("<iq type='get' id='q' to='romeo@example.org/orchard'><a xmlns='urn:x'/></iq>");
+    let ask = "<iq type='get' id='q' to='romeo@example.org/orchard'><a xmlns='urn:x'/></iq>";
+    juliet.send(ask);
+    juliet.refused("iq", "service-unavailable");
+    romeo.send("<presence to='juliet@example.org/balcony'/>");
+    juliet.stanza("presence");
+    juliet.send(ask);
     let request = romeo.stanza("iq");
     assert!(request.find("urn:x", "a").is_some());
     let from = request.attribute("from").unwrap();

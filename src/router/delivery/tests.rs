@@ -4,6 +4,7 @@ use crate::router::account::Standing;
 use crate::router::loading::loaded;
 use crate::router::testing::{Site, record, stanza};
 use crate::storage::StoreError;
+use crate::storage::roster::State;
 
 /// What a stanza comes to, as a cell of the table: who gets it, or what the sender gets.
 fn outcome(kind: Kind, type_: Type, to: &str) -> String {
@@ -64,14 +65,7 @@ fn each_type_goes_where_the_rules_for_each_kind_of_address_say() {
         (
             Kind::Message,
             Type::Normal,
-            [
-                "high+zero",
-                "connected",
-                "high+zero",
-                refused,
-                refused,
-                refused,
-            ],
+            ["high+zero", "connected", refused, refused, refused, refused],
         ),
         (
             Kind::Message,
@@ -119,12 +113,12 @@ fn each_type_goes_where_the_rules_for_each_kind_of_address_say() {
         (
             Kind::Iq,
             Type::Get,
-            [refused, "connected", refused, refused, refused, refused],
+            [refused, refused, refused, refused, refused, refused],
         ),
         (
             Kind::Iq,
             Type::Set,
-            [refused, "connected", refused, refused, refused, refused],
+            [refused, refused, refused, refused, refused, refused],
         ),
         (
             Kind::Iq,
@@ -197,6 +191,41 @@ fn a_sender_is_stamped_and_another_one_refused() {
         let error = site.router.outbound(romeo.session, chat, 100).unwrap_err();
         assert_eq!(error.condition, StreamCondition::InvalidFrom);
     }
+}
+
+/// RFC 6121 §8.5.3.1.
+#[test]
+fn a_request_reaches_a_resource_that_shares_presence_with_who_asks() {
+    let mut site = Site::new(&[]);
+    let romeo = site.bind("romeo@example.org", "orchard", None);
+    let juliet = site.bind("juliet@example.org", "balcony", None);
+    let garden = site.bind("juliet@example.org", "garden", None);
+    let ask = || stanza(Kind::Iq, Type::Get, Some("juliet@example.org/balcony"));
+    site.send(romeo, ask());
+    site.run_store();
+    assert!(site.take(romeo).contains("<service-unavailable "));
+    assert_eq!(site.take(juliet), "");
+    // A subscription the other way says nothing of her.
+    site.contact("juliet@example.org", "romeo@example.org", State::TO);
+    site.send(romeo, ask());
+    site.run_store();
+    assert!(site.take(romeo).contains("<service-unavailable "));
+    site.contact("juliet@example.org", "romeo@example.org", State::FROM);
+    site.send(romeo, ask());
+    assert!(site.take(juliet).starts_with("<iq "));
+    site.contact("juliet@example.org", "romeo@example.org", State::NONE);
+    let hello = stanza(Kind::Presence, Type::Available, Some("romeo@example.org"));
+    site.send(juliet, hello);
+    site.send(romeo, ask());
+    assert!(site.take(juliet).starts_with("<iq "));
+    // Only the resource that said hello is known to be there.
+    let to_garden = stanza(Kind::Iq, Type::Get, Some("juliet@example.org/garden"));
+    site.send(romeo, to_garden);
+    site.run_store();
+    assert!(site.take(romeo).ends_with("</error></iq>"));
+    site.send(garden, ask());
+    assert!(site.take(juliet).starts_with("<iq "));
+    assert_eq!(site.take(garden), "");
 }
 
 /// RFC 6120 §10.3.
