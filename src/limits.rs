@@ -91,7 +91,8 @@ pub const BROADCASTS_MAX: usize = 64;
 /// to IRC bring some people into a hundred or two.
 pub const DIRECTED_MAX: usize = 512;
 
-/// Stanzas that wait for one account while it is loading or changing.
+/// Stanzas that wait for one account while it is loading or changing; presence is bounded by its
+/// bytes.
 pub const INBOX_STANZAS_MAX: usize = 256;
 /// Bytes of such stanzas.
 pub const INBOX_BYTES_MAX: usize = 1024 * 1024;

@@ -10,6 +10,7 @@ use crate::router::delivery::Routed;
 use crate::router::effects::Refusal;
 use crate::router::roster::Roster;
 use crate::slots::{Key, Slots};
+use crate::stanza::Kind;
 use crate::storage::accounts::AccountRecord;
 use crate::storage::roster::State;
 
@@ -109,14 +110,17 @@ pub struct Inbox {
 
 impl Inbox {
     /// Lets a stanza for the account wait. One that is handed off is never refused: its sender waits
-    /// for its own commit before each.
+    /// for its own commit before each. Presence is bounded in bytes only: when a server starts, all
+    /// contacts of an account may come within the time of one commit, and one whose going is not
+    /// heard of stays for ever.
     ///
     /// # Errors
     /// The stanza itself, when no more may wait.
     pub fn push(&mut self, routed: Routed) -> Result<(), Routed> {
         let size = routed.stanza.size();
-        let is_full =
-            self.waiting.len() >= INBOX_STANZAS_MAX || self.bytes + size > INBOX_BYTES_MAX;
+        let is_presence = routed.stanza.kind == Kind::Presence;
+        let is_full = (self.waiting.len() >= INBOX_STANZAS_MAX && !is_presence)
+            || self.bytes + size > INBOX_BYTES_MAX;
         if is_full && routed.handoff.is_none() {
             return Err(routed);
         }

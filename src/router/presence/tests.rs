@@ -1,6 +1,6 @@
 use super::*;
 use crate::clock::Now;
-use crate::limits::{BROADCASTS_MAX, FANOUT_SLICE, FANOUT_TURN};
+use crate::limits::{BROADCASTS_MAX, FANOUT_SLICE, FANOUT_TURN, INBOX_STANZAS_MAX};
 use crate::router::account::Standing;
 use crate::router::delivery::Routed;
 use crate::router::feature::{Feature, SessionHook};
@@ -774,4 +774,26 @@ fn rooms_are_told_that_an_anonymous_session_is_gone() {
         heard(&mut site, romeo),
         [said(hers, ""), said(hers, "unavailable")]
     );
+}
+
+/// DESIGN §5: while an account is changing, what is for it waits in order.
+#[test]
+fn presence_of_many_contacts_waits_for_a_commit_and_none_is_lost() {
+    let mut site = Site::new(&[]);
+    let romeo = site.bind(ROMEO, "orchard", Some(0));
+    let key = site.router.accounts.find(ROMEO).unwrap();
+    site.router
+        .change_account(key, Box::new(|_| Ok(Box::new(()))), Box::new(|_, _, _| {}));
+    let count = 3 * INBOX_STANZAS_MAX;
+    let seats: Vec<Seat> = (0..count)
+        .map(|n| site.bind(&format!("user{n:04}@example.org"), "home", None))
+        .collect();
+    for seat in &seats {
+        site.send(*seat, presence_to(Type::Unavailable, ROMEO));
+    }
+    assert_eq!(heard(&mut site, romeo), []);
+    site.answer_change(Ok(Box::new(())));
+    let heard = heard(&mut site, romeo);
+    assert_eq!(heard.len(), count);
+    assert!(heard.is_sorted());
 }
