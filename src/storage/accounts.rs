@@ -315,11 +315,11 @@ fn record(row: &Row<'_>) -> Result<AccountRecord, StoreError> {
 }
 
 /// SQLite's integers are signed; microseconds since 1970 reach that bound in the year 294,247.
-fn to_column(at: Wall) -> i64 {
+pub(super) fn to_column(at: Wall) -> i64 {
     i64::try_from(at.micros()).unwrap_or(i64::MAX)
 }
 
-fn from_column(value: i64, column: &str) -> Result<u64, StoreError> {
+pub(super) fn from_column(value: i64, column: &str) -> Result<u64, StoreError> {
     u64::try_from(value).map_err(|_| malformed(column, &value.to_string()))
 }
 

@@ -10,11 +10,13 @@
 
 pub mod account_data;
 pub mod accounts;
+mod body;
 mod checkpoint;
 mod directory;
 mod error;
 pub mod handoff;
 pub mod logins;
+pub mod offline;
 mod reader;
 pub mod roster;
 mod schema;
@@ -35,6 +37,7 @@ use rusqlite::Connection;
 
 use self::checkpoint::Checkpointer;
 pub use self::error::{Exposure, OpenError, StoreError};
+use self::offline::OfflineMessage;
 use self::reader::{Job, ReadQueue, Reader};
 pub use self::transaction::WriterCore;
 use self::writer::{Queued, Writer};
@@ -91,6 +94,15 @@ pub enum Row {
         /// Of the row.
         id: i64,
     },
+    /// A message for an account that is offline. Nothing happens if the account is gone.
+    Offline(Box<OfflineMessage>),
+    /// The offline messages of an account up to one were delivered.
+    OfflineDelivered {
+        /// The account's id.
+        account: i64,
+        /// Of the last one.
+        seq: i64,
+    },
 }
 
 impl Row {
@@ -98,6 +110,8 @@ impl Row {
         match self {
             Row::LastSeen { account, at } => accounts::set_last_seen(db, account, *at),
             Row::HandedOff { id } => handoff::delete(db, *id),
+            Row::Offline(message) => offline::insert(db, message),
+            Row::OfflineDelivered { account, seq } => offline::delete(db, *account, *seq),
         }
     }
 }
@@ -106,7 +120,8 @@ impl Weigh for Row {
     fn weight(&self) -> usize {
         let payload = match self {
             Row::LastSeen { account, .. } => account.as_str().len(),
-            Row::HandedOff { .. } => 0,
+            Row::HandedOff { .. } | Row::OfflineDelivered { .. } => 0,
+            Row::Offline(message) => size_of::<OfflineMessage>() + message.bytes(),
         };
         size_of::<Row>() + payload
     }

@@ -128,6 +128,36 @@ pub(super) const MIGRATIONS: &[Migration] = &[
         CREATE UNIQUE INDEX account_place ON account (domain, place);
     ",
     },
+    Migration {
+        title: "offline messages, and bodies that rows can share",
+        // `owners` counts the index rows that refer to a body. A foreign key would have each deletion
+        // of a body search all index tables; the trigger counts cascades too. `offline.seq` orders the
+        // messages of an account; `came` is the time that is told, and may jump.
+        sql: "
+        CREATE TABLE body (
+            id INTEGER PRIMARY KEY,
+            owners INTEGER NOT NULL CHECK (owners >= 0),
+            sender TEXT NOT NULL,
+            recipient TEXT NOT NULL,
+            type TEXT NOT NULL,
+            stanza_id TEXT,
+            lang TEXT,
+            payload BLOB NOT NULL
+        ) STRICT;
+        CREATE INDEX body_orphan ON body (id) WHERE owners = 0;
+        CREATE TABLE offline (
+            account INTEGER NOT NULL REFERENCES account ON DELETE CASCADE,
+            seq INTEGER NOT NULL,
+            came INTEGER NOT NULL,
+            bytes INTEGER NOT NULL,
+            body INTEGER NOT NULL,
+            PRIMARY KEY (account, seq)
+        ) STRICT, WITHOUT ROWID;
+        CREATE TRIGGER offline_deleted AFTER DELETE ON offline BEGIN
+            UPDATE body SET owners = owners - 1 WHERE id = old.body;
+        END;
+    ",
+    },
 ];
 
 /// `application_id` of our files: "Stzd".

@@ -7,7 +7,7 @@ use rusqlite::ffi;
 use super::directory::DataDirectory;
 use super::error::{OpenError, StoreError};
 use super::{
-    Answer, Batch, ChangeFn, Db, Durability, ReadFn, Row, Value, accounts, checkpoint, schema,
+    Answer, Batch, ChangeFn, Db, Durability, ReadFn, Row, Value, accounts, body, checkpoint, schema,
 };
 
 /// The writer without its thread: also what the simulator and the commands that run without a
@@ -21,6 +21,8 @@ pub struct WriterCore {
     /// Why the last commit failed, if it did; said once for as long as it lasts.
     trouble: Option<StoreError>,
     troubles_told: u64,
+    /// Whether bodies may be left that no row owns.
+    has_orphans: bool,
 }
 
 enum Place {
@@ -83,6 +85,7 @@ impl WriterCore {
             broken: None,
             trouble: None,
             troubles_told: 0,
+            has_orphans: true,
         }
     }
 
@@ -104,8 +107,14 @@ impl WriterCore {
         self.broken.as_ref()
     }
 
+    /// Whether a commit, be it an empty one, would find bodies to sweep. A crash may have left some.
+    pub(super) fn has_orphans(&self) -> bool {
+        self.has_orphans
+    }
+
     /// Writes the batches in one transaction, and yields an answer for each, in order, once they
-    /// are committed. If the transaction fails, each job gets its error.
+    /// are committed. If the transaction fails, each job gets its error. A step of the sweep for
+    /// bodies without owners is part of it.
     pub fn commit(&mut self, batches: Vec<(usize, Batch)>) -> Vec<(usize, Answer)> {
         let before = self.db.connection().total_changes();
         let mut failure = match &self.broken {
@@ -126,9 +135,11 @@ impl WriterCore {
             };
             answers.push((shard, answer));
         }
+        let has_orphans = failure.is_none() && self.sweep(&mut failure);
         if failure.is_none() {
             failure = self.db.execute("COMMIT").err();
         }
+        self.has_orphans = has_orphans && failure.is_none();
         match failure {
             None => self.settle_trouble(before),
             Some(error) => {
@@ -274,6 +285,18 @@ impl WriterCore {
         match failure {
             None => Ok(answer),
             Some(error) => Err((answer, error)),
+        }
+    }
+
+    /// Sweeps some orphaned bodies. True if there may be more.
+    fn sweep(&self, failure: &mut Option<StoreError>) -> bool {
+        match self.in_savepoint(failure, body::sweep) {
+            Ok(may_be_more) => may_be_more,
+            Err(error) => {
+                // The next commit tries again; a failure of the whole transaction is told by itself.
+                log::warn!("sweep-failed error={error}");
+                false
+            }
         }
     }
 

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, TrySendError};
+use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError};
 
 use super::{Answer, Answers, Batch, Fatal, WriterCore};
 use crate::limits;
@@ -72,7 +72,7 @@ impl Writer {
     pub(super) fn run(mut self, received: &Receiver<Queued>) -> WriterCore {
         let mut last_commit = Instant::now();
         let mut last_jobs = 0;
-        while let Ok(first) = received.recv() {
+        while let Some(first) = self.next(received) {
             let since = last_commit.elapsed();
             let mut group = Group::default();
             self.take(&mut group, first);
@@ -88,6 +88,18 @@ impl Writer {
             last_commit = Instant::now();
         }
         self.core
+    }
+
+    /// The next batch. Orphaned bodies are swept while there is none: nobody waits for that.
+    fn next(&mut self, received: &Receiver<Queued>) -> Option<Queued> {
+        while self.core.has_orphans() {
+            match received.try_recv() {
+                Ok(queued) => return Some(queued),
+                Err(TryRecvError::Empty) => self.commit(Vec::new()),
+                Err(TryRecvError::Disconnected) => return None,
+            }
+        }
+        received.recv().ok()
     }
 
     fn take(&self, group: &mut Group, queued: Queued) {
