@@ -129,6 +129,11 @@ const _: () = assert!(
         + 2_048
         < OUTPUT_BYTES_MAX as u64
 );
+/// Offline messages that are read and written to a session at a time: few enough that a turn is short,
+/// enough that a backlog of thousands takes well under a second.
+pub const OFFLINE_PAGE_MESSAGES_MAX: usize = 50;
+/// Bytes of such a page, but for one message that is larger: what a session that does not read costs.
+pub const OFFLINE_PAGE_BYTES_MAX: u64 = 64 * 1024;
 
 /// How long the peer's `</stream:stream>` is waited for after ours (RFC 6120 §4.4).
 pub const CLOSE_WAIT: Duration = Duration::from_secs(5);

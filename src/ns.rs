@@ -34,6 +34,12 @@ pub const DISCO_ITEMS: &str = "http://jabber.org/protocol/disco#items";
 pub const DELAY: &str = "urn:xmpp:delay";
 /// XEP-0199.
 pub const PING: &str = "urn:xmpp:ping";
+/// XEP-0334.
+pub const HINTS: &str = "urn:xmpp:hints";
+/// XEP-0085.
+pub const CHAT_STATES: &str = "http://jabber.org/protocol/chatstates";
+/// XEP-0359.
+pub const STANZA_IDS: &str = "urn:xmpp:sid:0";
 /// XEP-0092.
 pub const VERSION: &str = "jabber:iq:version";
 /// Entity Capabilities (XEP-0115).

@@ -119,6 +119,8 @@ fn every_option_changes_the_settings() {
         ("limits.login_failures_per_account_max", "1"),
         ("limits.private_bytes_max", "1024"),
         ("limits.vcard_bytes_max", "1024"),
+        ("limits.offline_messages_max", "1"),
+        ("limits.offline_bytes_max", "10000"),
         ("log.level", "'debug'"),
         ("log.to", "'/var/log/stanzad.log'"),
         ("log.format", "'json'"),

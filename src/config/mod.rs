@@ -154,6 +154,10 @@ pub struct Limits {
     pub private_bytes_max: u64,
     /// Bytes of an account's vCard (XEP-0054).
     pub vcard_bytes_max: u64,
+    /// Offline messages of one account (XEP-0160 §2).
+    pub offline_messages_max: u64,
+    /// Bytes of them.
+    pub offline_bytes_max: u64,
 }
 
 /// One local domain, complete: what it does not set itself is taken from the whole server.
@@ -299,6 +303,9 @@ impl Default for Limits {
             private_bytes_max: 256 * 1024,
             // A picture of 90 KiB, in base64.
             vcard_bytes_max: 128 * 1024,
+            // Two weeks away from a lively circle; a stranger who fills it takes 16 MiB of disk.
+            offline_messages_max: 5_000,
+            offline_bytes_max: 16_777_216,
         }
     }
 }

@@ -505,6 +505,25 @@ pub static OPTIONS: &[Spec] = &[
         Now,
         Number(1024, 1 << 26, |d, n| d.whole.limits.vcard_bytes_max = n),
     ),
+    spec(
+        "limits",
+        "offline_messages_max",
+        "5000",
+        Now,
+        // An account's are counted when it is loaded.
+        Number(1, 100_000, |d, n| {
+            d.whole.limits.offline_messages_max = n;
+        }),
+    ),
+    spec(
+        "limits",
+        "offline_bytes_max",
+        "16777216",
+        Now,
+        Number(10_000, 10_000_000_000, |d, n| {
+            d.whole.limits.offline_bytes_max = n;
+        }),
+    ),
     // [log]
     spec(
         "log",

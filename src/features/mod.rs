@@ -6,6 +6,7 @@ pub mod contact_addresses;
 pub mod disco;
 pub mod entity_time;
 pub mod last_activity;
+pub mod offline;
 pub mod ping;
 pub mod private_storage;
 pub mod roster;
@@ -24,6 +25,7 @@ pub static FEATURES: &[&Feature] = &[
     &contact_addresses::FEATURE,
     &entity_time::FEATURE,
     &last_activity::FEATURE,
+    &offline::FEATURE,
     &ping::FEATURE,
     &version::FEATURE,
     &roster::FEATURE,

@@ -8,6 +8,7 @@ use crate::limits::{IDLE_ACCOUNT_AGE, IDLE_ACCOUNTS_MAX, INBOX_BYTES_MAX, INBOX_
 use crate::router::commands::QueuedCommand;
 use crate::router::delivery::Routed;
 use crate::router::effects::Refusal;
+use crate::router::offline::Offline;
 use crate::router::roster::Roster;
 use crate::slots::{Key, Slots};
 use crate::stanza::Kind;
@@ -28,6 +29,14 @@ pub enum Standing {
 }
 
 impl Standing {
+    /// The id of an account in the store; no later account has it.
+    pub fn id(&self) -> Option<i64> {
+        match self {
+            Standing::Known(record) => Some(record.id),
+            Standing::Loading | Standing::Unknown | Standing::Anonymous => None,
+        }
+    }
+
     /// Whether a proven identity may come in (DESIGN §3).
     ///
     /// # Errors
@@ -55,6 +64,8 @@ pub struct Account {
     pub standing: Standing,
     /// Its roster, once something has needed it; empty for a name that does not exist.
     pub roster: Option<Roster>,
+    /// Its offline messages.
+    pub offline: Offline,
     /// Its sessions, in the order in which they were bound.
     pub sessions: Vec<Key>,
     /// Whether a read of what is stored of it is on its way.
@@ -160,9 +171,10 @@ impl Inbox {
 }
 
 impl Account {
-    /// Whether stanzas for it wait in its inbox: it is loading or changing.
+    /// Whether stanzas for it wait in its inbox: it is loading, changing, or about to have delivered
+    /// the last of its offline messages.
     pub fn is_busy(&self) -> bool {
-        self.is_changing || self.is_loading
+        self.is_changing || self.is_loading || self.offline.is_closing()
     }
 
     /// Whether it exists and is enabled.
@@ -194,6 +206,7 @@ impl Account {
     fn is_idle(&self) -> bool {
         self.sessions.is_empty()
             && !self.is_busy()
+            && self.offline.is_idle()
             && self.later + self.later_for_others == 0
             && self.broadcasts == 0
             && self.admissions.is_empty()
@@ -222,6 +235,7 @@ impl Accounts {
             jid: jid.clone(),
             standing,
             roster: None,
+            offline: Offline::default(),
             sessions: Vec::new(),
             is_loading: false,
             is_changing: false,

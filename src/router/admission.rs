@@ -359,7 +359,7 @@ mod tests {
             .insert(juliet.clone(), known(1), router.now.mono);
         router.accounts.get_mut(account).unwrap().is_changing = true;
         let conn = Slots::default().insert(());
-        router.admit_to(account, conn, Proof::Credentials(1));
+        router.admit(conn, &juliet, Proof::Credentials(1));
         router.admission_ended(conn, &juliet);
         let account = router.accounts.get(account).unwrap();
         assert!(account.admissions.is_empty() && account.admitted.is_empty());

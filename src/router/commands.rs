@@ -4,6 +4,7 @@
 use crate::jid::BareJid;
 use crate::router::account::Standing;
 use crate::router::loading::Tier;
+use crate::router::offline::Offline;
 use crate::router::{Continuation, Router, Waiter, feature, storage_value};
 use crate::sasl::Credentials;
 use crate::slots::Key;
@@ -87,6 +88,10 @@ impl Router {
         if let Some(account) = self.accounts.get_mut(key) {
             account.is_changing = false;
             if let Ok(record) = &record {
+                if account.standing.id() != record.map(|record| record.id) {
+                    // What was stored has gone with the account.
+                    account.offline = Offline::default();
+                }
                 account.standing = match record {
                     Some(record) => Standing::Known(*record),
                     None => Standing::Unknown,

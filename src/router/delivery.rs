@@ -179,6 +179,10 @@ impl Router {
         if account.is_busy() {
             routed.has_waited |= account.is_loading;
             if let Err(routed) = account.inbox.push(routed) {
+                if self.postpone_closing(key) {
+                    self.inbound(routed);
+                    return;
+                }
                 let error = StanzaError::new(Condition::ResourceConstraint)
                     .text("Too many stanzas wait for this account; try again soon");
                 self.reject(routed, error);
@@ -295,15 +299,7 @@ impl Router {
                 self.deliver_to_takers(account, &routed.stanza);
                 self.out.settle(routed.ticket);
             }
-            (Kind::Message, _) => {
-                if self.deliver_to_takers(account, &routed.stanza) {
-                    self.out.settle(routed.ticket);
-                } else if let Some(routed) =
-                    self.run_hooks(Stage::Undelivered, account, None, routed)
-                {
-                    self.reject(routed, StanzaError::new(Condition::ServiceUnavailable));
-                }
-            }
+            (Kind::Message, _) => self.deliver_message(account, routed),
             (Kind::Presence, Type::Available | Type::Unavailable) => {
                 for session in self.sessions_where(account, |_| true) {
                     self.heard_presence(session, &routed.stanza);
@@ -317,6 +313,33 @@ impl Router {
             (Kind::Presence, _) => self.drop_routed(routed),
             (Kind::Iq, _) => self.handle_for_account(account, routed),
         }
+    }
+
+    /// RFC 6121 §8.5.2.1.1, §8.5.2.2.1, for messages of type normal and chat.
+    fn deliver_message(&mut self, account: Key, routed: Routed) {
+        let is_flushing = self
+            .accounts
+            .get(account)
+            .is_some_and(|account| account.offline.is_flushing());
+        let mut routed = routed;
+        if is_flushing {
+            // Stored messages are being delivered: what can be stored waits behind them (DESIGN §7).
+            match self.run_hooks(Stage::Undelivered, account, None, routed) {
+                Some(rest) => routed = rest,
+                None => return,
+            }
+        }
+        if self.deliver_to_takers(account, &routed.stanza) {
+            self.out.settle(routed.ticket);
+            return;
+        }
+        if !is_flushing {
+            match self.run_hooks(Stage::Undelivered, account, None, routed) {
+                Some(rest) => routed = rest,
+                None => return,
+            }
+        }
+        self.reject(routed, StanzaError::new(Condition::ServiceUnavailable));
     }
 
     /// RFC 6121 §8.5.3.2: to a resource that is not connected. A chat goes on as one to the account
@@ -405,6 +428,15 @@ impl Router {
         }
     }
 
+    /// A connection has written all of its session's output.
+    pub fn output_written(&mut self, session_key: Key) {
+        if let Some(session) = self.sessions.get_mut(session_key)
+            && std::mem::take(&mut session.wants_sent)
+        {
+            self.session_event(SessionEvent::Sent, session_key);
+        }
+    }
+
     /// Runs the hooks of a stage. None if one of them ended the stanza's way.
     pub(crate) fn run_hooks(
         &mut self,
@@ -413,13 +445,13 @@ impl Router {
         session: Option<Key>,
         mut routed: Routed,
     ) -> Option<Routed> {
-        // Most stages are empty, and the count behind the pipeline is shared by all shards.
-        if self.pipeline.hooks(stage).is_empty() {
-            return Some(routed);
-        }
-        let pipeline = std::sync::Arc::clone(&self.pipeline);
-        for hook in pipeline.hooks(stage) {
-            let Some(account) = self.accounts.get(account) else {
+        // By number: the count behind the pipeline is shared by all shards.
+        for index in 0.. {
+            let Some(&hook) = self.pipeline.hooks(stage).get(index) else {
+                break;
+            };
+            let key = account;
+            let Some(account) = self.accounts.get(key) else {
                 self.out.settle(routed.ticket);
                 return None;
             };
@@ -440,7 +472,7 @@ impl Router {
                     return None;
                 }
                 Verdict::Store(row) => {
-                    self.store(row, routed);
+                    self.store(key, row, routed);
                     return None;
                 }
             }
@@ -449,7 +481,11 @@ impl Router {
     }
 
     /// Ends a stanza's way in the store (DESIGN §5): it is settled when its row is committed.
-    fn store(&mut self, row: Row, routed: Routed) {
+    fn store(&mut self, account: Key, row: Row, routed: Routed) {
+        if let Row::Offline(message) = row {
+            self.store_offline(account, message, routed);
+            return;
+        }
         let then: RowContinuation = Box::new(move |router, result| match result {
             Ok(()) => router.drop_routed(routed),
             Err(error) => {

@@ -7,16 +7,18 @@
 
 use crate::jid::BareJid;
 use crate::router::account::{Standing, Waiting};
+use crate::router::offline::Offline;
 use crate::router::roster::Roster;
 use crate::router::{Continuation, Router, Waiter, feature, storage_value};
 use crate::slots::Key;
 use crate::storage::accounts::AccountRecord;
+use crate::storage::offline::{self, Holding};
 use crate::storage::{Db, Lane, ReadFn, StoreError, Value};
 
 /// How much of an account is loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tier {
-    /// Its record.
+    /// Its record, and how many offline messages it has.
     Delivery,
     /// Its roster too.
     Session,
@@ -25,6 +27,7 @@ pub(crate) enum Tier {
 /// What a load yields.
 struct Loaded {
     record: Option<AccountRecord>,
+    offline: Holding,
     roster: Option<Roster>,
 }
 
@@ -74,6 +77,7 @@ impl Router {
                         Some(record) => Standing::Known(record),
                         None => Standing::Unknown,
                     };
+                    account.offline = Offline::new(loaded.offline);
                 }
                 if account.roster.is_none() {
                     account.roster = loaded.roster;
@@ -144,18 +148,29 @@ impl Router {
 
 fn read(db: &Db, jid: &BareJid, tier: Tier) -> Result<Loaded, StoreError> {
     let record = crate::storage::accounts::find(db, jid)?;
+    // No account has the id 0: a name that does not exist is looked up in the same way.
+    let offline = offline::holding(db, record.map_or(0, |record| record.id))?;
     let roster = match tier {
         Tier::Delivery => None,
         Tier::Session => Some(Roster::new(&crate::storage::roster::states(db, jid)?)),
     };
-    Ok(Loaded { record, roster })
+    Ok(Loaded {
+        record,
+        offline,
+        roster,
+    })
 }
 
 /// What a load of the delivery tier yields.
 #[cfg(test)]
 pub(crate) fn loaded(record: Option<AccountRecord>) -> Value {
     let roster = None;
-    feature::value(Loaded { record, roster })
+    let offline = Holding::default();
+    feature::value(Loaded {
+        record,
+        offline,
+        roster,
+    })
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ pub mod effects;
 pub mod feature;
 pub mod iq;
 mod loading;
+pub mod offline;
 pub mod pipeline;
 pub mod placement;
 pub mod presence;

@@ -84,6 +84,20 @@ super::cases! {
         ],
         ["policy-violation", "result"],
         |server| kept(server, "<vCard xmlns='vcard-temp'><NOTE>", "</NOTE></vCard>");
+    offline_messages_max: "limits.offline_messages_max",
+        [
+            "[limits]\noffline_messages_max = 1\n",
+            "[limits]\noffline_messages_max = 3\n",
+        ],
+        ["1", "3"],
+        |server| stored(server, 10);
+    offline_bytes_max: "limits.offline_bytes_max",
+        [
+            "[limits]\noffline_bytes_max = 10000\n",
+            "[limits]\noffline_bytes_max = 20000\n",
+        ],
+        ["2", "4"],
+        |server| stored(server, 4_500);
 }
 
 /// What comes of a set with 2,000 bytes of text.
@@ -96,6 +110,22 @@ fn kept(server: &Server, before: &str, after: &str) -> String {
         Some("error") => error_of(&reply),
         other => other.unwrap().to_owned(),
     }
+}
+
+/// How many of five messages with so many bytes are kept for an account that is not available.
+fn stored(server: &Server, bytes: usize) -> String {
+    let jid = format!("guest{}@example.org", fresh());
+    server.add(&jid, PASSWORD);
+    let mut client = Client::login(server, &jid);
+    let body = "x".repeat(bytes);
+    for _ in 0..5 {
+        client.send(format!("<message to='{jid}'><body>{body}</body></message>"));
+    }
+    let refused = client.until_settled();
+    for error in &refused {
+        assert_eq!(error_of(error), "service-unavailable");
+    }
+    (5 - refused.len()).to_string()
 }
 
 fn guess(client: &mut Client, user: &str) -> String {

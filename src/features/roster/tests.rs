@@ -589,6 +589,7 @@ fn the_stream_says_that_it_knows_versions_once_somebody_is_logged_in() {
     let domain = site.router.domain("example.org").unwrap();
     for authenticated in [false, true] {
         let context = StreamFeatureContext {
+            pipeline: &site.router.pipeline,
             domain,
             authenticated,
             stanza_bytes_max: 10_000,

@@ -54,7 +54,11 @@ impl Shard {
             return;
         };
         match std::mem::take(&mut connection.ending) {
-            Ending::No => {}
+            Ending::No => {
+                if let Some(session) = connection.stream.session() {
+                    self.router.output_written(session);
+                }
+            }
             Ending::IsShut => connection.ending = Ending::IsShut,
             Ending::Shutdown => {
                 connection.transport.shutdown();

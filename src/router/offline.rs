@@ -1,0 +1,580 @@
+//! The offline messages of an account (XEP-0160): counted in memory, and flushed to a session that
+//! starts to take messages.
+//!
+//! One session of the account is flushed to at a time. A page is read, written to its output, and
+//! deleted when the socket has taken all of it; then comes the next page. So a connection that breaks
+//! loses nothing, and one that reads slowly costs a page of memory.
+//!
+//! While there is more than that page, messages to the bare JID are stored too, behind the others, so
+//! that none overtakes another (DESIGN §7). Sessions that are not flushed to get these after their
+//! commit. What is left at the end fits into one page: the account is busy while it is read, messages
+//! wait in its inbox, and then they are live again, behind that page in the session's output. So a
+//! flush ends, however many messages come meanwhile, unless they fill the inbox each time.
+//!
+//! Invariants: [`Offline::stored`] is what the store holds once all that is on its way there has
+//! arrived, whatever commits fail; rows become committed in the order of their numbers.
+
+use crate::clock::Wall;
+use crate::jid::BareJid;
+use crate::limits::{OFFLINE_PAGE_BYTES_MAX, OFFLINE_PAGE_MESSAGES_MAX};
+use crate::ns;
+use crate::router::account::{Account, Standing};
+use crate::router::delivery::Routed;
+use crate::router::{Continuation, Router, RowContinuation, Waiter, feature, storage_value};
+use crate::slots::Key;
+use crate::stanza::{Condition, Stanza, StanzaError};
+use crate::storage::offline::{self, Holding, OfflineMessage, Page, Tally};
+use crate::storage::{Db, Lane, ReadFn, Row, StoreError, Value};
+use crate::xml::Element;
+
+/// What an account's shard knows of its offline messages.
+#[derive(Debug, Default)]
+pub struct Offline {
+    /// All in the store, and those on their way there.
+    stored: Tally,
+    /// Those among them that were delivered and wait for their deletion.
+    delivered: Tally,
+    /// Up to here they were delivered.
+    delivered_seq: i64,
+    /// Up to here they are committed.
+    committed_seq: i64,
+    last_seq: i64,
+    /// Messages whose commit has not been answered.
+    writing: usize,
+    is_deleting: bool,
+    /// Numbers the reads, so that an answer which nobody waits for any more is known.
+    reads: u64,
+    flush: Option<Box<Flush>>,
+}
+
+#[derive(Debug)]
+struct Flush {
+    /// The session that is flushed to.
+    session: Key,
+    /// It has got these messages already, when they came: both ends are included.
+    skipped: (i64, i64),
+    /// Other sessions that take messages, each with the first message that came after it.
+    others: Vec<(Key, i64)>,
+    step: Step,
+}
+
+#[derive(Debug)]
+enum Step {
+    /// Messages are on their way to the store; reading goes on when they are there.
+    Committing { is_closing: bool },
+    /// A page is being read.
+    Reading {
+        is_closing: bool,
+        number: u64,
+        /// More was committed since.
+        is_stale: bool,
+    },
+    /// A page is in the session's output.
+    Sending {
+        page: Tally,
+        last_seq: i64,
+        /// Nothing is behind it: messages to the account are live.
+        is_live: bool,
+    },
+}
+
+impl Offline {
+    /// What a load found.
+    pub fn new(holding: Holding) -> Offline {
+        Offline {
+            stored: holding.tally,
+            committed_seq: holding.last_seq,
+            last_seq: holding.last_seq,
+            ..Offline::default()
+        }
+    }
+
+    /// What waits to be delivered.
+    pub fn waiting(&self) -> Tally {
+        self.stored.minus(self.delivered)
+    }
+
+    /// The number of the next message; greater than all before, also if the clock has gone back or
+    /// all of them were deleted.
+    pub fn next_seq(&self, now: Wall) -> i64 {
+        let now = i64::try_from(now.micros()).unwrap_or(i64::MAX);
+        now.max(self.last_seq.saturating_add(1))
+    }
+
+    /// Whether messages to the bare JID wait in the store though a session may take them.
+    pub fn is_flushing(&self) -> bool {
+        self.flush
+            .as_ref()
+            .is_some_and(|flush| !matches!(flush.step, Step::Sending { is_live: true, .. }))
+    }
+
+    /// Whether the last page is being read, so that all stanzas for the account wait a moment.
+    pub fn is_closing(&self) -> bool {
+        self.flush.as_ref().is_some_and(|flush| {
+            matches!(
+                flush.step,
+                Step::Committing { is_closing: true }
+                    | Step::Reading {
+                        is_closing: true,
+                        ..
+                    }
+            )
+        })
+    }
+
+    /// Whether nothing is on its way to or from the store.
+    pub fn is_idle(&self) -> bool {
+        self.writing == 0 && !self.is_deleting && self.flush.is_none()
+    }
+}
+
+impl Router {
+    /// Stores a message for an account: its way ends with the commit. [`Router::offline_flush`]
+    /// delivers it.
+    pub(crate) fn store_offline(&mut self, key: Key, message: Box<OfflineMessage>, routed: Routed) {
+        let (id, seq, bytes) = (message.account, message.seq, message.bytes() as u64);
+        if let Some(offline) = self.offline_of(key, id) {
+            debug_assert!(seq > offline.last_seq, "messages are numbered upwards");
+            offline.last_seq = seq;
+            offline.stored.messages += 1;
+            offline.stored.bytes += bytes;
+            offline.writing += 1;
+        }
+        let then: RowContinuation = Box::new(move |router, result| {
+            router.offline_stored(key, id, seq, bytes, result.is_ok());
+            match result {
+                Ok(()) => {
+                    router.show_stored(key, seq, &routed.stanza);
+                    router.drop_routed(routed);
+                }
+                Err(error) => {
+                    ::log::error!(error:%; "message not stored");
+                    router.reject(routed, StanzaError::new(Condition::InternalServerError));
+                }
+            }
+            router.flush_after_commit(key);
+        });
+        self.row_then(Row::Offline(message), then);
+    }
+
+    fn offline_stored(&mut self, key: Key, id: i64, seq: i64, bytes: u64, is_stored: bool) {
+        let Some(offline) = self.offline_of(key, id) else {
+            return;
+        };
+        offline.writing = offline.writing.saturating_sub(1);
+        if is_stored {
+            offline.committed_seq = seq;
+        } else {
+            offline.stored = offline.stored.minus(Tally { messages: 1, bytes });
+        }
+    }
+
+    /// Stored before shown (DESIGN §5): sessions that are not flushed to get the message now, if they
+    /// took messages when it came.
+    fn show_stored(&mut self, key: Key, seq: i64, stanza: &Stanza) {
+        let flush = self
+            .accounts
+            .get(key)
+            .and_then(|account| account.offline.flush.as_ref());
+        let Some(flush) = flush else {
+            return;
+        };
+        let others = flush.others.iter().filter(|(_, first)| *first <= seq);
+        let others: Vec<Key> = others.map(|(session, _)| *session).collect();
+        for session in others {
+            if self.takes_messages(key, session) {
+                self.write(session, stanza);
+            }
+        }
+    }
+
+    /// A commit has been answered: goes on with the flush that waits for it.
+    fn flush_after_commit(&mut self, key: Key) {
+        let Some(account) = self.accounts.get_mut(key) else {
+            return;
+        };
+        let is_all = account.offline.writing == 0;
+        let goes_on = match account.offline.flush.as_mut().map(|flush| &mut flush.step) {
+            Some(Step::Committing { is_closing }) => is_all || !*is_closing,
+            Some(Step::Reading { is_stale, .. }) => {
+                *is_stale = true;
+                false
+            }
+            Some(Step::Sending { .. }) => false,
+            None => {
+                self.delete_delivered(key);
+                false
+            }
+        };
+        if goes_on {
+            self.next_page(key);
+        }
+        self.accounts.mark_idle(key, self.now.mono);
+    }
+
+    /// Begins to flush to a session that starts to take messages, or lets it have what comes from now
+    /// on beside the one that is flushed to.
+    pub fn offline_flush(&mut self, session: Key) {
+        let Some(key) = self.sessions.get(session).map(|session| session.account) else {
+            return;
+        };
+        self.delete_delivered(key);
+        let Some(account) = self.accounts.get_mut(key) else {
+            return;
+        };
+        let offline = &mut account.offline;
+        let next = offline.last_seq.saturating_add(1);
+        let waiting = offline.waiting();
+        if let Some(flush) = &mut offline.flush {
+            flush.join(session, next);
+            if let Step::Sending { page, is_live, .. } = &mut flush.step {
+                // Some may have been stored while nobody took messages.
+                *is_live &= waiting.messages <= page.messages;
+            }
+        } else if waiting.messages > 0 {
+            self.begin_flush(key, session, next);
+        }
+    }
+
+    fn begin_flush(&mut self, key: Key, session: Key, next: i64) {
+        let others = self.sessions_where(key, |session| session.takes_messages());
+        let Some(account) = self.accounts.get_mut(key) else {
+            return;
+        };
+        let others = others.into_iter().filter(|other| *other != session);
+        account.offline.flush = Some(Box::new(Flush {
+            session,
+            skipped: (0, 0),
+            others: others.map(|other| (other, next)).collect(),
+            step: Step::Committing { is_closing: false },
+        }));
+        self.next_page(key);
+    }
+
+    /// The connection of a session has written all output: what it was flushed is delivered.
+    pub fn offline_sent(&mut self, session: Key) {
+        let Some(key) = self.sessions.get(session).map(|session| session.account) else {
+            return;
+        };
+        let Some(account) = self.accounts.get_mut(key) else {
+            return;
+        };
+        let offline = &mut account.offline;
+        let Some(flush) = offline
+            .flush
+            .as_ref()
+            .filter(|flush| flush.session == session)
+        else {
+            return;
+        };
+        let Step::Sending { page, last_seq, .. } = flush.step else {
+            return;
+        };
+        offline.delivered = offline.delivered.plus(page);
+        offline.delivered_seq = last_seq;
+        self.delete_delivered(key);
+        self.next_page(key);
+    }
+
+    /// A session has ended: another one goes on where it has stopped, if there is one.
+    pub fn offline_session_ended(&mut self, session: Key) {
+        let Some(key) = self.sessions.get(session).map(|session| session.account) else {
+            return;
+        };
+        self.delete_delivered(key);
+        let Some(account) = self.accounts.get_mut(key) else {
+            return;
+        };
+        let Some(flush) = &mut account.offline.flush else {
+            return;
+        };
+        flush.others.retain(|(other, _)| *other != session);
+        // In the other steps the session is looked at when they are done.
+        if flush.session == session && matches!(flush.step, Step::Sending { .. }) {
+            self.next_page(key);
+        }
+    }
+
+    /// Reads the next page of a flush, or ends it if there is none, or nobody to take it.
+    fn next_page(&mut self, key: Key) {
+        if self.flushed_session(key).is_none() {
+            self.end_flush(key);
+            return;
+        }
+        let Some(account) = self.accounts.get_mut(key) else {
+            return;
+        };
+        let offline = &mut account.offline;
+        let waiting = offline.waiting();
+        if waiting.messages == 0 {
+            self.end_flush(key);
+            return;
+        }
+        let is_closing = waiting.messages == 1
+            || (waiting.messages <= OFFLINE_PAGE_MESSAGES_MAX as u64
+                && waiting.bytes <= OFFLINE_PAGE_BYTES_MAX);
+        if is_closing && offline.writing > 0 {
+            if let Some(flush) = &mut offline.flush {
+                flush.step = Step::Committing { is_closing };
+            }
+            return;
+        }
+        self.read_page(key, is_closing);
+    }
+
+    fn read_page(&mut self, key: Key, is_closing: bool) {
+        let Some(account) = self.accounts.get_mut(key) else {
+            return;
+        };
+        let Standing::Known(record) = account.standing else {
+            return;
+        };
+        let offline = &mut account.offline;
+        offline.reads += 1;
+        let number = offline.reads;
+        let Some(flush) = &mut offline.flush else {
+            return;
+        };
+        flush.step = Step::Reading {
+            is_closing,
+            number,
+            is_stale: false,
+        };
+        let (id, after, jid) = (record.id, offline.delivered_seq, account.jid.clone());
+        let read: ReadFn = Box::new(move |db| Ok(feature::value(read(db, id, after, &jid)?)));
+        let then: Continuation = Box::new(move |router, result| {
+            router.page_read(key, number, result);
+        });
+        self.read(Lane::Quick, read, Waiter::Router(then));
+    }
+
+    fn page_read(&mut self, key: Key, number: u64, result: Result<Value, StoreError>) {
+        let Some(account) = self.accounts.get(key) else {
+            return;
+        };
+        let (is_closing, is_stale) = match account.offline.flush.as_ref().map(|flush| &flush.step) {
+            Some(&Step::Reading {
+                is_closing,
+                number: awaited,
+                is_stale,
+            }) if awaited == number => (is_closing, is_stale),
+            _ => return,
+        };
+        let page = match result.and_then(storage_value::<Page>) {
+            Ok(page) => page,
+            Err(error) => {
+                // What is stored stays, for the next session.
+                ::log::error!(jid:% = account.jid, error:%; "offline messages not read");
+                self.end_flush(key);
+                return;
+            }
+        };
+        let Some((session, skipped)) = self.flushed_session(key) else {
+            self.end_flush(key);
+            return;
+        };
+        if page.messages.is_empty() {
+            self.nothing_read(key, is_closing, is_stale);
+            return;
+        }
+        self.send_page(key, session, skipped, page, is_closing);
+    }
+
+    /// A page came back empty though something waits.
+    fn nothing_read(&mut self, key: Key, is_closing: bool, is_stale: bool) {
+        let Some(account) = self.accounts.get_mut(key) else {
+            return;
+        };
+        let offline = &mut account.offline;
+        if is_stale {
+            self.read_page(key, is_closing);
+        } else if offline.writing > 0 {
+            if let Some(flush) = &mut offline.flush {
+                flush.step = Step::Committing { is_closing };
+            }
+        } else {
+            ::log::warn!(jid:% = account.jid; "offline messages were counted wrong");
+            offline.stored = offline.delivered;
+            self.end_flush(key);
+        }
+    }
+
+    fn send_page(
+        &mut self,
+        key: Key,
+        session: Key,
+        skipped: (i64, i64),
+        page: Page,
+        is_closing: bool,
+    ) {
+        let mut tally = Tally::default();
+        for message in &page.messages {
+            tally.messages += 1;
+            tally.bytes += message.bytes;
+        }
+        let last_seq = page.messages.last().map_or(0, |message| message.seq);
+        let is_live = is_closing && page.is_last;
+        let Some(account) = self.accounts.get_mut(key) else {
+            return;
+        };
+        if is_live && account.offline.waiting() != tally {
+            // Nothing is on its way, so the page is all there is.
+            ::log::warn!(jid:% = account.jid; "offline messages were counted wrong");
+            account.offline.stored = account.offline.delivered.plus(tally);
+        }
+        if let Some(flush) = &mut account.offline.flush {
+            flush.step = Step::Sending {
+                page: tally,
+                last_seq,
+                is_live,
+            };
+        }
+        for message in &page.messages {
+            let is_new = message.seq < skipped.0 || skipped.1 < message.seq;
+            if let (Some(stanza), true) = (&message.stanza, is_new) {
+                self.write(session, stanza);
+            }
+        }
+        if let Some(session) = self.sessions.get_mut(session) {
+            session.wants_sent = true;
+            // Also if it has got all of them before: asking for the buffer has the connection looked
+            // at in this turn.
+            let conn = session.conn;
+            self.out.outputs.append(conn);
+        }
+        if is_closing {
+            self.no_longer_busy(key);
+        }
+    }
+
+    /// More came than the inbox holds while the last page was being read: it goes to the store, and
+    /// another page will be the last one. False if something else keeps the account busy.
+    pub(crate) fn postpone_closing(&mut self, key: Key) -> bool {
+        let Some(account) = self.accounts.get_mut(key) else {
+            return false;
+        };
+        if account.is_loading || account.is_changing {
+            return false;
+        }
+        match account.offline.flush.as_mut().map(|flush| &mut flush.step) {
+            Some(Step::Committing { is_closing } | Step::Reading { is_closing, .. })
+                if *is_closing =>
+            {
+                *is_closing = false;
+            }
+            _ => return false,
+        }
+        self.no_longer_busy(key);
+        true
+    }
+
+    /// The session that is flushed to, with what it is to skip; another one in its place if it takes
+    /// no messages any more. None if nobody does.
+    fn flushed_session(&mut self, key: Key) -> Option<(Key, (i64, i64))> {
+        let flush = self.accounts.get(key)?.offline.flush.as_ref()?;
+        if self.takes_messages(key, flush.session) {
+            return Some((flush.session, flush.skipped));
+        }
+        let mut others = flush.others.iter().copied();
+        let (session, first) = others.find(|(session, _)| self.takes_messages(key, *session))?;
+        let offline = &mut self.accounts.get_mut(key)?.offline;
+        let skipped = (first, offline.committed_seq);
+        let flush = offline.flush.as_mut()?;
+        flush.others.retain(|(other, _)| *other != session);
+        (flush.session, flush.skipped) = (session, skipped);
+        Some((session, skipped))
+    }
+
+    fn takes_messages(&self, account: Key, session: Key) -> bool {
+        let is_there = |account: &Account| account.sessions.contains(&session);
+        self.accounts.get(account).is_some_and(is_there)
+            && self
+                .sessions
+                .get(session)
+                .is_some_and(|session| session.takes_messages())
+    }
+
+    fn end_flush(&mut self, key: Key) {
+        let Some(account) = self.accounts.get_mut(key) else {
+            return;
+        };
+        let was_closing = account.offline.is_closing();
+        account.offline.flush = None;
+        if was_closing {
+            self.no_longer_busy(key);
+        }
+        self.accounts.mark_idle(key, self.now.mono);
+    }
+
+    /// Deletes what was delivered, one deletion at a time. One that fails is tried again with the next
+    /// occasion: meanwhile memory knows that they were delivered.
+    fn delete_delivered(&mut self, key: Key) {
+        let Some(account) = self.accounts.get_mut(key) else {
+            return;
+        };
+        let Standing::Known(record) = account.standing else {
+            return;
+        };
+        let offline = &mut account.offline;
+        if offline.is_deleting || offline.delivered.messages == 0 {
+            return;
+        }
+        offline.is_deleting = true;
+        let (id, deleted, seq) = (record.id, offline.delivered, offline.delivered_seq);
+        let then: RowContinuation = Box::new(move |router, result| {
+            let Some(offline) = router.offline_of(key, id) else {
+                return;
+            };
+            offline.is_deleting = false;
+            match result {
+                Ok(()) => {
+                    offline.stored = offline.stored.minus(deleted);
+                    offline.delivered = offline.delivered.minus(deleted);
+                    router.delete_delivered(key);
+                }
+                Err(error) => ::log::error!(error:%; "offline messages not deleted"),
+            }
+            router.accounts.mark_idle(key, router.now.mono);
+        });
+        self.row_then(Row::OfflineDelivered { account: id, seq }, then);
+    }
+
+    /// What is known of an account's messages, if it is still the account of that id.
+    fn offline_of(&mut self, key: Key, id: i64) -> Option<&mut Offline> {
+        let account = self.accounts.get_mut(key)?;
+        match account.standing {
+            Standing::Known(record) if record.id == id => Some(&mut account.offline),
+            _ => None,
+        }
+    }
+}
+
+impl Flush {
+    /// A session takes messages from now on, of which the next one is `first`.
+    fn join(&mut self, session: Key, first: i64) {
+        self.others.retain(|(other, _)| *other != session);
+        if session != self.session {
+            self.others.push((session, first));
+        }
+    }
+}
+
+/// A page, stamped for its delivery (XEP-0203 §2). Runs on a reader.
+fn read(db: &Db, id: i64, after: i64, jid: &BareJid) -> Result<Page, StoreError> {
+    let mut page = offline::page(
+        db,
+        id,
+        after,
+        OFFLINE_PAGE_MESSAGES_MAX,
+        OFFLINE_PAGE_BYTES_MAX,
+    )?;
+    for message in &mut page.messages {
+        let delay = Element::new(ns::DELAY, "delay")
+            .attr("from", jid.domain())
+            .attr("stamp", message.came.date_time());
+        if let Some(stanza) = &mut message.stanza {
+            stanza.payload = stanza.payload.with(&delay);
+        }
+    }
+    Ok(page)
+}
