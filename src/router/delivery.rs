@@ -222,7 +222,8 @@ impl Router {
     }
 
     /// RFC 6121 §8.5.1. What comes back is what comes back from an account that is not online, so
-    /// that nobody can find out who has one.
+    /// that nobody can find out who has one; but for messages that are stored for those who have
+    /// (XEP-0160 §2), since people must hear of an address that they got wrong.
     fn no_such_user(&mut self, account: Key, routed: Routed) {
         let to = routed.stanza.to.as_ref();
         let is_bare = to.is_some_and(|to| to.resource().is_none());

@@ -184,13 +184,15 @@ fn messages_until(client: &mut Client, last: &str) -> Vec<String> {
 }
 
 /// RFC 6121 §4.7.2.3, §8.5.2.2: a session with negative priority, or none that is available, takes
-/// no message to the account.
+/// no message to the account. What may not be stored comes back (XEP-0334 §4.2); the rest waits
+/// (`tests/offline.rs`).
 #[test]
 fn a_message_comes_back_when_no_resource_takes_messages() {
     let server = Server::start("");
     let mut romeo = Client::login(&server, "romeo@example.org/orchard");
     let mut juliet = Client::login(&server, "juliet@example.org/balcony");
-    let message = "<message to='juliet@example.org' type='chat'><body>hark</body></message>";
+    let message = "<message to='juliet@example.org' type='chat'><body>hark</body>\
+                   <no-store xmlns='urn:xmpp:hints'/></message>";
     romeo.send(message);
     romeo.refused("message", "service-unavailable");
     juliet.send("<presence><priority>-1</priority></presence>");

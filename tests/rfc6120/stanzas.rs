@@ -275,9 +275,11 @@ fn an_unknown_node_is_not_found() {
 }
 
 /// [stanza/service-unavailable] RFC 6120 §8.3.3.19, RFC 6121 §8.5.1: what can't be delivered comes
-/// back, in the same way whether the account is not there or not online.
+/// back, in the same way whether the account is not there or not online. A message that is stored is
+/// delivered later and gets no answer (XEP-0160 §2); these say that they are not to be.
 #[test]
 fn an_unknown_account_looks_like_an_offline_one() {
+    const NO_STORE: &str = "<no-store xmlns='urn:xmpp:hints'/>";
     let server = Server::start("");
     let mut juliet = Client::login(&server, "juliet@example.org/balcony");
     let mut answers = |user: &str| -> Vec<String> {
@@ -285,8 +287,8 @@ fn an_unknown_account_looks_like_an_offline_one() {
         for resource in ["", "/none"] {
             let to = format!("{user}@example.org{resource}");
             for stanza in [
-                format!("<message to='{to}' id='1'/>"),
-                format!("<message to='{to}' id='1' type='chat'/>"),
+                format!("<message to='{to}' id='1'>{NO_STORE}</message>"),
+                format!("<message to='{to}' id='1' type='chat'>{NO_STORE}</message>"),
                 format!("<message to='{to}' id='1' type='groupchat'/>"),
                 format!("<message to='{to}' id='1' type='headline'/>"),
                 format!("<presence to='{to}' id='1'/>"),
