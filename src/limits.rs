@@ -79,6 +79,17 @@ pub const OUTPUT_HOLD_BYTES: usize = 256 * 1024;
 /// (RFC 6120 §4.9.3.17): its peer does not read.
 pub const OUTPUT_BYTES_MAX: usize = 4 * 1024 * 1024;
 
+/// Bytes of a subscription stanza. A request is stored whole, with what it says (RFC 6121 §3.1.3): a
+/// nickname, some words and a token need a tenth of it. As many requests as the conf file lets wait are
+/// shown at a login, which half of [`OUTPUT_BYTES_MAX`] has room for.
+pub const SUBSCRIPTION_BYTES_MAX: usize = 4 * 1024;
+/// When a hand-off that the store could not complete is tried again.
+pub const HANDOFF_RETRY: Duration = Duration::from_secs(1);
+/// Pause between looks whether the contacts of an account that was deleted know it: their changes take
+/// one or two commits.
+pub const PARTING_PAUSE: Duration = Duration::from_millis(10);
+/// Hand-offs that one turn sends for an account that was deleted: each may make an account load.
+pub const PARTINGS_PER_STEP_MAX: usize = 64;
 /// Stanzas that a shard sends to contacts in one turn (contacts that get none count as one), so that
 /// a broadcast to a large roster delays others by a millisecond or two, not by its whole length.
 pub const FANOUT_TURN: usize = 512;

@@ -56,6 +56,8 @@ pub const TIME: &str = "urn:xmpp:time";
 pub const PRIVATE: &str = "jabber:iq:private";
 /// vCards (XEP-0054).
 pub const VCARD: &str = "vcard-temp";
+/// RFC 6121 §3.4.
+pub const PRE_APPROVAL: &str = "urn:xmpp:features:pre-approval";
 /// Namespaces in XML 1.0 §3.
 pub const XML: &str = "http://www.w3.org/XML/1998/namespace";
 /// Namespaces in XML 1.0 §3.

@@ -114,6 +114,7 @@ fn every_option_changes_the_settings() {
         ("limits.unauthenticated_seconds_max", "600"),
         ("limits.resources_per_account_max", "1"),
         ("limits.roster_items_max", "5000"),
+        ("limits.pending_requests_max", "1"),
         ("limits.login_failures_per_stream_max", "3"),
         ("limits.login_failures_per_address_max", "1"),
         ("limits.login_failures_per_account_max", "1"),

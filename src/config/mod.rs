@@ -144,6 +144,8 @@ pub struct Limits {
     pub resources_per_account_max: u32,
     /// Contacts in the roster of one account.
     pub roster_items_max: u32,
+    /// Subscription requests to one account that wait for its answer (RFC 6121 §3.1.3).
+    pub pending_requests_max: u32,
     /// Failed logins on one stream, the last of which closes it (RFC 6120 §6.4.5).
     pub login_failures_per_stream_max: u32,
     /// Failed logins from one address within a minute.
@@ -295,6 +297,7 @@ impl Default for Limits {
             resources_per_account_max: 10,
             // Rosters of 2,000 are seen in organisations that fill them for their people.
             roster_items_max: 2000,
+            pending_requests_max: 100,
             // Four retries, within the two to five of RFC 6120 §6.4.5.
             login_failures_per_stream_max: 5,
             login_failures_per_address_max: 20,

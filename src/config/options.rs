@@ -465,6 +465,15 @@ pub static OPTIONS: &[Spec] = &[
     ),
     spec(
         "limits",
+        "pending_requests_max",
+        "100",
+        Now,
+        Number(1, 500, |d, n| {
+            d.whole.limits.pending_requests_max = n as u32;
+        }),
+    ),
+    spec(
+        "limits",
         "login_failures_per_stream_max",
         "5",
         Now,

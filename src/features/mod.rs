@@ -12,6 +12,7 @@ pub mod private_storage;
 pub mod roster;
 pub mod session;
 pub mod stream_limits;
+pub mod subscription;
 pub mod vcard_temp;
 pub mod version;
 
@@ -32,6 +33,7 @@ pub static FEATURES: &[&Feature] = &[
     &private_storage::FEATURE,
     &vcard_temp::FEATURE,
     &session::FEATURE,
+    &subscription::FEATURE,
     &stream_limits::FEATURE,
 ];
 

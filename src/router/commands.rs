@@ -72,8 +72,7 @@ impl Router {
             Ok(feature::value(accounts::find(db, &jid)?))
         });
         let then: Continuation = Box::new(move |router, result| {
-            reply(router.command_committed(key, result, ends_sessions));
-            router.no_longer_busy(key);
+            router.command_committed(key, result, ends_sessions, reply);
         });
         self.change(change, Waiter::Router(then));
     }
@@ -83,26 +82,48 @@ impl Router {
         key: Key,
         result: Result<Value, StoreError>,
         ends_sessions: Option<StreamError>,
-    ) -> Result<u64, StoreError> {
-        let record = result.and_then(storage_value::<Option<AccountRecord>>);
+        reply: CommandReply,
+    ) {
+        let record = match result.and_then(storage_value::<Option<AccountRecord>>) {
+            Ok(record) => record,
+            Err(error) => {
+                reply(Err(error));
+                self.no_longer_changing(key);
+                return;
+            }
+        };
+        if let Some(account) = self.accounts.get_mut(key) {
+            if account.standing.id() != record.map(|record| record.id) {
+                // What was stored has gone with the account.
+                account.offline = Offline::default();
+            }
+            account.standing = match record {
+                Some(record) => Standing::Known(record),
+                None => Standing::Unknown,
+            };
+        }
+        let end = |router: &mut Router| {
+            reply(Ok(match ends_sessions {
+                Some(error) => router.end_sessions(key, &error),
+                None => 0,
+            }));
+        };
+        match record {
+            Some(_) => {
+                end(self);
+                self.no_longer_changing(key);
+            }
+            // It is deleted.
+            None => self.part(key, end),
+        }
+    }
+
+    /// Ends a change of an account.
+    pub(crate) fn no_longer_changing(&mut self, key: Key) {
         if let Some(account) = self.accounts.get_mut(key) {
             account.is_changing = false;
-            if let Ok(record) = &record {
-                if account.standing.id() != record.map(|record| record.id) {
-                    // What was stored has gone with the account.
-                    account.offline = Offline::default();
-                }
-                account.standing = match record {
-                    Some(record) => Standing::Known(*record),
-                    None => Standing::Unknown,
-                };
-            }
         }
-        record?;
-        match ends_sessions {
-            Some(error) => Ok(self.end_sessions(key, &error)),
-            None => Ok(0),
-        }
+        self.no_longer_busy(key);
     }
 
     /// Stores better verifiers of the same password, made at a login (DESIGN §8). The credential

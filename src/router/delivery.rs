@@ -2,9 +2,11 @@
 //! account (RFC 6121 §8.5).
 
 use crate::limits::OUTPUT_BYTES_MAX;
+use crate::router::account::Standing;
 use crate::router::feature::{HookContext, SessionEvent, Stage, Target, Verdict};
 use crate::router::loading::Tier;
 use crate::router::settlement::{Origin, Ticket};
+use crate::router::subscription::table::Signal;
 use crate::router::{Router, RowContinuation};
 use crate::slots::Key;
 use crate::stanza::{Condition, StanzaError};
@@ -65,15 +67,9 @@ impl Router {
         }
         let account = session.account;
         let seq = session.unsettled.issue(size);
-        let from = match (stanza.kind, stanza.type_) {
-            // RFC 6120 §8.1.2.1: subscriptions are between bare JIDs.
-            (
-                Kind::Presence,
-                Type::Subscribe | Type::Subscribed | Type::Unsubscribe | Type::Unsubscribed,
-            ) => session.jid.bare().to_jid(),
-            _ => session.jid.to_jid(),
-        };
-        stanza.from = Some(from);
+        // RFC 6120 §8.1.2.1. Subscriptions are between bare JIDs: they get theirs when they are on their
+        // way, so that what refuses them before answers this very session.
+        stanza.from = Some(session.jid.to_jid());
         let ticket = Ticket::new(Origin {
             shard: self.shard,
             session: session_key,
@@ -176,7 +172,10 @@ impl Router {
             return;
         };
         let mut routed = routed;
-        if account.is_busy() {
+        // What is sent to a name whose account was deleted does not wait until all of its contacts know:
+        // two accounts that are deleted at once would wait for each other.
+        let is_deleted = account.is_changing && matches!(account.standing, Standing::Unknown);
+        if account.is_busy() && !is_deleted {
             routed.has_waited |= account.is_loading;
             if let Err(routed) = account.inbox.push(routed) {
                 if self.postpone_closing(key) {
@@ -190,7 +189,13 @@ impl Router {
             return;
         }
         if !account.is_served() {
-            self.no_such_user(key, routed);
+            match account.standing {
+                // It is disabled. A contact's change left out now would never be made up for.
+                Standing::Known(_) if is_subscription(&routed.stanza) => {
+                    self.inbound_subscription(key, routed);
+                }
+                _ => self.no_such_user(key, routed),
+            }
             return;
         }
         for stage in [Stage::InboundCheck, Stage::InboundAmend] {
@@ -301,7 +306,9 @@ impl Router {
                 self.out.settle(routed.ticket);
             }
             (Kind::Message, _) => self.deliver_message(account, routed),
-            (Kind::Presence, Type::Available | Type::Unavailable) => {
+            // An error answers what was sent in the account's name, such as a subscription request
+            // (RFC 6121 §3.1.2).
+            (Kind::Presence, Type::Available | Type::Unavailable | Type::Error) => {
                 for session in self.sessions_where(account, |_| true) {
                     self.heard_presence(session, &routed.stanza);
                 }
@@ -310,7 +317,6 @@ impl Router {
                 }
                 self.out.settle(routed.ticket);
             }
-            // An error is for the resource whose presence it answers; the server acts on none.
             (Kind::Presence, _) => self.drop_routed(routed),
             (Kind::Iq, _) => self.handle_for_account(account, routed),
         }
@@ -550,6 +556,11 @@ impl Router {
             hook(&context, &mut copy);
         }
     }
+}
+
+/// Whether it is one of the four types of RFC 6121 §3.
+pub(crate) fn is_subscription(stanza: &Stanza) -> bool {
+    stanza.kind == Kind::Presence && Signal::of(stanza.type_).is_some()
 }
 
 #[cfg(test)]

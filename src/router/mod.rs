@@ -38,6 +38,7 @@ use crate::router::pipeline::Pipeline;
 use crate::router::placement::Placement;
 use crate::router::presence::Fanouts;
 use crate::router::session::Session;
+use crate::router::subscription::Postponed;
 use crate::slots::{Key, Slots};
 use crate::stanza::Stanza;
 use crate::storage::{ChangeFn, Lane, ReadFn, Row, StoreError, Value};
@@ -68,6 +69,8 @@ pub struct Router {
     waiters: Slots<Waiter>,
     /// By the number of the row, in order.
     row_waiters: VecDeque<(u64, RowContinuation)>,
+    /// Hand-offs that are to be tried again.
+    pub(crate) postponed: Postponed,
 }
 
 /// Who goes on when the store has answered.
@@ -110,6 +113,7 @@ impl Router {
             fanouts: Fanouts::default(),
             waiters: Slots::default(),
             row_waiters: VecDeque::new(),
+            postponed: Postponed::default(),
         }
     }
 
@@ -129,6 +133,7 @@ impl Router {
     /// Handles all local work, also what comes up meanwhile. It ends: only a stanza that is no error
     /// makes another, which is an error or a reply.
     pub fn work(&mut self) {
+        self.do_postponed();
         while let Some(routed) = self.out.work.pop_front() {
             self.inbound(routed);
         }

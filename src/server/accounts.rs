@@ -12,6 +12,7 @@ use crate::clock::Wall;
 use crate::config::{DomainSettings, Settings};
 use crate::jid::{BareJid, Domain, JidError, prepare_password};
 use crate::net::random::fill_random;
+use crate::router::subscription;
 use crate::sasl::credentials::SALT_BYTES;
 use crate::sasl::{CredentialError, Credentials, Hash, decoy};
 use crate::server::control::{AccountChange, AccountInfo, Password, Reply, Request};
@@ -149,7 +150,7 @@ impl Change {
             Operation::SetCredentials(credentials) => {
                 accounts::set_credentials(db, &self.jid, credentials).map(drop)
             }
-            Operation::Delete => accounts::delete(db, &self.jid).map(drop),
+            Operation::Delete => subscription::delete_account(db, &self.jid),
             Operation::SetEnabled(enabled) => {
                 accounts::set_enabled(db, &self.jid, *enabled).map(drop)
             }
@@ -297,6 +298,11 @@ pub fn apply_offline(
         Ok(None) => return Reply::error("this is for a running server, and none is"),
         Err(refusal) => return Reply::error(refusal.to_string()),
     };
+    // A deletion before has left word for contacts, whom a successor of the name must not reach first.
+    let requests_max = settings.limits.pending_requests_max as usize;
+    if let Err(error) = subscription::redeliver(store, requests_max) {
+        return change.refused(&error);
+    }
     let applied = change.clone();
     match store.change(move |db| applied.apply(db, now)) {
         Ok(()) => change.done(0),

@@ -26,6 +26,7 @@ use crate::net::tls::TlsContexts;
 use crate::post::{Address, Gates, Load, Mailbox, mailbox};
 use crate::router::pipeline::Pipeline;
 use crate::router::placement::Placement;
+use crate::router::subscription;
 use crate::server::control::ControlSocket;
 use crate::server::generation::{Loaded, load_certificates};
 use crate::server::live::Live;
@@ -34,7 +35,9 @@ use crate::shard::reactor::{Sleeper, Surroundings};
 use crate::shard::turn::Shard;
 use crate::shard::{Generation, Post};
 use crate::slots::Key;
-use crate::storage::{self, Answer, Answers, Db, Lane, ReadFn, Store, StoreError, Value};
+use crate::storage::{
+    self, Answer, Answers, Db, Lane, ReadFn, Store, StoreError, Value, WriterCore,
+};
 use crate::workers::{Done, Workers};
 
 /// What a server that has just started tells of itself.
@@ -183,12 +186,7 @@ impl Server {
         let posts = Arc::new(Posts::default());
         let mut options = storage::Options::new(settings.store.durability);
         options.gates = gates.clone();
-        let store = Store::open_with(
-            &settings.server.data,
-            &options,
-            Arc::clone(&posts) as Arc<dyn Answers>,
-        )
-        .map_err(|error| StartError::new(error.to_string()))?;
+        let store = open_store(&settings, &options, Arc::clone(&posts) as Arc<dyn Answers>)?;
         let secret = ask(&store, storage::accounts::secret)
             .map_err(|error| StartError::new(format!("the store has no secret: {error}")))?;
         let sockets = sockets::open(&settings)?;
@@ -386,6 +384,24 @@ impl Core {
             needs_restart: reloaded.restart,
         })
     }
+}
+
+/// Opens the store and completes what a crash has left half done, before anybody uses it.
+fn open_store(
+    settings: &Settings,
+    options: &storage::Options,
+    answers: Arc<dyn Answers>,
+) -> Result<Store, StartError> {
+    let failed = |error: storage::OpenError| StartError::new(error.to_string());
+    let mut core = WriterCore::open(&settings.server.data, options.durability).map_err(failed)?;
+    let requests_max = settings.limits.pending_requests_max as usize;
+    let completed = subscription::redeliver(&mut core, requests_max).map_err(|error| {
+        StartError::new(format!("cannot complete changes of subscriptions: {error}"))
+    })?;
+    if completed > 0 {
+        log::info!(completed; "changes of subscriptions completed that were cut short");
+    }
+    Store::start(core, options, answers).map_err(failed)
 }
 
 /// Asks the store from a thread that may wait.

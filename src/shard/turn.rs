@@ -197,10 +197,10 @@ impl Shard {
         }
         let is_waiting = !self.gated.is_empty() || self.router.has_fanout();
         let gate = is_waiting.then(|| now + GATE_PAUSE);
-        match (self.timers.next(), gate) {
-            (Some(timer), Some(gate)) => Due::At(timer.min(gate)),
-            (Some(due), None) | (None, Some(due)) => Due::At(due),
-            (None, None) => Due::Never,
+        let dues = [self.timers.next(), gate, self.router.postponed.next()];
+        match dues.into_iter().flatten().min() {
+            Some(due) => Due::At(due),
+            None => Due::Never,
         }
     }
 

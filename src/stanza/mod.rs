@@ -7,6 +7,7 @@ pub mod capabilities;
 mod delay;
 mod error;
 pub mod forms;
+mod stored;
 mod stream_error;
 
 pub use delay::delay;

@@ -285,7 +285,22 @@ impl Store {
         options: &Options,
         answers: Arc<dyn Answers>,
     ) -> Result<Store, OpenError> {
-        let core = WriterCore::open(data, options.durability)?;
+        Store::start(
+            WriterCore::open(data, options.durability)?,
+            options,
+            answers,
+        )
+    }
+
+    /// Starts the threads on a store that was opened from a file, and on which work may have been done.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub fn start(
+        core: WriterCore,
+        options: &Options,
+        answers: Arc<dyn Answers>,
+    ) -> Result<Store, OpenError> {
         let path = core.path().expect("it was opened from a file").to_owned();
         let load = || {
             Load::new(

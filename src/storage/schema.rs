@@ -62,7 +62,7 @@ pub(super) const MIGRATIONS: &[Migration] = &[
     Migration {
         title: "rosters, and subscription stanzas on their way",
         // `state` has the bits of `storage::roster::State`; `groups` is a JSON array of strings, which an
-        // operator's `sqlite3` reads too; `request` is the payload of a subscription request that waits
+        // operator's `sqlite3` reads too; `request` is the stanza of a subscription request that waits
         // for its answer (RFC 6121 §3.1.3). Versions are counted per account (§2.6): `forgotten` is the
         // newest removal that is no longer kept in `roster_removed`.
         sql: "

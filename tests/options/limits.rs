@@ -36,6 +36,13 @@ super::cases! {
         ],
         ["2", "3"],
         contacts;
+    pending_requests_max: "limits.pending_requests_max",
+        [
+            "[limits]\npending_requests_max = 1\n",
+            "[limits]\npending_requests_max = 2\n",
+        ],
+        ["1", "2"],
+        requests;
     login_failures_per_stream_max: "limits.login_failures_per_stream_max",
         [
             "[limits]\nlogin_failures_per_stream_max = 3\n",
@@ -235,4 +242,29 @@ fn failures_of_stream(server: &Server) -> String {
         assert!(came.is(ns::SASL, "failure"), "{came:?}");
         count += 1;
     }
+}
+
+/// How many of three requests wait until the account logs in.
+fn requests(server: &Server) -> String {
+    let n = fresh();
+    let popular = format!("popular{n}@example.org");
+    server.add(&popular, PASSWORD);
+    for fan in 0..3 {
+        let fan = format!("fan{fan}of{n}@example.org");
+        server.add(&fan, PASSWORD);
+        let mut client = Client::login(server, &fan);
+        client.send(format!("<presence type='subscribe' to='{popular}'/>"));
+        // It comes to the popular one's shard after the request.
+        client.send(format!(
+            "<iq type='get' id='q' to='{popular}'><q xmlns='urn:q'/></iq>"
+        ));
+        client.refused("iq", "service-unavailable");
+    }
+    let mut client = Client::login(server, &popular);
+    client.send("<presence/>");
+    let shown = client.until_settled();
+    let requests = shown
+        .iter()
+        .filter(|stanza| stanza.attribute("type") == Some("subscribe"));
+    requests.count().to_string()
 }

@@ -161,6 +161,7 @@ fn load(site: &mut Site) -> Key {
     site.router.admit(conn, &jid, Proof::Certificate);
     site.run_store();
     assert_eq!(site.router.out.admitted.pop(), Some((conn, Ok(()))));
+    site.router.admission_ended(conn, &jid);
     site.router.accounts.find(JULIET).unwrap()
 }
 
@@ -245,11 +246,7 @@ fn messages_wait_for_a_session_that_takes_messages() {
     let balcony = house.site.bind(JULIET, "balcony", None);
     house.presence(balcony, -1);
     house.chat(2);
-    house.message(
-        Type::Normal,
-        "juliet@example.org/gone",
-        "<body>to you</body>",
-    );
+    house.message(Type::Chat, "juliet@example.org/gone", "<body>to you</body>");
     house.site.run_store();
     house.site.take(balcony);
     assert_eq!(house.held().messages, 3);

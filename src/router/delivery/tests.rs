@@ -104,11 +104,6 @@ fn each_type_goes_where_the_rules_for_each_kind_of_address_say() {
             Type::Unavailable,
             [all, "connected", "-", "-", "-", "-"],
         ),
-        (
-            Kind::Presence,
-            Type::Subscribe,
-            ["-", "-", "-", "-", "-", "-"],
-        ),
         (Kind::Presence, Type::Probe, ["-", "-", "-", "-", "-", "-"]),
         (
             Kind::Iq,

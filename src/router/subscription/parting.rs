@@ -1,0 +1,178 @@
+//! Telling contacts of a removal from the roster, and of an account that is deleted
+//! (RFC 6121 §2.5.2).
+
+use crate::jid::{BareJid, FullJid};
+use crate::limits::PARTINGS_PER_STEP_MAX;
+use crate::router::account::Waiting;
+use crate::router::delivery::Routed;
+use crate::router::roster::Roster;
+use crate::router::settlement::Ticket;
+use crate::router::subscription::exchange::signal_between;
+use crate::router::subscription::table::{self, Signal};
+use crate::router::{Continuation, Router, Waiter, feature, storage_value};
+use crate::slots::Key;
+use crate::stanza::{Kind, Stanza, Type};
+use crate::storage::handoff::{self, Handoff};
+use crate::storage::roster::State;
+use crate::storage::{Lane, ReadFn};
+use crate::xml::Payload;
+
+/// What is known of an account that was deleted, until its contacts know.
+pub(crate) struct Deceased {
+    key: Key,
+    jid: BareJid,
+    /// Its roster, if it was in memory: it was if there were sessions.
+    roster: Roster,
+    /// Its resources that were available.
+    available: Vec<FullJid>,
+}
+
+impl Router {
+    /// Tells a contact that it was removed from an account's roster, where it had the state `old`.
+    /// `handoffs` were written by the change (see [`removal_handoffs`](super::removal_handoffs)); a
+    /// contact without an account here has none.
+    pub(crate) fn removed_from_roster(
+        &mut self,
+        account: Key,
+        contact: &BareJid,
+        old: State,
+        handoffs: Vec<Handoff>,
+    ) {
+        if old.has(State::FROM) {
+            // §3.2.2: before the contact is told that it is no longer subscribed.
+            self.send_unavailable_to(account, contact);
+        }
+        if !handoffs.is_empty() {
+            self.hand_over(handoffs);
+            return;
+        }
+        let Some(account) = self.accounts.get(account) else {
+            return;
+        };
+        let own = account.jid.clone();
+        for signal in table::removal(old) {
+            self.reply(signal_between(&own, contact, signal));
+        }
+    }
+
+    /// Sends stanzas for which rows stand.
+    fn hand_over(&mut self, handoffs: Vec<Handoff>) {
+        for Handoff { id, stanza } in handoffs {
+            self.hand_off(Routed::new(stanza, Ticket::none()), id);
+        }
+    }
+
+    /// Takes what is to be told to the contacts of an account, before its sessions end. From here on
+    /// its roster is empty, as that of an account that begins anew.
+    fn bury(&mut self, key: Key) -> Option<Deceased> {
+        let available = self.sessions_where(key, |session| session.presence.is_some());
+        let available = available
+            .into_iter()
+            .filter_map(|session| Some(self.sessions.get(session)?.jid.clone()))
+            .collect();
+        let account = self.accounts.get_mut(key)?;
+        // It may have been loaded after the deletion was committed: whether there are contacts to be
+        // told, the store knows.
+        let roster = account.roster.replace(Roster::default());
+        Some(Deceased {
+            key,
+            jid: account.jid.clone(),
+            roster: roster.unwrap_or_default(),
+            available,
+        })
+    }
+
+    /// Ends the life of an account that was deleted: `end` ends its sessions; then its contacts are told,
+    /// a few at a time. It is *changing* until all of them know: a successor of its name that spoke to them
+    /// before would be taken for it.
+    pub(crate) fn part(&mut self, key: Key, end: impl FnOnce(&mut Router)) {
+        let deceased = self.bury(key);
+        end(self);
+        while let Some(account) = self.accounts.get_mut(key)
+            && let Some(waiting) = account.inbox.pop()
+        {
+            match waiting {
+                Waiting::Inbound(routed) => self.inbound(routed),
+                Waiting::Outbound(session, routed) => {
+                    self.drop_routed(routed);
+                    self.release(session);
+                }
+            }
+        }
+        match deceased {
+            Some(deceased) => self.tell_contacts(deceased, 0),
+            None => self.no_longer_changing(key),
+        }
+    }
+
+    fn tell_contacts(&mut self, deceased: Deceased, after: i64) {
+        self.read_partings(deceased, after, move |router, deceased, rows| {
+            let Some(last) = rows.last().map(|row| row.id) else {
+                match after {
+                    // There never were any.
+                    0 => router.no_longer_changing(deceased.key),
+                    _ => router.look_for_contacts(deceased),
+                }
+                return;
+            };
+            for row in rows {
+                router.tell_contact(&deceased, row);
+            }
+            router.tell_contacts(deceased, last);
+        });
+    }
+
+    /// Whether contacts are left that do not know yet.
+    pub(super) fn look_for_contacts(&mut self, deceased: Deceased) {
+        self.read_partings(deceased, 0, |router, deceased, rows| {
+            if rows.is_empty() {
+                router.no_longer_changing(deceased.key);
+            } else {
+                let now = router.now.mono;
+                router.postponed.wait_for_contacts(now, deceased);
+            }
+        });
+    }
+
+    /// Reads hand-offs of an account after an id.
+    fn read_partings(
+        &mut self,
+        deceased: Deceased,
+        after: i64,
+        then: impl FnOnce(&mut Router, Deceased, Vec<Handoff>) + Send + 'static,
+    ) {
+        let jid = deceased.jid.clone();
+        let read: ReadFn = Box::new(move |db| {
+            let rows = handoff::of_sender(db, &jid, after, PARTINGS_PER_STEP_MAX)?;
+            Ok(feature::value(rows))
+        });
+        let then: Continuation = Box::new(move |router, result| {
+            match result.and_then(storage_value::<Vec<Handoff>>) {
+                Ok(rows) => then(router, deceased, rows),
+                Err(error) => {
+                    // The next start tells them.
+                    ::log::error!(jid:% = deceased.jid, error:%; "contacts not told of a deletion");
+                    router.no_longer_changing(deceased.key);
+                }
+            }
+        });
+        self.read(Lane::Quick, read, Waiter::Router(then));
+    }
+
+    fn tell_contact(&mut self, deceased: &Deceased, row: Handoff) {
+        let contact = row.stanza.to.clone();
+        let is_last = Signal::of(row.stanza.type_) == Some(Signal::Unsubscribed);
+        if let Some(contact) = contact.filter(|_| is_last)
+            && deceased.roster.state(contact.bare_str()).has(State::FROM)
+        {
+            for resource in &deceased.available {
+                let payload = Payload::empty();
+                let mut gone = Stanza::new(Kind::Presence, Type::Unavailable, payload);
+                gone.from = Some(resource.to_jid());
+                gone.to = Some(contact.clone());
+                self.reply(gone);
+            }
+        }
+        self.hand_over(vec![row]);
+    }
+}

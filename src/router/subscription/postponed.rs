@@ -1,0 +1,82 @@
+//! What the router of a shard does some time later: hand-offs that the store could not complete, since
+//! a disk that is full has room again some time; and a look whether the contacts of an account that
+//! was deleted know.
+
+use crate::clock::Mono;
+use crate::limits::{HANDOFF_RETRY, PARTING_PAUSE};
+use crate::router::Router;
+use crate::router::delivery::Routed;
+use crate::router::subscription::parting::Deceased;
+
+/// What waits for its time. No bound is needed: each hand-off was committed by its sender's change, which
+/// fails, too, while the store does; and accounts are deleted by operators.
+#[derive(Default)]
+pub(crate) struct Postponed {
+    /// In the order in which they came.
+    handoffs: Vec<(Mono, Routed)>,
+    /// Rows to be deleted.
+    ended: Vec<(Mono, i64)>,
+    deceased: Vec<(Mono, Deceased)>,
+}
+
+impl Postponed {
+    /// Lets a hand-off wait for another try.
+    pub(super) fn push(&mut self, now: Mono, routed: Routed) {
+        self.handoffs.push((now + HANDOFF_RETRY, routed));
+    }
+
+    /// Whether one of the same sender to the same recipient waits: it goes first.
+    pub(super) fn holds(&self, routed: &Routed) -> bool {
+        self.handoffs.iter().any(|(_, other)| {
+            (&other.stanza.from, &other.stanza.to) == (&routed.stanza.from, &routed.stanza.to)
+        })
+    }
+
+    /// Lets the row of a hand-off wait that has no effect.
+    pub(super) fn end_later(&mut self, now: Mono, id: i64) {
+        self.ended.push((now + HANDOFF_RETRY, id));
+    }
+
+    /// Lets an account wait until its contacts know that it was deleted.
+    pub(super) fn wait_for_contacts(&mut self, now: Mono, deceased: Deceased) {
+        self.deceased.push((now + PARTING_PAUSE, deceased));
+    }
+
+    /// When the first of all is due.
+    pub(crate) fn next(&self) -> Option<Mono> {
+        let handoffs = self.handoffs.iter().map(|(due, _)| *due);
+        let ended = self.ended.iter().map(|(due, _)| *due);
+        let deceased = self.deceased.iter().map(|(due, _)| *due);
+        handoffs.chain(ended).chain(deceased).min()
+    }
+}
+
+impl Router {
+    /// Does what is due. If one hand-off is, all are tried, so that none overtakes another.
+    pub(crate) fn do_postponed(&mut self) {
+        let now = self.now.mono;
+        let postponed = &mut self.postponed;
+        if postponed.next().is_none_or(|due| due > now) {
+            return;
+        }
+        if postponed.handoffs.iter().any(|(due, _)| *due <= now) {
+            for (_, routed) in std::mem::take(&mut self.postponed.handoffs) {
+                self.inbound(routed);
+            }
+        }
+        for id in take_due(&mut self.postponed.ended, now) {
+            self.end_handoff(Some(id));
+        }
+        for deceased in take_due(&mut self.postponed.deceased, now) {
+            self.look_for_contacts(deceased);
+        }
+    }
+}
+
+fn take_due<T>(waiting: &mut Vec<(Mono, T)>, now: Mono) -> Vec<T> {
+    let (due, rest) = std::mem::take(waiting)
+        .into_iter()
+        .partition::<Vec<_>, _>(|(due, _)| *due <= now);
+    *waiting = rest;
+    due.into_iter().map(|(_, what)| what).collect()
+}
