@@ -222,11 +222,16 @@ fn set(context: &IqContext<'_>) -> Answer {
     let Some(account) = context.account else {
         return Answer::Error(StanzaError::new(Condition::ServiceUnavailable));
     };
-    let (Standing::Known(record), Some(roster)) = (&account.standing, &account.roster) else {
+    let Standing::Known(record) = &account.standing else {
         // XEP-0175 §3.3: what an anonymous user begins would have to end with its session.
         let error =
             StanzaError::new(Condition::NotAllowed).text("Anonymous users have no contacts");
         return Answer::Error(error);
+    };
+    let Some(roster) = &account.roster else {
+        // It is loaded before the first session is let in (`router::loading`).
+        ::log::error!(jid:% = account.jid; "a session without a roster");
+        return Answer::Error(StanzaError::new(Condition::InternalServerError));
     };
     let old = roster.state(contact.as_str());
     match wish {

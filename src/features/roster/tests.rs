@@ -491,6 +491,17 @@ fn anonymous_users_have_an_empty_roster_and_keep_it_so() {
     assert!(heard.contains("<not-allowed "), "{heard}");
 }
 
+/// A fault of ours is told as one, and not as a rule for somebody else.
+#[test]
+fn a_roster_that_is_not_loaded_is_not_changed() {
+    let mut scene = Scene::new();
+    let accounts = &mut scene.site.router.accounts;
+    let key = accounts.find(JULIET).unwrap();
+    accounts.get_mut(key).unwrap().roster = None;
+    let heard = scene.set(scene.balcony, item("nurse@example.org"));
+    assert!(heard.contains("<internal-server-error "), "{heard}");
+}
+
 #[test]
 fn a_full_roster_takes_no_more_contacts_but_changes_of_those_it_has() {
     let mut scene = Scene::new();
