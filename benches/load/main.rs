@@ -18,6 +18,7 @@ mod process;
 mod report;
 mod scanner;
 mod scram;
+mod sequence;
 mod session;
 
 use std::process::ExitCode;
@@ -150,7 +151,6 @@ fn check() {
     scram::check();
     histogram::check();
     messages::check();
-    println!(
-        "load: scanner, SCRAM, histogram and messages are right; --help tells how to drive a server"
-    );
+    sequence::check();
+    println!("load: the generator's parts are right; --help tells how to drive a server");
 }

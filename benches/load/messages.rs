@@ -15,6 +15,7 @@ use crate::fleet::{Fleet, Workload};
 use crate::histogram::Histogram;
 use crate::report::Report;
 use crate::scanner;
+use crate::sequence;
 use crate::session::Failure;
 use crate::{Meter, Timing};
 
@@ -217,7 +218,7 @@ impl Messages {
     fn send(&mut self, fleet: &mut Fleet, pair: usize) {
         let pair = &mut self.pairs[pair];
         // A session that is gone has made trouble, which ends the run after this turn.
-        let parts = [&pair.head[..], &id(pair.next), &pair.tail];
+        let parts = [&pair.head[..], &sequence::written(pair.next), &pair.tail];
         if !fleet.send(pair.sender, &parts) {
             return;
         }
@@ -229,9 +230,8 @@ impl Messages {
     /// Checks a message that a pair's receiver got; true if it is the one that was awaited.
     fn receive(&mut self, pair: usize, message: &[u8], now: Instant) -> bool {
         let pair = &mut self.pairs[pair];
-        let found = scanner::attribute(message, b"id").and_then(number);
-        if found.is_some_and(|found| found >> RUN_SHIFT != pair.next >> RUN_SHIFT) {
-            // A server may have kept what an earlier run broke off.
+        let found = scanner::attribute(message, b"id").and_then(sequence::read);
+        if found.is_some_and(|found| !sequence::is_of_this_run(found)) {
             return false;
         }
         let is_right = scanner::attribute(message, b"from") == Some(&pair.sender_jid)
@@ -296,7 +296,7 @@ impl Pair {
         } else {
             to
         };
-        let first = u64::from(std::process::id()) << RUN_SHIFT;
+        let first = sequence::first();
         Pair {
             sender,
             head: format!("<message to='{to}' id='").into_bytes(),
@@ -314,23 +314,9 @@ const CHILDREN: &str = "<request xmlns='urn:xmpp:receipts'/><markable xmlns='urn
     <store xmlns='urn:xmpp:hints'/>";
 
 /// Bytes of a message without body text and recipient.
-const OVERHEAD: usize =
-    "<message to='' id='' type='chat'><body></body></message>".len() + ID_BYTES + CHILDREN.len();
-const ID_BYTES: usize = 16;
-/// Above these bits an id tells which run it belongs to.
-const RUN_SHIFT: u32 = 40;
-
-/// A sequence number as an id of constant length.
-fn id(sequence: u64) -> [u8; ID_BYTES] {
-    std::array::from_fn(|place| b"0123456789abcdef"[(sequence >> (60 - 4 * place)) as usize & 15])
-}
-
-fn number(id: &[u8]) -> Option<u64> {
-    let digits = std::str::from_utf8(id)
-        .ok()
-        .filter(|digits| digits.len() == ID_BYTES)?;
-    u64::from_str_radix(digits, 16).ok()
-}
+const OVERHEAD: usize = "<message to='' id='' type='chat'><body></body></message>".len()
+    + sequence::BYTES
+    + CHILDREN.len();
 
 /// A body of so many bytes of plain words.
 fn body(bytes: usize) -> String {
@@ -421,9 +407,5 @@ impl Drop for Pacer {
 
 /// Claims about messages, run by `load check`.
 pub fn check() {
-    for sequence in [0, 1, 0x1234_5678_9abc_def0, u64::MAX] {
-        assert_eq!(number(&id(sequence)), Some(sequence));
-    }
-    assert_eq!(number(b"12"), None);
     assert_eq!(body(120).len(), 120);
 }
