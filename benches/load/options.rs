@@ -73,8 +73,8 @@ pub struct Options {
     /// Print JSON on standard output, and the table on standard error
     #[arg(long)]
     pub json: bool,
-    /// Ignored: `cargo bench` passes it
-    #[arg(long, hide = true)]
+    /// Ignored: `cargo bench` passes it, after all other arguments
+    #[arg(long, hide = true, global = true)]
     pub bench: bool,
     #[command(subcommand)]
     pub command: Option<Command>,
