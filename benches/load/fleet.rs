@@ -34,6 +34,21 @@ pub trait Workload {
     fn failed(&mut self, fleet: &mut Fleet, id: usize, failure: Failure);
 }
 
+/// A workload that can be driven to its end: it tells when it goes wrong or no further.
+pub trait Course: Workload {
+    /// What has gone wrong, once.
+    fn trouble(&mut self) -> Option<String>;
+
+    /// When it last went forward.
+    fn last(&self) -> Instant;
+
+    /// What it waits for, for the message when that does not come.
+    fn waits_for(&self) -> String;
+}
+
+/// With something awaited and nothing coming for so long, a course has failed.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// The sessions, by ids that are used again after a session is gone.
 pub struct Fleet {
     pub logins: Logins,
@@ -156,7 +171,10 @@ impl Fleet {
         while let Some(event) = scanner.next() {
             let step = self.sessions[id].on(&event, &mut scanner, &mut self.logins)?;
             match (step, event) {
-                (Step::Stanza, Event::Element(range)) => {
+                (Step::Stanza | Step::Push, Event::Element(range)) => {
+                    if step == Step::Push {
+                        self.dirty.push(id);
+                    }
                     work.stanza(self, id, scanner.bytes(range), now);
                 }
                 (Step::Arrived, _) => {
@@ -205,6 +223,58 @@ impl Fleet {
         Some(session)
     }
 
+    /// Takes turns until `is_over`.
+    ///
+    /// # Errors
+    /// If the course meets trouble, or does not go forward for 10 seconds.
+    pub fn drive<C: Course>(
+        &mut self,
+        course: &mut C,
+        is_over: impl Fn(&C, Instant) -> bool,
+    ) -> Result<(), String> {
+        let began = Instant::now();
+        while !is_over(course, Instant::now()) {
+            self.turn(course, Some(Duration::from_millis(50)))
+                .map_err(|e| e.to_string())?;
+            if let Some(trouble) = course.trouble() {
+                return Err(trouble);
+            }
+            if course.last().max(began).elapsed() > PATIENCE {
+                return Err(format!("nothing came for 10 s: {}", course.waits_for()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets time pass, reading and answering what comes.
+    ///
+    /// # Errors
+    /// If a session fails.
+    pub fn rest(&mut self, time: Duration) -> Result<(), String> {
+        let mut rest = Rest { failure: None };
+        let end = Instant::now() + time;
+        self.drive(&mut rest, |_, now| now >= end)
+    }
+
+    /// Ends the streams of all sessions and waits until the server has ended them too, so that no
+    /// contact of theirs is taken to be online in the next run.
+    ///
+    /// # Errors
+    /// If the server leaves some open for 10 seconds.
+    pub fn dismiss(&mut self) -> Result<(), String> {
+        let online = self
+            .sessions
+            .iter()
+            .filter(|(_, session)| session.is_online());
+        let online: Vec<_> = online.map(|(id, _)| id).collect();
+        let mut dismissal = Dismissal {
+            open: online.len(),
+            last: Instant::now(),
+        };
+        online.into_iter().for_each(|id| self.close(id));
+        self.drive(&mut dismissal, |dismissal, _| dismissal.open == 0)
+    }
+
     /// Opens `count` sessions, session i for account i modulo the accounts, and waits until all are
     /// online; yields their ids in that order.
     ///
@@ -212,6 +282,25 @@ impl Fleet {
     /// If one fails, or none arrives for 30 seconds.
     pub fn muster(&mut self, count: usize) -> Result<Vec<usize>, String> {
         let accounts = self.logins.accounts.len();
+        let session = |index| (index % accounts, index / accounts);
+        self.muster_as((0..count).map(session))
+    }
+
+    /// The same for a session of each of these accounts.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn muster_accounts(&mut self, accounts: &[usize]) -> Result<Vec<usize>, String> {
+        self.muster_as(accounts.iter().map(|&account| (account, 0)))
+    }
+
+    /// Opens a session for each account and number of its resource.
+    fn muster_as(
+        &mut self,
+        wanted: impl ExactSizeIterator<Item = (usize, usize)>,
+    ) -> Result<Vec<usize>, String> {
+        let count = wanted.len();
+        let mut wanted = wanted;
         let mut arrivals = Arrivals {
             pending: 0,
             last: Instant::now(),
@@ -219,9 +308,11 @@ impl Fleet {
         };
         let mut ids = Vec::with_capacity(count);
         while ids.len() < count || arrivals.pending > 0 {
-            while ids.len() < count && arrivals.pending < ARRIVALS_MAX {
-                let resource = format!("load{}", ids.len() / accounts);
-                let id = self.open(ids.len() % accounts, &resource);
+            while arrivals.pending < ARRIVALS_MAX {
+                let Some((account, resource)) = wanted.next() else {
+                    break;
+                };
+                let id = self.open(account, &format!("load{resource}"));
                 ids.push(id.map_err(|e| format!("session {}: {e}", ids.len()))?);
                 arrivals.pending += 1;
             }
@@ -282,5 +373,73 @@ impl Workload for Arrivals {
 
     fn failed(&mut self, _: &mut Fleet, _: usize, failure: Failure) {
         self.failure.get_or_insert(failure);
+    }
+}
+
+/// The course of [`Fleet::rest`].
+struct Rest {
+    failure: Option<Failure>,
+}
+
+impl Workload for Rest {
+    fn arrived(&mut self, _: &mut Fleet, _: usize) {}
+
+    fn stanza(&mut self, _: &mut Fleet, _: usize, _: &[u8], _: Instant) {}
+
+    fn closed(&mut self, _: &mut Fleet, _: usize) {}
+
+    fn failed(&mut self, _: &mut Fleet, _: usize, failure: Failure) {
+        self.failure.get_or_insert(failure);
+    }
+}
+
+impl Course for Rest {
+    fn trouble(&mut self) -> Option<String> {
+        self.failure.take().map(|failure| failure.to_string())
+    }
+
+    fn last(&self) -> Instant {
+        Instant::now()
+    }
+
+    fn waits_for(&self) -> String {
+        "only time".into()
+    }
+}
+
+/// The course of [`Fleet::dismiss`].
+struct Dismissal {
+    open: usize,
+    last: Instant,
+}
+
+impl Workload for Dismissal {
+    fn arrived(&mut self, _: &mut Fleet, _: usize) {}
+
+    fn stanza(&mut self, _: &mut Fleet, _: usize, _: &[u8], _: Instant) {}
+
+    fn closed(&mut self, _: &mut Fleet, _: usize) {
+        self.open -= 1;
+        self.last = Instant::now();
+    }
+
+    fn failed(&mut self, fleet: &mut Fleet, _: usize, _: Failure) {
+        // However it ended, it is gone; one that was not online was not counted.
+        self.open = self.open.min(fleet.sessions.len());
+        self.last = Instant::now();
+    }
+}
+
+impl Course for Dismissal {
+    fn trouble(&mut self) -> Option<String> {
+        None
+    }
+
+    fn last(&self) -> Instant {
+        self.last
+    }
+
+    fn waits_for(&self) -> String {
+        format!("{} streams have not ended", self.open)
     }
 }

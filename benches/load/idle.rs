@@ -1,22 +1,27 @@
-//! Idle sessions: what each adds to the server's memory.
+//! Idle sessions: what each adds to the server's memory, without contacts or with a roster of them.
+//!
+//! With contacts, each session asks for its roster, which is checked, and goes online in its
+//! circle, so that the server holds what it holds for clients in daily use.
 
 use std::time::{Duration, Instant};
 
 use crate::Meter;
-use crate::fleet::{Fleet, Workload};
+use crate::fleet::Fleet;
+use crate::people::{Circles, People};
 use crate::report::Report;
-use crate::session::Failure;
+use crate::{answers, gathering};
 
 /// Sessions that come and go first, so that code and tables a server loads once are not counted.
 const FIRST: usize = 20;
 
-/// Logs in `count` sessions and compares the server's memory before and after, each after `settle`.
+/// Logs in `count` sessions, with so many contacts each, and compares the server's memory before
+/// and after, each after `settle`.
 ///
 /// # Errors
-/// If a session fails, or the server's process is not known.
+/// If a session fails, the server's process is not known, or the rosters are not set up.
 pub fn run(
     fleet: &mut Fleet,
-    count: usize,
+    (count, contacts): (usize, usize),
     settle: Duration,
     meter: &Meter,
     report: &mut Report,
@@ -24,16 +29,21 @@ pub fn run(
     if meter.server.is_none() {
         return Err("idle measures the server's memory: --pid must name its process".into());
     }
-    let mut work = Idle::default();
     let first = fleet.muster(FIRST.min(count))?;
-    work.rest(fleet, Duration::from_millis(500))?;
+    fleet.rest(Duration::from_millis(500))?;
     first.into_iter().for_each(|id| fleet.close(id));
-    work.rest(fleet, settle)?;
+    fleet.rest(settle)?;
     let base = meter.read()?.server.unwrap_or_default();
 
     let began = Instant::now();
     let arriving = meter.read()?;
-    fleet.muster(count)?;
+    let ids = fleet.muster(count)?;
+    if contacts > 0 {
+        let circles = Circles::new(contacts, count)?;
+        let people = People::new(fleet, &ids);
+        people.check_rosters(fleet, circles, &ids)?;
+        gathering::gather(fleet, &people, circles, &answers::initial_presence())?;
+    }
     report.tls(fleet.tls_facts());
     report.figure(
         "logged in within",
@@ -46,7 +56,7 @@ pub fn run(
         began.elapsed(),
         meter.read()?.since(&arriving),
     );
-    work.rest(fleet, settle)?;
+    fleet.rest(settle)?;
     let full = meter.read()?.server.unwrap_or_default();
 
     let per = |full: u64, base: u64| (full as f64 - base as f64) / count as f64 / 1024.0;
@@ -67,44 +77,10 @@ pub fn run(
         "MiB PSS",
     );
     let before = meter.read()?;
-    work.rest(fleet, settle)?;
+    fleet.rest(settle)?;
     let used = meter.read()?.since(&before).server.unwrap_or_default();
     let share = used.cpu().as_secs_f64() / settle.as_secs_f64().max(0.001);
     report.figure("server CPU while idle", share * 100.0, "% of a core");
     report.fact("processes", full.processes.to_string());
     Ok(())
-}
-
-#[derive(Default)]
-struct Idle {
-    failure: Option<Failure>,
-}
-
-impl Idle {
-    /// Lets time pass, reading what comes.
-    fn rest(&mut self, fleet: &mut Fleet, time: Duration) -> Result<(), String> {
-        let end = Instant::now() + time;
-        loop {
-            let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Ok(());
-            }
-            fleet.turn(self, Some(left)).map_err(|e| e.to_string())?;
-            if let Some(failure) = self.failure.take() {
-                return Err(failure.to_string());
-            }
-        }
-    }
-}
-
-impl Workload for Idle {
-    fn arrived(&mut self, _: &mut Fleet, _: usize) {}
-
-    fn stanza(&mut self, _: &mut Fleet, _: usize, _: &[u8], _: Instant) {}
-
-    fn closed(&mut self, _: &mut Fleet, _: usize) {}
-
-    fn failed(&mut self, _: &mut Fleet, _: usize, failure: Failure) {
-        self.failure.get_or_insert(failure);
-    }
 }

@@ -2,24 +2,35 @@
 //! or idle session costs that server.
 //!
 //! It counts CPU time (user and system) of the server's processes, and latency as clients see it:
-//! `messages` (a closed loop), `rate` (an open loop), `login`, and `idle` (memory). It serves the
-//! comparison with other servers in DESIGN §11: run it against each in turn, on the same machine, in
-//! the same hour; `compare.sh` does so. Its own CPU time is printed beside: on a machine whose cores
-//! it shares with the server it should be the smaller part. One thread drives all clients.
+//! `messages` (a closed loop), `rate` (an open loop), `login`, `idle` (memory), `presence` (changes
+//! in a closed loop), and `subscribe` (mutual subscriptions). `contacts` sets up, over the wire,
+//! the rosters that `presence` needs, and `login` and `idle` where they are to have some. It serves
+//! the comparison with other servers in DESIGN §11: run it against each in turn, on the same
+//! machine, in the same hour; `compare.sh` does so. Its own CPU time is printed beside: on a
+//! machine whose cores it shares with the server it should be the smaller part. One thread drives
+//! all clients.
 
+mod answers;
 mod connection;
 mod fleet;
+mod gathering;
 mod histogram;
 mod idle;
 mod login;
+mod login_contacts;
 mod messages;
 mod options;
+mod people;
+mod presence;
 mod process;
 mod report;
+mod roster;
 mod scanner;
 mod scram;
 mod sequence;
 mod session;
+mod subscribe;
+mod subscription;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -28,6 +39,7 @@ use clap::Parser;
 
 use fleet::Fleet;
 use options::{Command, Options};
+use people::Circles;
 use process::Usage;
 use report::Report;
 
@@ -77,6 +89,15 @@ impl Used {
             own: self.own.since(&earlier.own),
         }
     }
+
+    /// CPU time of both together; memory as it was at the later.
+    pub fn plus(&self, later: &Used) -> Used {
+        let server = self.server.zip(later.server);
+        Used {
+            server: server.map(|(one, later)| one.plus(&later)),
+            own: self.own.plus(&later.own),
+        }
+    }
 }
 
 fn main() -> ExitCode {
@@ -116,23 +137,13 @@ fn run(options: &Options) -> Result<(), String> {
         openssl::version::version().to_owned(),
     );
     let mut fleet = Fleet::new(options.address, options.logins()?).map_err(|e| e.to_string())?;
-    let outcome = match command {
-        Command::Messages { .. } | Command::Rate { .. } => {
-            let shape = command.shape().expect("both commands have a shape");
-            messages::run(&mut fleet, shape, timing, &meter, &mut report)
-        }
-        Command::Login { concurrency } => {
-            login::run(&mut fleet, *concurrency, timing, &meter, &mut report)
-        }
-        Command::Idle {
-            sessions,
-            settle_seconds,
-        } => {
-            let settle = Duration::from_secs(*settle_seconds);
-            idle::run(&mut fleet, *sessions, settle, &meter, &mut report)
-        }
-        Command::Check | Command::Ratios { .. } => unreachable!("they returned above"),
-    };
+    let outcome = measure(command, &mut fleet, timing, &meter, &mut report);
+    if outcome.is_ok()
+        && let Err(error) = fleet.dismiss()
+    {
+        // What was measured stands; the next run may meet them.
+        eprintln!("load: {error}");
+    }
     if report.is_empty() {
         return outcome;
     }
@@ -145,12 +156,78 @@ fn run(options: &Options) -> Result<(), String> {
     outcome
 }
 
+/// Runs a command that drives a server.
+fn measure(
+    command: &Command,
+    fleet: &mut Fleet,
+    timing: Timing,
+    meter: &Meter,
+    report: &mut Report,
+) -> Result<(), String> {
+    match *command {
+        Command::Messages { .. } | Command::Rate { .. } => {
+            let shape = command.shape().expect("both commands have a shape");
+            messages::run(fleet, shape, timing, meter, report)
+        }
+        Command::Login {
+            concurrency,
+            contacts: 0,
+            ..
+        } => login::run(fleet, concurrency, timing, meter, report),
+        Command::Login {
+            concurrency,
+            contacts,
+            online,
+        } => {
+            let shape = login_contacts::Shape {
+                contacts,
+                online,
+                concurrency,
+            };
+            login_contacts::run(fleet, shape, timing, meter, report)
+        }
+        Command::Idle {
+            sessions,
+            contacts,
+            settle_seconds,
+        } => {
+            let settle = Duration::from_secs(settle_seconds);
+            idle::run(fleet, (sessions, contacts), settle, meter, report)
+        }
+        Command::Presence {
+            sessions,
+            contacts,
+            window,
+        } => {
+            let shape = presence::Shape {
+                sessions,
+                contacts,
+                window,
+            };
+            presence::run(fleet, shape, timing, meter, report)
+        }
+        Command::Subscribe { pairs, concurrency } => {
+            subscribe::run(fleet, (pairs, concurrency), timing, meter, report)
+        }
+        Command::Contacts { sessions, contacts } => {
+            let circles = Circles::new(contacts, sessions)?;
+            subscribe::set_up(fleet, circles, meter, report)
+        }
+        Command::Check | Command::Ratios { .. } => unreachable!("they drive no server"),
+    }
+}
+
 /// What can be claimed without a server: `cargo test --benches` and `cargo bench` come here.
 fn check() {
-    scanner::check();
-    scram::check();
+    answers::check();
+    gathering::check();
     histogram::check();
     messages::check();
+    people::check();
+    presence::check();
+    roster::check();
+    scanner::check();
+    scram::check();
     sequence::check();
     println!("load: the generator's parts are right; --help tells how to drive a server");
 }

@@ -10,11 +10,13 @@ use std::time::Duration;
 use clap::{Parser, Subcommand, ValueEnum};
 use openssl::ssl::SslVersion;
 
-use crate::Timing;
 use crate::connection::TlsChoice;
 use crate::messages::{Drive, Shape};
 use crate::session::{Account, Logins, Mechanism};
+use crate::{Timing, answers};
 
+/// Circles of contacts whose accounts log in, unless there are more logins at a time.
+const LOGIN_CIRCLES: usize = 10;
 /// Files this process needs beside one socket for each session.
 const FILES_BESIDE: usize = 32;
 
@@ -46,7 +48,7 @@ pub struct Options {
     /// Passwords of the accounts; {} as in --user-format
     #[arg(long, default_value = "pw{}")]
     pub password_format: String,
-    /// How many accounts to use (default: one for each session; login: 100)
+    /// How many accounts to use (default: one for each session; login: 100, or 10 circles)
     #[arg(long)]
     pub accounts: Option<usize>,
     /// Take the accounts from this file instead, a line each: localpart,password
@@ -58,7 +60,7 @@ pub struct Options {
     /// Process of the server: its CPU time and memory are read, and those of its children
     #[arg(long)]
     pub pid: Option<u32>,
-    /// Send no initial presence
+    /// Send no initial presence (not with contacts)
     #[arg(long)]
     pub no_presence: bool,
     /// Seconds before measuring
@@ -110,15 +112,54 @@ pub enum Command {
         /// Connections at a time
         #[arg(long, default_value_t = 8)]
         concurrency: usize,
+        /// Contacts of each account; `contacts` must have set them up
+        #[arg(long, default_value_t = 0)]
+        contacts: usize,
+        /// Contacts of each who are online
+        #[arg(long, default_value_t = 10)]
+        online: usize,
     },
     /// Idle sessions: the memory each takes
     Idle {
         /// How many
         #[arg(long, default_value_t = 2000)]
         sessions: usize,
+        /// Contacts of each, all online; `contacts` must have set them up
+        #[arg(long, default_value_t = 0)]
+        contacts: usize,
         /// Seconds until memory is read, before and after
         #[arg(long, default_value_t = 10)]
         settle_seconds: u64,
+    },
+    /// Changes of presence in a closed loop: the next is sent when all contacts have seen one
+    Presence {
+        /// How many sessions
+        #[arg(long, default_value_t = 510)]
+        sessions: usize,
+        /// Contacts of each, all online; `contacts` must have set them up
+        #[arg(long, default_value_t = 50)]
+        contacts: usize,
+        /// Changes on their way at a time in each circle of contacts
+        #[arg(long, default_value_t = 1)]
+        window: usize,
+    },
+    /// Fresh accounts subscribe to each other, part, and subscribe again
+    Subscribe {
+        /// Pairs of accounts
+        #[arg(long, default_value_t = 200)]
+        pairs: usize,
+        /// Pairs under way at a time
+        #[arg(long, default_value_t = 8)]
+        concurrency: usize,
+    },
+    /// Set up the contacts that other runs need, over the wire; what is there already stays
+    Contacts {
+        /// How many accounts
+        #[arg(long, default_value_t = 510)]
+        sessions: usize,
+        /// Contacts of each; accounts form circles of one more, in which all are mutual contacts
+        #[arg(long, default_value_t = 50)]
+        contacts: usize,
     },
     /// Compare reports that --json wrote
     Ratios {
@@ -177,8 +218,41 @@ impl Command {
             } => {
                 format!("rate {rate}/s, {pairs} pairs, {}", message.row())
             }
-            Command::Login { concurrency } => format!("login, {concurrency} at a time"),
-            Command::Idle { sessions, .. } => format!("idle, {sessions} sessions"),
+            Command::Login {
+                concurrency,
+                contacts: 0,
+                ..
+            } => format!("login, {concurrency} at a time"),
+            Command::Login {
+                concurrency,
+                contacts,
+                online,
+            } => {
+                format!("login, {concurrency} at a time, {contacts} contacts, {online} online")
+            }
+            Command::Idle {
+                sessions,
+                contacts: 0,
+                ..
+            } => format!("idle, {sessions} sessions"),
+            Command::Idle {
+                sessions, contacts, ..
+            } => {
+                format!("idle, {sessions} sessions, {contacts} contacts")
+            }
+            Command::Presence {
+                sessions,
+                contacts,
+                window,
+            } => {
+                format!("presence, {sessions} sessions, {contacts} contacts, window {window}")
+            }
+            Command::Subscribe { pairs, concurrency } => {
+                format!("subscribe, {pairs} pairs, {concurrency} at a time")
+            }
+            Command::Contacts { sessions, contacts } => {
+                format!("contacts, {sessions} accounts, {contacts} each")
+            }
             Command::Ratios { .. } => "ratios".into(),
             Command::Check => "check".into(),
         }
@@ -210,12 +284,49 @@ impl Command {
     /// Sessions that are open at a time.
     fn sessions(&self) -> usize {
         match self {
-            Command::Messages { pairs, .. } | Command::Rate { pairs, .. } => pairs * 2,
-            Command::Login { concurrency } => *concurrency,
-            Command::Idle { sessions, .. } => *sessions,
+            Command::Messages { pairs, .. }
+            | Command::Rate { pairs, .. }
+            | Command::Subscribe { pairs, .. } => pairs * 2,
+            Command::Login {
+                concurrency,
+                contacts: 0,
+                ..
+            } => *concurrency,
+            // So that as many circles can have a login at a time, and all have their contacts.
+            Command::Login {
+                concurrency,
+                contacts,
+                ..
+            } => (contacts + 1) * LOGIN_CIRCLES.max(*concurrency),
+            Command::Idle { sessions, .. }
+            | Command::Presence { sessions, .. }
+            | Command::Contacts { sessions, .. } => *sessions,
             Command::Ratios { .. } | Command::Check => 0,
         }
     }
+
+    /// What its logins do beside logging in.
+    fn manners(&self) -> Manners {
+        match self {
+            Command::Presence { .. } => Manners::Gathers,
+            Command::Login { contacts, .. } | Command::Idle { contacts, .. } if *contacts > 0 => {
+                Manners::Gathers
+            }
+            Command::Subscribe { .. } | Command::Contacts { .. } => Manners::ShowsItself,
+            _ => Manners::Plain,
+        }
+    }
+}
+
+/// How sessions log in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Manners {
+    /// With initial presence and no roster: all that messages need.
+    Plain,
+    /// As clients in daily use: the roster first, then presence with capabilities.
+    ShowsItself,
+    /// The same, but the run sends that presence, and checks whom it reaches.
+    Gathers,
 }
 
 impl Message {
@@ -236,6 +347,13 @@ impl Options {
 
     /// What the logins share.
     pub fn logins(&self) -> Result<Logins, String> {
+        let manners = self
+            .command
+            .as_ref()
+            .map_or(Manners::Plain, Command::manners);
+        if self.no_presence && manners != Manners::Plain {
+            return Err("contacts and --no-presence do not go together".into());
+        }
         let tls = TlsChoice {
             version: self.tls_version,
             groups: self.groups.clone(),
@@ -246,7 +364,12 @@ impl Options {
             context: tls.context()?,
             direct_tls: self.tls == Tls::Direct,
             mechanism: self.mechanism,
-            presence: !self.no_presence,
+            roster: manners != Manners::Plain,
+            presence: match manners {
+                Manners::Plain => Some("<presence/>".into()).filter(|_| !self.no_presence),
+                Manners::ShowsItself => Some(answers::initial_presence()),
+                Manners::Gathers => None,
+            },
         })
     }
 
@@ -286,7 +409,7 @@ impl Options {
         let sessions = self.command.as_ref().map_or(0, Command::sessions);
         let wanted = match (&self.command, self.accounts) {
             (_, Some(count)) => count,
-            (Some(Command::Login { .. }), None) => sessions.max(100),
+            (Some(Command::Login { contacts: 0, .. }), None) => sessions.max(100),
             _ => sessions,
         };
         let mut accounts = match &self.accounts_file {

@@ -57,6 +57,15 @@ impl Usage {
             ..*self
         }
     }
+
+    /// CPU time of both together; memory as it is in `later`.
+    pub fn plus(&self, later: &Usage) -> Usage {
+        Usage {
+            user: self.user + later.user,
+            system: self.system + later.system,
+            ..*later
+        }
+    }
 }
 
 struct Stat {

@@ -108,16 +108,22 @@ impl Report {
 }
 
 /// Figures that `load ratios` shows.
-const COMPARED: [&str; 9] = [
+const COMPARED: [&str; 15] = [
     "server CPU per message",
     "server CPU per login",
+    "server CPU per delivery",
+    "server CPU per pair",
     "server memory per session",
     "latency p50",
     "latency p99",
     "messages a second",
     "logins a second",
+    "deliveries a second",
+    "pairs a second",
     "generator CPU per message",
     "generator CPU per login",
+    "generator CPU per delivery",
+    "generator CPU per pair",
 ];
 
 /// The reports of one row, by the server's label.

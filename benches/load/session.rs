@@ -8,6 +8,7 @@ use openssl::ssl::SslContext;
 use crate::connection::{Connection, Progress};
 use crate::scanner::{self, Event, Scanner};
 use crate::scram::{self, Exchange, Hash, Keys, Proven};
+use crate::{answers, roster};
 
 /// An account that sessions log in to.
 #[derive(Clone, Debug)]
@@ -53,8 +54,10 @@ pub struct Logins {
     pub direct_tls: bool,
     /// `None`: the first of [`Mechanism::ALL`] that is offered.
     pub mechanism: Option<Mechanism>,
-    /// Whether initial presence is sent.
-    pub presence: bool,
+    /// Whether the roster is asked for before initial presence (RFC 6121 §2.2).
+    pub roster: bool,
+    /// The initial presence, if one is sent.
+    pub presence: Option<String>,
 }
 
 /// Where a login stands. What the server sends next decides the step.
@@ -82,6 +85,8 @@ enum State {
     },
     /// The result of the session request is awaited.
     Starting,
+    /// The roster is awaited.
+    Rostering,
     Online,
     /// Our `</stream:stream>` is sent, the server's is awaited.
     Closing,
@@ -102,6 +107,7 @@ impl State {
             State::Unbound => "opening a stream after authentication",
             State::Binding { .. } => "binding a resource",
             State::Starting => "starting a session",
+            State::Rostering => "asking for the roster",
             State::Online => "online",
             State::Closing => "closing the stream",
             State::Failed => "logging in",
@@ -120,6 +126,8 @@ pub struct Session {
     /// The full JID; the server's word on it once online.
     pub jid: String,
     pub opened: Instant,
+    /// The roster as the server sent it, where the login asks for it.
+    pub roster: Vec<u8>,
     /// Whether its socket is registered for writability.
     pub watches_writes: bool,
     resource: String,
@@ -148,6 +156,8 @@ pub enum Step {
     Arrived,
     /// The element is for the workload.
     Stanza,
+    /// The element is a request, which has been answered, and is for the workload too.
+    Push,
 }
 
 impl Session {
@@ -160,6 +170,7 @@ impl Session {
             account,
             jid: format!("{user}@{}/{resource}", logins.domain),
             opened: Instant::now(),
+            roster: Vec::new(),
             watches_writes: true,
             resource: resource.to_owned(),
             state: State::Connecting,
@@ -235,8 +246,16 @@ impl Session {
         if element.starts_with(b"<stream:error") {
             return Err(format!("stream error {}", String::from_utf8_lossy(element)));
         }
-        if matches!(self.state, State::Online | State::Closing) {
-            return Ok(Step::Stanza);
+        match self.state {
+            State::Online => {
+                let Some(answer) = answers::answer(element) else {
+                    return Ok(Step::Stanza);
+                };
+                self.connection.queue(answer.as_bytes());
+                return Ok(Step::Push);
+            }
+            State::Closing => return Ok(Step::Stanza),
+            _ => {}
         }
         let element = element.to_vec();
         let doing = self.doing();
@@ -305,10 +324,17 @@ impl Session {
                     self.connection.queue(SESSION);
                     State::Starting
                 } else {
-                    return Ok(self.arrive(logins));
+                    return Ok(self.started(logins));
                 }
             }
             (State::Starting, b"iq") if scanner::attribute(element, b"type") == Some(b"result") => {
+                return Ok(self.started(logins));
+            }
+            (State::Rostering, b"iq")
+                if scanner::attribute(element, b"id") == Some(roster::GET_ID)
+                    && scanner::attribute(element, b"type") == Some(b"result") =>
+            {
+                self.roster = element.to_vec();
                 return Ok(self.arrive(logins));
             }
             _ => return unexpected(),
@@ -316,10 +342,20 @@ impl Session {
         Ok(Step::Going)
     }
 
+    /// Goes on once the session stands.
+    fn started(&mut self, logins: &Logins) -> Step {
+        if !logins.roster {
+            return self.arrive(logins);
+        }
+        self.connection.queue(roster::GET);
+        self.state = State::Rostering;
+        Step::Going
+    }
+
     fn arrive(&mut self, logins: &Logins) -> Step {
         self.state = State::Online;
-        if logins.presence {
-            self.connection.queue(b"<presence/>");
+        if let Some(presence) = &logins.presence {
+            self.connection.queue(presence.as_bytes());
         }
         Step::Arrived
     }
