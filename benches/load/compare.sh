@@ -1,27 +1,38 @@
 #!/bin/bash
 # Drives stanzad, Prosody and ejabberd one after the other with the same load, on loopback, and
-# prints what each message, login and idle session costs them, and the ratios (DESIGN §11).
+# prints what each message, login, idle session, delivery of presence and mutual subscription costs
+# them, and the ratios (DESIGN §11).
 #
 # usage: compare.sh [SERVER ...]        servers: stanzad prosody ejabberd (default: all)
 #
-# All get the same ECDSA P-256 certificate, TLS version, key exchange group, SCRAM hash and
-# accounts, no archive, and no rate limits. Prosody and ejabberd are Debian's packages
-# (apt-get install --no-install-recommends prosody ejabberd); their own services may not run, and
-# nothing outside the temporary directory is touched. Reports stay in $OUT.
+# All get the same ECDSA P-256 certificate, TLS version, key exchange group, SCRAM hash, accounts
+# and contacts (set up over the wire), no archive, and no rate limits. Prosody and ejabberd are
+# Debian's packages (apt-get install --no-install-recommends prosody ejabberd); their own services
+# may not run, and nothing outside of $DATA and $OUT is touched. Reports stay in $OUT.
 #
 #   SECONDS_MEASURED  of each message and login row (10)      SHARDS   of stanzad (2)
 #   GROUPS_OFFERED    key exchange groups (X25519)            TLS      version (1.3)
 #   ROWS              which rows (see below)                  OUT      directory of the reports
+#   CONTACTS          of each account that has some (50)      FRIENDS  how many have some (510)
+#   DATA              directory of the servers' data, to be kept: setting up 12,750 pairs of
+#                     contacts takes Prosody some minutes, and is done once (default: temporary)
+#   ACCOUNTS          without contacts (2000; pairs-500 needs 1000)
 #   LOAD, STANZAD     the binaries, built here if not given
 #   NICE              of servers and generator (0); below 0 keeps other work out of the figures
 set -euo pipefail
 
 cd "$(dirname "$0")/../.."
+# Rows for which accounts need contacts.
+ROSTER_ROWS="idle-contacts presence login-contacts"
 : "${SECONDS_MEASURED:=10}" "${SHARDS:=2}" "${GROUPS_OFFERED:=X25519}" "${TLS:=1.3}"
-: "${ROWS:=idle window-1 window-10 pairs-500 rate login}"
+: "${ROWS:=idle window-1 window-10 pairs-500 rate login $ROSTER_ROWS subscribe}"
+: "${CONTACTS:=50}" "${FRIENDS:=510}"
 : "${OUT:=${CARGO_TARGET_DIR:-target}/compare}"
 : "${NICE:=0}" "${PORT:=15222}" "${MECHANISM:=SCRAM-SHA-256}"
-ACCOUNTS=2000
+: "${ACCOUNTS:=2000}"
+has_friends=
+for row in $ROSTER_ROWS; do case " $ROWS " in *" $row "*) has_friends=yes ;; esac; done
+[ -n "$has_friends" ] || FRIENDS=0
 servers=("$@")
 [ $# -gt 0 ] || servers=(stanzad prosody ejabberd)
 
@@ -34,8 +45,9 @@ if [ -z "${LOAD:-}" ]; then
 fi
 [ -x "$LOAD" ] || die "no load generator at '$LOAD'"
 
-work=$(mktemp -d /tmp/compare.XXXXXX)
-mkdir -p "$OUT"
+work=${DATA:+$DATA/$FRIENDS-with-$CONTACTS}
+work=${work:-$(mktemp -d /tmp/compare.XXXXXX)}
+mkdir -p "$work" "$OUT"
 server_pid=
 stop() {
     [ -n "$server_pid" ] || return 0
@@ -48,12 +60,21 @@ stop() {
     wait "$server_pid" 2>/dev/null || true
     server_pid=
 }
-trap 'stop; rm -rf "$work"' EXIT
+trap 'stop; [ -n "${DATA:-}" ] || rm -rf "$work"' EXIT
 
-openssl ecparam -name prime256v1 -genkey -noout -out "$work/example.org.key" 2>/dev/null
-openssl req -new -x509 -key "$work/example.org.key" -out "$work/example.org.crt" -days 30 \
-    -subj /CN=example.org -addext subjectAltName=DNS:example.org 2>/dev/null
-chmod 600 "$work/example.org.key"
+if [ ! -e "$work/example.org.crt" ]; then
+    openssl ecparam -name prime256v1 -genkey -noout -out "$work/example.org.key" 2>/dev/null
+    openssl req -new -x509 -key "$work/example.org.key" -out "$work/example.org.crt" -days 30 \
+        -subj /CN=example.org -addext subjectAltName=DNS:example.org 2>/dev/null
+    chmod 600 "$work/example.org.key"
+fi
+
+# Accounts: user0 ... without contacts, and friend0 ... with some.
+accounts() {
+    local i
+    for ((i = 0; i < ACCOUNTS; i++)); do echo "user$i pw$i"; done
+    for ((i = 0; i < FRIENDS; i++)); do echo "friend$i pw$i"; done
+}
 
 # Waits until somebody listens on the port: start NAME's last step.
 await_port() {
@@ -68,13 +89,14 @@ await_port() {
 
 start_prosody() {
     command -v prosody >/dev/null || die "no prosody: apt-get install --no-install-recommends prosody"
-    local dir=$work/prosody accounts
+    local dir=$work/prosody accounts user password
     accounts=$dir/data/example%2eorg/accounts
     mkdir -p "$accounts"
-    for ((i = 0; i < ACCOUNTS; i++)); do
+    while read -r user password; do
         # Hashed by Prosody at the account's first login.
-        echo "return { [\"password\"] = \"pw$i\" };" > "$accounts/user$i.dat"
-    done
+        [ -e "$accounts/$user.dat" ] ||
+            echo "return { [\"password\"] = \"$password\" };" > "$accounts/$user.dat"
+    done < <(accounts)
     cat > "$dir/prosody.cfg.lua" <<CONF
 pidfile = "$dir/prosody.pid"
 data_path = "$dir/data"
@@ -130,11 +152,14 @@ modules:
   mod_roster: {}
 CONF
     # As ejabberdctl does, but without a distributed node, so that no epmd is left behind.
+    accounts > "$dir/accounts"
     local register="
-        [ok = ejabberd_auth:try_register(<<\"user\", (integer_to_binary(I))/binary>>,
-            <<\"example.org\">>, <<\"pw\", (integer_to_binary(I))/binary>>)
-         || I <- lists:seq(0, $ACCOUNTS - 1),
-            not ejabberd_auth:user_exists(<<\"user\", (integer_to_binary(I))/binary>>, <<\"example.org\">>)],
+        {ok, Accounts} = file:read_file(\"$dir/accounts\"),
+        [begin
+            [User, Password] = binary:split(Line, <<\" \">>),
+            ejabberd_auth:user_exists(User, <<\"example.org\">>) orelse
+                (ok = ejabberd_auth:try_register(User, <<\"example.org\">>, Password))
+         end || Line <- binary:split(Accounts, <<\"\\n\">>, [global, trim])],
         file:write_file(\"$dir/ready\", <<>>)."
     HOME=$dir ERL_LIBS=/usr/lib/x86_64-linux-gnu ERL_MAX_PORTS=32000 ERL_CRASH_DUMP=$dir/crash.dump \
         EJABBERD_CONFIG_PATH=$dir/ejabberd.yml EJABBERD_LOG_PATH=$work/ejabberd.log \
@@ -183,21 +208,29 @@ CONF
         sleep 0.1
     done
     [ ! -e "$dir/ready" ] || return 0
-    for ((i = 0; i < ACCOUNTS; i++)); do
-        echo "pw$i" | "$STANZAD" account add --config "$config" "user$i@example.org" >/dev/null ||
-            die "stanzad did not take user$i@example.org"
-    done
+    local user password
+    while read -r user password; do
+        echo "$password" |
+            "$STANZAD" account add --config "$config" "$user@example.org" >/dev/null ||
+            die "stanzad did not take $user@example.org"
+    done < <(accounts)
     touch "$dir/ready"
 }
 
-# row SERVER NAME COMMAND ...: one run of the generator.
+# load SERVER ...: the generator against a server.
+load() {
+    nice -n "$NICE" "$LOAD" --label "$1" --address "127.0.0.1:$PORT" --domain example.org \
+        --tls-version "$TLS" --groups "$GROUPS_OFFERED" --mechanism "$MECHANISM" "${@:2}"
+}
+friends=(--user-format "friend{}")
+
+# row SERVER NAME COMMAND ...: one run of the generator, if ROWS names it.
 row() {
     local server=$1 name=$2
     shift 2
     case " $ROWS " in *" $name "*) ;; *) return 0 ;; esac
-    nice -n "$NICE" "$LOAD" --json --label "$server" --address "127.0.0.1:$PORT" --domain example.org \
-        --pid "$server_pid" --tls-version "$TLS" --groups "$GROUPS_OFFERED" \
-        --mechanism "$MECHANISM" --seconds "$SECONDS_MEASURED" "$@" > "$OUT/$server-$name.json" || {
+    load "$server" --json --pid "$server_pid" --seconds "$SECONDS_MEASURED" "$@" \
+        > "$OUT/$server-$name.json" || {
         rm -f "$OUT/$server-$name.json"
         tail -5 "$work/$server.log" >&2 || true
         die "$server, $name: the run failed"
@@ -207,8 +240,12 @@ row() {
 for server in "${servers[@]}"; do
     "start_$server"
     # All accounts once: a server may hash a password or make a row at the first login.
-    "$LOAD" --label "$server" --address "127.0.0.1:$PORT" --domain example.org --mechanism "$MECHANISM" \
-        --accounts "$ACCOUNTS" --warm-up-seconds 0 --seconds 0.1 login >/dev/null || die "$server: no login"
+    load "$server" --accounts "$ACCOUNTS" --warm-up-seconds 0 --seconds 0.1 login >/dev/null ||
+        die "$server: no login"
+    if [ "$FRIENDS" -gt 0 ]; then
+        load "$server" --pid "$server_pid" "${friends[@]}" \
+            contacts --sessions "$FRIENDS" --contacts "$CONTACTS" >&2 || die "$server: no contacts"
+    fi
     stop
     # Memory is measured in a process that has done nothing else.
     "start_$server"
@@ -218,7 +255,18 @@ for server in "${servers[@]}"; do
     row "$server" pairs-500 messages --pairs 500 --window 1
     row "$server" rate rate --rate 2000 --pairs 50
     row "$server" login login --concurrency 8
+    row "$server" presence "${friends[@]}" presence --sessions "$FRIENDS" --contacts "$CONTACTS"
+    row "$server" login-contacts "${friends[@]}" --accounts "$FRIENDS" \
+        login --concurrency 8 --contacts "$CONTACTS"
+    row "$server" subscribe subscribe
     stop
+    case " $ROWS " in *" idle-contacts "*)
+        "start_$server"
+        row "$server" idle-contacts "${friends[@]}" \
+            idle --sessions "$FRIENDS" --contacts "$CONTACTS"
+        stop
+        ;;
+    esac
 done
 
 "$LOAD" ratios --base "${servers[0]}" "$OUT"/*.json
