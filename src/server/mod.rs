@@ -214,6 +214,7 @@ impl Server {
             workers: workers.clone(),
             gates: gates.clone(),
             clock,
+            at_rest: Arc::default(),
         };
         let pipeline = Arc::new(Pipeline::new(FEATURES));
         let mut threads = Vec::new();

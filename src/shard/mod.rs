@@ -46,6 +46,8 @@ pub enum Post {
     Reload(Arc<Generation>),
     /// End all streams (RFC 6120 §4.9.3.20), then the thread.
     Stop,
+    /// While stopping: the last shard has come to rest, so no more posts come.
+    AllAtRest,
 }
 
 /// A connection that the listener has accepted.

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use mio::unix::SourceFd;
@@ -44,6 +45,8 @@ pub struct Surroundings {
     pub gates: Gates,
     /// The process's clock.
     pub clock: Clock,
+    /// How many shards have come to rest since they were told to stop.
+    pub at_rest: Arc<AtomicUsize>,
 }
 
 impl Sleeper {
@@ -83,6 +86,7 @@ impl Sleeper {
         let (mut posts, mut ready) = (Vec::new(), Vec::new());
         let mut due = Due::Never;
         let mut stop_by: Option<Mono> = None;
+        let mut has_rested = false;
         loop {
             let timeout = timeout(due, stop_by, clock.now().mono);
             if let Err(error) = poll.poll(&mut events, timeout)
@@ -97,6 +101,8 @@ impl Sleeper {
                 index: event.token().0,
                 is_closed: event.is_read_closed() || event.is_error(),
             }));
+            // Before the mailbox is looked at: what others posted before they came to rest is in it.
+            let are_all_at_rest = world.are_all_at_rest();
             let has_more = mailbox.drain(TURN_POSTS_MAX, &mut posts);
             if posts.iter().any(|post| matches!(post, Post::Stop)) {
                 stop_by = Some(now.mono + STOP_WAIT);
@@ -106,7 +112,11 @@ impl Sleeper {
                 due = Due::Now;
             }
             let is_late = stop_by.is_some_and(|stop_by| stop_by <= now.mono);
-            if shard.is_stopped() || is_late {
+            if (shard.is_stopped() || is_late) && !has_rested {
+                has_rested = true;
+                world.comes_to_rest();
+            }
+            if is_late || (shard.is_stopped() && !has_more && are_all_at_rest) {
                 if is_late && shard.connections() > 0 {
                     log::warn!(
                         shard = shard.router.shard, connections = shard.connections();
@@ -139,6 +149,30 @@ struct World {
     registry: Registry,
     index: usize,
     surroundings: Surroundings,
+}
+
+impl World {
+    /// Tells the other shards, once, that this one has no connections left and waits for nothing. A
+    /// shard without connections must not end before them: stanzas that clients have sent to its
+    /// accounts are on their way, and are to be stored.
+    fn comes_to_rest(&self) {
+        let Surroundings {
+            at_rest, shards, ..
+        } = &self.surroundings;
+        let count = at_rest.fetch_add(1, Ordering::AcqRel) + 1;
+        if count == shards.len() {
+            for shard in shards {
+                shard.send(vec![Post::AllAtRest]);
+            }
+        }
+    }
+
+    fn are_all_at_rest(&self) -> bool {
+        let Surroundings {
+            at_rest, shards, ..
+        } = &self.surroundings;
+        at_rest.load(Ordering::Acquire) >= shards.len()
+    }
 }
 
 impl Outside for World {

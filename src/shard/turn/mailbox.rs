@@ -38,6 +38,8 @@ impl Shard {
             Post::EndSessions(jid, reply) => reply(self.end_sessions(&jid)),
             Post::Reload(generation) => self.reload(generation),
             Post::Stop => self.stop(outside),
+            // Only a word that wakes the thread.
+            Post::AllAtRest => {}
         }
     }
 
