@@ -102,12 +102,19 @@ impl Router {
             }
             return;
         }
-        if routed.stanza.to.is_none() {
-            // RFC 6120 §10.3: without `to` the server acts for the account itself.
-            let own = self.sessions.get(session).map(|session| session.jid.bare());
-            routed.stanza.to = own.map(|own| own.to_jid());
+        let Some(own) = self.sessions.get(session).map(|session| session.jid.bare()) else {
+            self.drop_routed(routed);
+            return;
+        };
+        // RFC 6120 §10.3: without `to` the server acts for the account itself.
+        let to = routed.stanza.to.get_or_insert_with(|| own.to_jid());
+        if to.bare_str() == own.as_str() {
+            // At once and not by way of the queue: presence and subscriptions that the client sends
+            // next are processed at once as well, and must not overtake this (RFC 6120 §10.1).
+            self.inbound(routed);
+        } else {
+            self.route(routed);
         }
-        self.route(routed);
     }
 
     /// Sends a stanza towards its `to` (RFC 6120 §10.4, §10.5).
