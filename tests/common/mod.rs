@@ -6,8 +6,12 @@
 #![allow(dead_code)]
 
 pub mod authority;
+pub mod cast;
 pub mod client;
 pub mod offer;
+pub mod pattern;
+pub mod roster;
 pub mod scram;
+pub mod script;
 pub mod server;
 pub mod site;
