@@ -60,7 +60,7 @@ impl Router {
     }
 
     /// The session of this shard that has that full JID.
-    fn session_at(&self, jid: &Jid) -> Option<Key> {
+    pub(crate) fn session_at(&self, jid: &Jid) -> Option<Key> {
         let account = self.accounts.find(jid.bare_str())?;
         self.session_of(account, jid.resource()?)
     }

@@ -145,10 +145,20 @@ impl Router {
             has_waited: _,
         } = routed;
         if let Some(reply) = stanza.error(&error) {
-            self.reply(reply);
+            match self.own_sender(&stanza) {
+                // At once, as what is asked of one's own account is answered at once.
+                Some(session) => self.write(session, &reply),
+                None => self.reply(reply),
+            }
         }
         self.end_handoff(handoff);
         self.out.settle(ticket);
+    }
+
+    /// The session that has sent a stanza to its own account.
+    fn own_sender(&self, stanza: &Stanza) -> Option<Key> {
+        let (from, to) = (stanza.from.as_ref()?, stanza.to.as_ref()?);
+        (from.bare_str() == to.bare_str()).then(|| self.session_at(from))?
     }
 
     /// Ends a stanza's way, with nobody told.
