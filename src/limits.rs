@@ -102,8 +102,8 @@ pub const BROADCASTS_MAX: usize = 64;
 /// to IRC bring some people into a hundred or two.
 pub const DIRECTED_MAX: usize = 512;
 
-/// Stanzas that wait for one account while it is loading or changing; presence is bounded by its
-/// bytes.
+/// Stanzas that wait for one account while it is loading or changing; presence and what the server
+/// says itself are bounded by their bytes.
 pub const INBOX_STANZAS_MAX: usize = 256;
 /// Bytes of such stanzas.
 pub const INBOX_BYTES_MAX: usize = 1024 * 1024;

@@ -123,14 +123,15 @@ impl Inbox {
     /// Lets a stanza for the account wait. One that is handed off is never refused: its sender waits
     /// for its own commit before each. Presence is bounded in bytes only: when a server starts, all
     /// contacts of an account may come within the time of one commit, and one whose going is not
-    /// heard of stays for ever.
+    /// heard of stays for ever. So is what the server says itself, which has no ticket: answers to
+    /// what the account has asked, which nobody would send again.
     ///
     /// # Errors
     /// The stanza itself, when no more may wait.
     pub fn push(&mut self, routed: Routed) -> Result<(), Routed> {
         let size = routed.stanza.size();
-        let is_presence = routed.stanza.kind == Kind::Presence;
-        let is_full = (self.waiting.len() >= INBOX_STANZAS_MAX && !is_presence)
+        let is_counted = routed.stanza.kind != Kind::Presence && !routed.ticket.is_none();
+        let is_full = (self.waiting.len() >= INBOX_STANZAS_MAX && is_counted)
             || self.bytes + size > INBOX_BYTES_MAX;
         if is_full && routed.handoff.is_none() {
             return Err(routed);

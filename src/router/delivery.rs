@@ -476,7 +476,7 @@ impl Router {
             };
             let key = account;
             let Some(account) = self.accounts.get(key) else {
-                self.out.settle(routed.ticket);
+                self.drop_routed(routed);
                 return None;
             };
             let context = HookContext {

@@ -132,10 +132,8 @@ impl Router {
             let text = "A subscription request is not for sending data; leave something out";
             return Err(StanzaError::new(Condition::PolicyViolation).text(text));
         }
-        // As for a roster set: a quota is a local policy (RFC 6120 §8.3.3.12).
         if then.state.is_listed() && !before.is_listed() && self.is_roster_full(account) {
-            let text = "Your roster is full; remove a contact first";
-            return Err(StanzaError::new(Condition::PolicyViolation).text(text));
+            return Err(super::roster::full());
         }
         Ok(())
     }

@@ -273,6 +273,24 @@ fn stanzas_for_an_account_that_is_loading_wait_in_order_within_a_bound() {
     assert_eq!(site.open(romeo), 0, "all are settled");
 }
 
+/// RFC 6120 §8.2.3: who has asked is answered, however many stanzas wait.
+#[test]
+fn the_servers_answers_wait_for_an_account_beyond_the_bound_of_what_others_send() {
+    let mut site = Site::new(&[]);
+    let romeo = site.bind("romeo@example.org", "orchard", None);
+    let to = "new@example.org";
+    for _ in 0..INBOX_STANZAS_MAX {
+        site.send(romeo, stanza(Kind::Message, Type::Headline, Some(to)));
+    }
+    let answer = stanza(Kind::Iq, Type::Result, Some("new@example.org/home"));
+    site.router.inbound(Routed::new(answer, Ticket::none()));
+    let key = site.router.accounts.find(to).unwrap();
+    let inbox = &site.router.accounts.get(key).unwrap().inbox;
+    assert_eq!(inbox.len(), INBOX_STANZAS_MAX + 1);
+    site.answer_read(Ok(loaded(None)));
+    assert_eq!(site.open(romeo), 0);
+}
+
 #[test]
 fn a_store_that_cannot_load_an_account_is_an_error_to_who_waits_and_is_asked_again() {
     let mut site = Site::new(&[]);
