@@ -1,13 +1,14 @@
 //! Presence probes (RFC 6121 §4.3): what a session asks of others, and what an account answers.
 
 use crate::jid::Jid;
-use crate::router::Router;
 use crate::router::account::{Account, Standing};
 use crate::router::delivery::Routed;
 use crate::router::presence::has_directed;
+use crate::router::{Continuation, Router, Waiter, feature};
 use crate::slots::Key;
 use crate::stanza::{Kind, Stanza, Type, delay};
 use crate::storage::roster::State;
+use crate::storage::{Lane, ReadFn};
 use crate::xml::Payload;
 
 impl Router {
@@ -66,12 +67,34 @@ impl Router {
                     None => mere(to, from, Type::Unavailable, probe.id.as_deref()),
                 }]
             }
-            (resource, false) => self.answers_to_stranger(account, probe, from, resource),
+            (resource, false) => {
+                let answers = self.answers_to_stranger(account, probe, from, resource);
+                self.answer_stranger(answers, routed);
+                return;
+            }
         };
+        self.answer_probe(answers, routed);
+    }
+
+    fn answer_probe(&mut self, answers: Vec<Stanza>, routed: Routed) {
         for answer in answers {
             self.reply(answer);
         }
         self.drop_routed(routed);
+    }
+
+    /// What strangers are told comes after one read of the store, whether the account was in memory,
+    /// had to be loaded, or does not exist (RFC 6120 §13.11). What waits is bounded by the prober's
+    /// unsettled stanzas; the server's own probes tell nobody a time.
+    fn answer_stranger(&mut self, answers: Vec<Stanza>, routed: Routed) {
+        if routed.has_waited || routed.ticket.is_none() {
+            self.answer_probe(answers, routed);
+            return;
+        }
+        let nothing: ReadFn = Box::new(|_| Ok(feature::value(())));
+        // The answer does not depend on the read, so neither on its failure.
+        let then: Continuation = Box::new(move |router, _| router.answer_probe(answers, routed));
+        self.read(Lane::Quick, nothing, Waiter::Router(then));
     }
 
     /// Rules 3 and 4, for who may see the account's presence.

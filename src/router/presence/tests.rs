@@ -527,6 +527,18 @@ fn a_probe_of_a_stranger_costs_one_read_whether_there_is_an_account_or_not() {
         site.answer_read(Err(StoreError::Stopped));
         site.take(romeo);
     }
+    // Nor does whether it is in memory, and online.
+    let juliet = site.bind(JULIET, "balcony", Some(0));
+    site.account("known@example.org", Standing::Unknown);
+    for to in [JULIET, "juliet@example.org/balcony", "known@example.org"] {
+        site.send(romeo, presence_to(Type::Probe, to));
+        assert_eq!(site.router.out.reads.len(), 1, "{to}");
+        assert_eq!((site.open(romeo), site.take(romeo)), (1, String::new()));
+        site.answer_read(Err(StoreError::Stopped));
+        // `unsubscribed` from whom one has asked nothing does not reach the client (Appendix A).
+        assert_eq!((site.open(romeo), site.take(romeo)), (0, String::new()));
+    }
+    site.end(juliet);
     // What is for nobody costs nothing.
     for type_ in [Type::Available, Type::Unavailable, Type::Error] {
         for to in ["absent@example.org", "nobody@example.org/home"] {
