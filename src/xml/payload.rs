@@ -190,6 +190,19 @@ impl Payload {
         if !self.children().iter().any(|child| drop(self, child)) {
             return self.clone();
         }
+        self.copied(drop).finish()
+    }
+
+    /// The same with one more child at the end.
+    #[must_use]
+    pub fn with(&self, extra: &Element) -> Payload {
+        let mut builder = self.copied(|_, _| false);
+        builder.element(extra);
+        builder.finish()
+    }
+
+    /// What is left without the children that `drop` names.
+    fn copied(&self, drop: impl Fn(&Payload, &Child) -> bool) -> Builder {
         let mut builder = Builder::default();
         let mut copied = 0;
         for child in self.children() {
@@ -204,26 +217,7 @@ impl Payload {
         }
         let rest = slice(self.bytes(), copied..self.bytes().len());
         builder.bytes.extend_from_slice(rest);
-        builder.finish()
-    }
-
-    /// The same with one more child at the end.
-    #[must_use]
-    pub fn with(&self, extra: &Element) -> Payload {
-        let mut builder = Builder::default();
-        let mut copied = 0;
-        for child in self.children() {
-            let range = widen(&child.range);
-            builder
-                .bytes
-                .extend_from_slice(slice(self.bytes(), copied..range.start));
-            copied = range.end;
-            builder.copy(self, child);
-        }
-        let rest = slice(self.bytes(), copied..self.bytes().len());
-        builder.bytes.extend_from_slice(rest);
-        builder.element(extra);
-        builder.finish()
+        builder
     }
 
     fn string(&self, range: &Range<u32>) -> &str {
