@@ -64,6 +64,17 @@ pub(super) fn read(row: &Row<'_>, first: usize) -> Result<Stanza, StoreError> {
     Ok(message)
 }
 
+/// Whether there are orphans: one look at their index, which is empty nearly always.
+///
+/// # Errors
+/// Only those of the database.
+pub(super) fn has_orphans(db: &Db) -> Result<bool, StoreError> {
+    let mut statement = db
+        .connection()
+        .prepare_cached("SELECT EXISTS (SELECT 1 FROM body WHERE owners = 0)")?;
+    Ok(statement.query_row([], |row| row.get(0))?)
+}
+
 /// Deletes at most [`SWEPT_MAX`] orphans. True if there may be more.
 ///
 /// # Errors

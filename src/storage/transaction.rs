@@ -290,7 +290,12 @@ impl WriterCore {
 
     /// Sweeps some orphaned bodies. True if there may be more.
     fn sweep(&self, failure: &mut Option<StoreError>) -> bool {
-        match self.in_savepoint(failure, body::sweep) {
+        // Without a savepoint as long as there is nothing to do, which is all the time for most.
+        let swept = match body::has_orphans(&self.db) {
+            Ok(true) => self.in_savepoint(failure, body::sweep),
+            none => none,
+        };
+        match swept {
             Ok(may_be_more) => may_be_more,
             Err(error) => {
                 // The next commit tries again; a failure of the whole transaction is told by itself.
