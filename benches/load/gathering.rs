@@ -69,6 +69,8 @@ struct Gathering<'a> {
     there: Vec<Vec<usize>>,
     /// By circle: the one who is coming.
     coming: Vec<Option<Encounter>>,
+    /// Sender and receiver of presence that came once more than awaited.
+    again: HashSet<(usize, usize)>,
     last: Instant,
     trouble: Option<String>,
 }
@@ -92,6 +94,7 @@ pub fn gather(
         absent: (0..circles.count()).map(absent).collect(),
         there: vec![Vec::new(); circles.count()],
         coming: (0..circles.count()).map(|_| None).collect(),
+        again: HashSet::new(),
         last: Instant::now(),
         trouble: None,
     };
@@ -113,6 +116,16 @@ impl Gathering<'_> {
             self.there[circle].push(account);
         }
     }
+
+    /// Whether presence that was not awaited is a probe's answer beside a broadcast. Who comes is
+    /// announced, and asks, also where nobody is there yet; another one may come before a busy server
+    /// has done so, and is then seen both ways. That happens to a pair once.
+    fn has_crossed(&mut self, sender: usize, receiver: usize) -> bool {
+        let there = &self.there[self.circles.of(receiver)];
+        there.contains(&sender)
+            && there.contains(&receiver)
+            && self.again.insert((sender, receiver))
+    }
 }
 
 impl Workload for Gathering<'_> {
@@ -131,6 +144,9 @@ impl Workload for Gathering<'_> {
             sender.is_some_and(|sender| encounter.note(sender, receiver))
         };
         if !encounter.as_mut().is_some_and(is_awaited) {
+            if sender.is_some_and(|sender| self.has_crossed(sender, receiver)) {
+                return;
+            }
             let stanza = String::from_utf8_lossy(stanza);
             let receiver = self.people.jid(receiver);
             self.trouble

@@ -169,6 +169,11 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) const WAL_BYTES_KEPT: i64 = 64 << 20;
 /// Bytes of a page: SQLite's default, which is what FACTS §6 was measured with.
 pub(super) const PAGE_BYTES: i64 = 4096;
+/// KiB of pages that the writer keeps, which reads each page before it changes it.
+const WRITER_CACHE_KIB: i64 = 16_384;
+/// KiB of pages that each of the others keeps. What they miss is in the system's memory mostly, and a
+/// small machine with a few hundred sessions should not spend more on this than on them.
+const READER_CACHE_KIB: i64 = 4_096;
 /// Prepared statements that a connection keeps (FACTS §6).
 const STATEMENTS_KEPT: usize = 64;
 
@@ -215,7 +220,7 @@ pub(super) fn open_file(
              PRAGMA journal_size_limit = {WAL_BYTES_KEPT};"
         ))
         .map_err(set_up_failed)?;
-    set_up(&connection).map_err(set_up_failed)?;
+    set_up(&connection, WRITER_CACHE_KIB).map_err(set_up_failed)?;
     migrate(&mut connection, Some(path), version, migrations)?;
     if is_new {
         sync_parent(path)?;
@@ -230,7 +235,8 @@ pub(super) fn open_memory() -> Result<Connection, OpenError> {
     let mut connection = Connection::open_in_memory_with_flags(flags).map_err(
         OpenError::database("cannot open a database in memory", path),
     )?;
-    set_up(&connection).map_err(OpenError::database("cannot set up the database", path))?;
+    set_up(&connection, WRITER_CACHE_KIB)
+        .map_err(OpenError::database("cannot set up the database", path))?;
     migrate(&mut connection, None, 0, MIGRATIONS)?;
     Ok(connection)
 }
@@ -248,12 +254,12 @@ pub(super) fn open_again(path: &Path, read_only: bool) -> Result<Connection, Ope
     connection
         .busy_timeout(BUSY_TIMEOUT)
         .and_then(|()| connection.execute_batch("PRAGMA wal_autocheckpoint = 0"))
-        .and_then(|()| set_up(&connection))
+        .and_then(|()| set_up(&connection, READER_CACHE_KIB))
         .map_err(OpenError::database("cannot set up the database", path))?;
     Ok(connection)
 }
 
-fn set_up(connection: &Connection) -> rusqlite::Result<()> {
+fn set_up(connection: &Connection, cache_kib: i64) -> rusqlite::Result<()> {
     connection.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
     // Else a plan depends on what is bound to `LIMIT ?`, and the statement is compiled anew whenever
     // that is bound again: three times what its run costs (perf).
@@ -261,9 +267,9 @@ fn set_up(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute_batch(
         "PRAGMA foreign_keys = ON;
          PRAGMA temp_store = MEMORY;
-         PRAGMA cache_size = -16384;
          PRAGMA trusted_schema = OFF;",
-    )
+    )?;
+    connection.pragma_update(None, "cache_size", -cache_kib)
 }
 
 /// The number of the file's schema; 0 for an empty one.
