@@ -55,13 +55,18 @@ fn a_domain_tells_its_features_and_the_addresses_of_its_operators() {
         .map(|field| {
             (
                 field.attribute("var").unwrap(),
+                field.attribute("type").unwrap(),
                 field.elements().next().unwrap().text(),
             )
         })
         .collect();
     let expected = [
-        ("FORM_TYPE", ns::SERVER_INFO.to_owned()),
-        ("abuse-addresses", "mailto:abuse@example.org".to_owned()),
+        ("FORM_TYPE", "hidden", ns::SERVER_INFO.to_owned()),
+        (
+            "abuse-addresses",
+            "list-multi",
+            "mailto:abuse@example.org".to_owned(),
+        ),
     ];
     assert_eq!(fields, expected);
 }

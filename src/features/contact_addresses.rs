@@ -41,7 +41,7 @@ fn form(domain: &DomainSettings) -> Option<ResultForm> {
     given.peek()?;
     Some(
         given.fold(ResultForm::new(ns::SERVER_INFO), |form, (var, uris)| {
-            form.field(var, uris.iter().map(String::as_str))
+            form.list(var, uris.iter().map(String::as_str))
         }),
     )
 }

@@ -18,10 +18,12 @@ impl ResultForm {
         ResultForm { element }
     }
 
-    /// With a field and its values, which may be several.
+    /// With a field of any number of values. Its type is optional here (XEP-0004 §3.2), but Gajim
+    /// passes over addresses (XEP-0157) that come without.
     #[must_use]
-    pub fn field<'a>(self, var: &str, values: impl IntoIterator<Item = &'a str>) -> ResultForm {
-        let element = self.element.child(field(var, values));
+    pub fn list<'a>(self, var: &str, values: impl IntoIterator<Item = &'a str>) -> ResultForm {
+        let list = field(var, values).attr("type", "list-multi");
+        let element = self.element.child(list);
         ResultForm { element }
     }
 
@@ -46,12 +48,12 @@ mod tests {
     #[test]
     fn a_form_names_its_type_first() {
         let form = ResultForm::new("urn:example:form")
-            .field("a", ["1", "2"])
+            .list("a", ["1", "2"])
             .into_element();
         let written = String::from_utf8(form.to_bytes()).unwrap();
         let expected = "<x xmlns='jabber:x:data' type='result'>\
                         <field var='FORM_TYPE' type='hidden'><value>urn:example:form</value></field>\
-                        <field var='a'><value>1</value><value>2</value></field></x>";
+                        <field var='a' type='list-multi'><value>1</value><value>2</value></field></x>";
         assert_eq!(written, expected);
     }
 }
