@@ -10,7 +10,7 @@ use crate::router::feature::{Answer, Disco, Feature, IqContext, IqRoute, Spec, T
 use crate::router::storage_value;
 use crate::stanza::{Condition, StanzaError, Type};
 use crate::storage::{StoreError, account_data};
-use crate::xml::Payload;
+use crate::xml::{Element, Payload};
 
 /// XEP-0054.
 pub static FEATURE: Feature = Feature {
@@ -54,17 +54,21 @@ pub static FEATURE: Feature = Feature {
     ..Feature::named("vcard-temp")
 };
 
-/// §3.1.
+/// §3.1. Where there is none, an empty one rather than `item-not-found`: slixmpp reads the old vCard
+/// before it sets an avatar, and gives up on an error.
 fn get_own(context: &IqContext<'_>) -> Answer {
-    read(context, Condition::ItemNotFound)
+    let none = || Ok(Payload::from_elements(&[Element::new(ns::VCARD, "vCard")]));
+    read(context, none)
 }
 
 /// §3.3.
 fn get(context: &IqContext<'_>) -> Answer {
-    read(context, Condition::ServiceUnavailable)
+    read(context, || {
+        Err(StanzaError::new(Condition::ServiceUnavailable))
+    })
 }
 
-fn read(context: &IqContext<'_>, none: Condition) -> Answer {
+fn read(context: &IqContext<'_>, none: fn() -> Result<Payload, StanzaError>) -> Answer {
     let Some(account) = context.account else {
         return Answer::Error(StanzaError::new(Condition::ServiceUnavailable));
     };
@@ -75,7 +79,9 @@ fn read(context: &IqContext<'_>, none: Condition) -> Answer {
             let stored = result
                 .and_then(storage_value::<Option<Vec<u8>>>)
                 .map_err(|_| StanzaError::new(Condition::InternalServerError))?;
-            let xml = stored.ok_or_else(|| StanzaError::new(none))?;
+            let Some(xml) = stored else {
+                return none();
+            };
             Payload::from_canonical(xml)
                 .ok_or_else(|| StanzaError::new(Condition::InternalServerError))
         }),
