@@ -100,6 +100,7 @@ fn presence(router: &mut Router, key: Key) {
         return;
     }
     session.asked_caps = Some(name.as_str().into());
+    session.capabilities = None;
     if let Some(known) = told
         .hash
         .and_then(|hash| router.capabilities.find(hash, &told.ver))
@@ -107,12 +108,13 @@ fn presence(router: &mut Router, key: Key) {
         session.capabilities = Some(known);
         return;
     }
-    let query = Element::new(ns::DISCO_INFO, "query").attr("node", name);
-    let then: AskThen = Box::new(move |router, key, answer| learn(router, key, &told, answer));
+    let query = Element::new(ns::DISCO_INFO, "query").attr("node", name.clone());
+    let then: AskThen =
+        Box::new(move |router, key, answer| learn(router, key, &told, &name, answer));
     router.ask(key, Payload::from_elements(&[query]), then);
 }
 
-fn learn(router: &mut Router, key: Key, told: &Told, answer: &Stanza) {
+fn learn(router: &mut Router, key: Key, told: &Told, name: &str, answer: &Stanza) {
     let query = answer.payload.find_element(ns::DISCO_INFO, "query");
     let (Type::Result, Some(query)) = (answer.type_, query) else {
         return;
@@ -124,7 +126,78 @@ fn learn(router: &mut Router, key: Key, told: &Told, answer: &Stanza) {
         Some(hash) => router.capabilities.prove(hash, &told.ver, capabilities),
         None => Some(Arc::new(capabilities)),
     };
-    if let (Some(learned), Some(session)) = (learned, router.sessions.get_mut(key)) {
+    if let (Some(learned), Some(session)) = (learned, router.sessions.get_mut(key))
+        // It may have told of others since.
+        && session.asked_caps.as_deref() == Some(name)
+    {
         session.capabilities = Some(learned);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::jid::Jid;
+    use crate::router::testing::{Seat, Site};
+    use crate::stanza::Kind;
+
+    static FEATURES: &[&Feature] = &[&FEATURE];
+
+    fn info(feature: &str) -> Element {
+        let feature = Element::new(ns::DISCO_INFO, "feature").attr("var", feature);
+        Element::new(ns::DISCO_INFO, "query").child(feature)
+    }
+
+    /// Sends presence with the capabilities of a client that has one feature.
+    fn show(site: &mut Site, seat: Seat, feature: &str) {
+        let ver = Capabilities::parse(&info(feature)).unwrap();
+        let c = Element::new(ns::CAPS, "c")
+            .attr("hash", "sha-1")
+            .attr("node", "urn:example:client")
+            .attr("ver", ver.ver(CapsHash::Sha1));
+        let payload = Payload::from_elements(&[c]);
+        site.send(seat, Stanza::new(Kind::Presence, Type::Available, payload));
+    }
+
+    fn answer(site: &mut Site, seat: Seat, number: u32, feature: &str) {
+        let payload = Payload::from_elements(&[info(feature)]);
+        let mut answer = Stanza::new(Kind::Iq, Type::Result, payload);
+        answer.to = Some(Jid::parse("example.org").unwrap());
+        answer.id = Some(format!("ask-{number}").into());
+        site.send(seat, answer);
+    }
+
+    fn has(site: &Site, seat: Seat, feature: &str) -> bool {
+        let session = site.router.sessions.get(seat.session).unwrap();
+        let capabilities = session.capabilities.as_ref();
+        capabilities.is_some_and(|capabilities| capabilities.has(feature))
+    }
+
+    /// XEP-0115 §1: what a client can do is what its last presence says.
+    #[test]
+    fn a_late_answer_does_not_bring_back_what_a_client_could_do_before() {
+        let mut site = Site::new(FEATURES);
+        let juliet = site.bind("juliet@example.org", "balcony", None);
+        show(&mut site, juliet, "urn:example:old");
+        show(&mut site, juliet, "urn:example:new");
+        answer(&mut site, juliet, 2, "urn:example:new");
+        answer(&mut site, juliet, 1, "urn:example:old");
+        assert!(has(&site, juliet, "urn:example:new"));
+        assert!(!has(&site, juliet, "urn:example:old"));
+        // It was proven nevertheless.
+        let nurse = site.bind("nurse@example.org", "kitchen", None);
+        show(&mut site, nurse, "urn:example:old");
+        assert!(has(&site, nurse, "urn:example:old"));
+    }
+
+    #[test]
+    fn a_client_that_has_changed_can_do_nothing_until_it_has_answered() {
+        let mut site = Site::new(FEATURES);
+        let juliet = site.bind("juliet@example.org", "balcony", None);
+        show(&mut site, juliet, "urn:example:old");
+        answer(&mut site, juliet, 1, "urn:example:old");
+        assert!(has(&site, juliet, "urn:example:old"));
+        show(&mut site, juliet, "urn:example:new");
+        assert!(!has(&site, juliet, "urn:example:old"));
     }
 }
