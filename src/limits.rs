@@ -140,6 +140,9 @@ const _: () = assert!(
         + 2_048
         < OUTPUT_BYTES_MAX as u64
 );
+/// Elements of one set of private XML (XEP-0049): clients store one or two at a time, and each takes the
+/// store's writer some 20 µs.
+pub const PRIVATE_SET_ELEMENTS_MAX: usize = 64;
 /// Offline messages that are read and written to a session at a time: few enough that a turn is short,
 /// enough that a backlog of thousands takes well under a second.
 pub const OFFLINE_PAGE_MESSAGES_MAX: usize = 50;

@@ -3,6 +3,7 @@
 //! Reserved namespaces are stored like others: refusing them is optional (§2.3), and helps nobody.
 //! Several elements of one namespace and name in one set are kept, and given back, together.
 
+use crate::limits::PRIVATE_SET_ELEMENTS_MAX;
 use crate::ns;
 use crate::router::account::Standing;
 use crate::router::feature::{Answer, Disco, Feature, IqContext, IqRoute, Spec, Target, value};
@@ -112,6 +113,7 @@ fn set(context: &IqContext<'_>) -> Answer {
 /// away what was there: a get answers alike.
 fn items(request: Element) -> Result<Vec<Private>, StanzaError> {
     let mut items: Vec<Private> = Vec::new();
+    let mut count = 0;
     for node in request.nodes {
         let Node::Element(element) = node else {
             continue;
@@ -120,6 +122,11 @@ fn items(request: Element) -> Result<Vec<Private>, StanzaError> {
             let error = StanzaError::new(Condition::NotAcceptable)
                 .text("Each element needs a namespace of its own");
             return Err(error);
+        }
+        count += 1;
+        if count > PRIVATE_SET_ELEMENTS_MAX {
+            let text = format!("Store at most {PRIVATE_SET_ELEMENTS_MAX} elements at a time");
+            return Err(StanzaError::new(Condition::PolicyViolation).text(text));
         }
         let is_empty = element.nodes.is_empty() && element.attributes.is_empty();
         let xml = (!is_empty).then(|| element.to_bytes());
@@ -177,6 +184,22 @@ mod tests {
             ("y", "a", Some("<a xmlns='y'>2</a>")),
         ];
         assert_eq!(found, expected);
+    }
+
+    /// Each element is a statement or two of the store's only writer.
+    #[test]
+    fn a_set_has_a_few_elements_at_most() {
+        let set = |count: usize, name: fn(usize) -> String| {
+            let elements = (0..count).map(|n| format!("<{0} xmlns='x'>1</{0}>", name(n)));
+            items(query(&elements.collect::<String>())).map(|items| items.len())
+        };
+        let max = PRIVATE_SET_ELEMENTS_MAX;
+        assert_eq!(set(max, |n| format!("a{n}")), Ok(max));
+        assert_eq!(set(max, |_| "a".to_owned()), Ok(1));
+        for name in [|n| format!("a{n}"), |_| "a".to_owned()] as [fn(usize) -> String; 2] {
+            let refused = set(max + 1, name).unwrap_err();
+            assert_eq!(refused.condition, Condition::PolicyViolation);
+        }
     }
 
     /// XEP-0049 §2.3.
