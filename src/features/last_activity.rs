@@ -110,3 +110,36 @@ fn may_see(account: &Account, stanza: &Stanza) -> bool {
     let from = stanza.from.as_ref();
     from.is_some_and(|from| account.shows_presence_to(from.bare_str()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::jid::Jid;
+    use crate::router::account::Standing;
+    use crate::router::testing::Site;
+
+    static FEATURES: &[&Feature] = &[&FEATURE];
+
+    /// RFC 6120 §13.11: what comes at once would tell that there is such an account.
+    #[test]
+    fn a_stranger_waits_alike_for_a_resource_that_is_there_and_for_one_of_nobody() {
+        let mut site = Site::new(FEATURES);
+        site.bind("juliet@example.org", "balcony", Some(0));
+        site.account("nobody@example.org", Standing::Unknown);
+        let romeo = site.bind("romeo@example.org", "orchard", None);
+        for to in [
+            "nobody@example.org/balcony",
+            "juliet@example.org/balcony",
+            "juliet@example.org/gone",
+        ] {
+            let mut request = Stanza::new(Kind::Iq, Type::Get, query(Duration::ZERO));
+            request.to = Some(Jid::parse(to).unwrap());
+            request.id = Some("7".into());
+            site.send(romeo, request);
+            assert_eq!(site.take(romeo), "", "{to}");
+            assert_eq!(site.router.out.reads.len(), 1, "{to}");
+            site.run_store();
+            assert!(site.take(romeo).contains("<service-unavailable"), "{to}");
+        }
+    }
+}

@@ -492,7 +492,12 @@ impl Router {
                     return None;
                 }
                 Verdict::Reject(error) => {
-                    self.reject(routed, error);
+                    let is_request = routed.stanza.kind == Kind::Iq;
+                    if is_request && stage >= Stage::InboundCheck {
+                        self.refuse(key, routed, error);
+                    } else {
+                        self.reject(routed, error);
+                    }
                     return None;
                 }
                 Verdict::Store(row) => {
