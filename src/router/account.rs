@@ -72,6 +72,8 @@ pub struct Account {
     pub is_loading: bool,
     /// Whether a change of it waits for its commit.
     pub is_changing: bool,
+    /// Whether it was deleted, and is changing until its contacts know.
+    pub is_parting: bool,
     /// Answers to its own requests that wait for a read of the store.
     pub later: usize,
     /// Answers to others. They count apart, so that strangers cannot use up what is the owner's.
@@ -240,6 +242,7 @@ impl Accounts {
             sessions: Vec::new(),
             is_loading: false,
             is_changing: false,
+            is_parting: false,
             later: 0,
             later_for_others: 0,
             broadcasts: 0,

@@ -121,7 +121,7 @@ impl Router {
     /// Ends a change of an account.
     pub(crate) fn no_longer_changing(&mut self, key: Key) {
         if let Some(account) = self.accounts.get_mut(key) {
-            account.is_changing = false;
+            (account.is_changing, account.is_parting) = (false, false);
         }
         self.no_longer_busy(key);
     }

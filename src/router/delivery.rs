@@ -191,8 +191,7 @@ impl Router {
         let mut routed = routed;
         // What is sent to a name whose account was deleted does not wait until all of its contacts know:
         // two accounts that are deleted at once would wait for each other.
-        let is_deleted = account.is_changing && matches!(account.standing, Standing::Unknown);
-        if account.is_busy() && !is_deleted {
+        if account.is_busy() && !account.is_parting {
             routed.has_waited |= account.is_loading;
             if let Err(routed) = account.inbox.push(routed) {
                 if self.postpone_closing(key) {
@@ -262,7 +261,8 @@ impl Router {
                 );
             }
             (Kind::Presence, Type::Probe) => self.inbound_probe(account, routed),
-            (Kind::Presence, _) | (Kind::Message, Type::Headline) => self.drop_routed(routed),
+            (Kind::Presence, _) => self.subscription_ignored(account, routed),
+            (Kind::Message, Type::Headline) => self.drop_routed(routed),
             (Kind::Message | Kind::Iq, _) => {
                 self.reject(routed, StanzaError::new(Condition::ServiceUnavailable));
             }

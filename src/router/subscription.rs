@@ -244,7 +244,7 @@ impl Router {
         // stored (XEP-0175 §3); and none for its own. All that is heard of it is silence (§8.5.1).
         let is_stored = matches!(account.standing, Standing::Known(_));
         if !is_stored || account.jid == contact {
-            self.drop_routed(routed);
+            self.subscription_ignored(key, routed);
             return;
         }
         if self.postponed.holds(&routed) {
@@ -259,14 +259,14 @@ impl Router {
         let then = table::inbound(before, signal);
         let is_local = routed.handoff.is_some();
         if then.state == before && exchange::reply(&then, is_local).is_none() {
-            self.drop_routed(routed);
+            self.subscription_ignored(key, routed);
             return;
         }
         if exchange::is_new_request(before, &then) && self.has_too_many_requests(key) {
             // §3.1.3, security warning. Its sender hears what it hears of a contact that does not
             // answer, and may ask again later.
             ::log::warn!(jid:% = account.jid; "subscription request dropped: too many wait");
-            self.drop_routed(routed);
+            self.subscription_ignored(key, routed);
             return;
         }
         let reception = Reception {
@@ -287,6 +287,26 @@ impl Router {
         let is_delivered = then.is_delivered;
         let then: AccountContinuation = Box::new(move |router, key, result| {
             router.receive(key, &contact, shift, is_delivered, routed, result);
+        });
+        self.change_account(key, change, then);
+    }
+
+    /// Ends the way of a subscription stanza that has no effect. Its recipient is changing until the
+    /// row is gone, as long as it would be if there were one: what a stranger asks next waits alike,
+    /// whether there is such an account or not (RFC 6120 §13.11).
+    pub(crate) fn subscription_ignored(&mut self, key: Key, routed: Routed) {
+        // An anonymous account is gone with its session, whatever waits for it.
+        let may_change = self.accounts.get(key).is_some_and(|account| {
+            !account.is_busy() && !matches!(account.standing, Standing::Anonymous)
+        });
+        let (Some(id), true) = (routed.handoff, may_change) else {
+            self.drop_routed(routed);
+            return;
+        };
+        let change: ChangeFn = Box::new(move |db| Ok(feature::value(handoff::delete(db, id)?)));
+        let then: AccountContinuation = Box::new(move |router, _, result| {
+            router.handoff_ended(id, result.map(drop));
+            router.out.settle(routed.ticket);
         });
         self.change_account(key, change, then);
     }
@@ -457,15 +477,20 @@ impl Router {
         let Some(id) = handoff else {
             return;
         };
-        let then: RowContinuation = Box::new(move |router, result| match result {
+        let then: RowContinuation =
+            Box::new(move |router, result| router.handoff_ended(id, result));
+        self.row_then(Row::HandedOff { id }, then);
+    }
+
+    fn handoff_ended(&mut self, id: i64, result: Result<(), StoreError>) {
+        match result {
             // The next start ends it.
             Ok(()) | Err(StoreError::Stopped) => {}
             Err(error) => {
                 ::log::error!(id, error:%; "hand-off not ended, it is tried again");
-                router.postponed.end_later(router.now.mono, id);
+                self.postponed.end_later(self.now.mono, id);
             }
-        });
-        self.row_then(Row::HandedOff { id }, then);
+        }
     }
 }
 

@@ -74,6 +74,7 @@ impl Router {
         // It may have been loaded after the deletion was committed: whether there are contacts to be
         // told, the store knows.
         let roster = account.roster.replace(Roster::default());
+        account.is_parting = true;
         Some(Deceased {
             key,
             jid: account.jid.clone(),

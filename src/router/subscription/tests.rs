@@ -4,9 +4,12 @@ mod agreement;
 mod failures;
 mod realm;
 
-use self::realm::{Realm, Seat, signal};
+use self::realm::{Realm, Seat, Step, signal};
+use crate::jid::Jid;
 use crate::limits::SUBSCRIPTION_BYTES_MAX;
-use crate::stanza::{Stanza, Type};
+use crate::router::account::Standing;
+use crate::router::roster::Roster;
+use crate::stanza::{Kind, Stanza, Type};
 use crate::storage::roster::State;
 use crate::xml::{Element, Payload};
 
@@ -446,4 +449,78 @@ fn contacts_of_a_deleted_account_are_told_and_a_successor_begins_anew() {
         realm.stored(ROMEO, JULIET),
         State::LISTED.with(State::PENDING_IN)
     );
+}
+
+/// RFC 6120 §13.11: what a stranger asks next of an account waits for the commit of its request; of a
+/// name that does not exist, as long.
+#[test]
+fn a_request_to_nobody_keeps_what_follows_it_waiting_as_one_to_an_account_does() {
+    let mut realm = Realm::new(&[JULIET, ROMEO, NURSE], |_| ());
+    let romeo = realm.login("romeo@example.org/orchard");
+    let nobody = (0..)
+        .map(|n| format!("nobody{n}@example.org"))
+        .find(|name| realm.shard_of(name) == realm.shard_of(NURSE))
+        .unwrap();
+    // Loaded, so that nothing else has them wait.
+    for name in [NURSE, &nobody] {
+        send(&mut realm, romeo, Type::Probe, name);
+    }
+    // New, made again, withdrawn, withdrawn again.
+    for type_ in [
+        Type::Subscribe,
+        Type::Subscribe,
+        Type::Unsubscribe,
+        Type::Unsubscribe,
+    ] {
+        let commits =
+            [NURSE, &nobody].map(|name| commits_before_answer(&mut realm, romeo, type_, name));
+        assert_eq!(commits, [1, 1], "{type_:?}");
+    }
+    assert_eq!(realm.handoffs(), 0);
+}
+
+/// Sends a subscription stanza and then what is answered at once, and counts the commits of the
+/// recipient's shard until the answer.
+fn commits_before_answer(realm: &mut Realm, from: Seat, type_: Type, to: &str) -> usize {
+    let shard = realm.shard_of(to);
+    assert_ne!(shard, from.shard);
+    realm.run();
+    realm.heard(from);
+    realm.send(from, signal(type_, to));
+    let (mut commits, mut is_asked) = (0, false);
+    loop {
+        if !is_asked && realm.is_heard(from) {
+            let mut message = Stanza::new(Kind::Message, Type::Groupchat, Payload::empty());
+            message.to = Some(Jid::parse(to).unwrap());
+            realm.send(from, message);
+            is_asked = true;
+        }
+        if realm.heard(from).iter().any(|one| one.starts_with("error")) {
+            return commits;
+        }
+        let step = *realm.steps().first().expect("the answer comes");
+        commits += usize::from(step == Step::Commit(shard));
+        realm.take(step);
+    }
+}
+
+/// XEP-0175: what is sent to it meanwhile is settled all the same.
+#[test]
+fn a_request_to_an_anonymous_account_keeps_nothing_waiting_for_it() {
+    let mut realm = Realm::new(&[ROMEO], |_| ());
+    let romeo = realm.login("romeo@example.org/orchard");
+    let ghost = realm::jid("ghost@example.org");
+    let shard = realm.shard_of(ghost.as_str());
+    let router = &mut realm.routers[shard];
+    let key = router
+        .accounts
+        .insert(ghost.clone(), Standing::Anonymous, router.now.mono);
+    router.accounts.get_mut(key).unwrap().roster = Some(Roster::default());
+    realm.send(romeo, signal(Type::Subscribe, ghost.as_str()));
+    while let Some(step) = realm.steps().first().copied() {
+        realm.take(step);
+        let account = realm.routers[shard].accounts.get(key).unwrap();
+        assert!(!account.is_busy());
+    }
+    assert_eq!((realm.open(romeo), realm.handoffs()), (0, 0));
 }
