@@ -233,8 +233,8 @@ impl Router {
             return;
         };
         // Case 1; in cases 2 and 3 a broadcast does not reach it.
-        let is_broadcast_to = session.jid.bare_str() == to.bare_str()
-            || (session.presence.is_some() && self.state_of(session.account, to).has(State::FROM));
+        let is_broadcast_to =
+            session.presence.is_some() && self.is_broadcast_to(session.account, to);
         let to = to.clone();
         let Some(session) = self.sessions.get_mut(session_key) else {
             self.drop_routed(routed);
@@ -252,6 +252,14 @@ impl Router {
             session.directed.push(to);
         }
         self.route(routed);
+    }
+
+    /// Whether an entity gets what the account's available resources broadcast: a contact with a
+    /// subscription does, and the account itself (RFC 6121 §4.2.2).
+    fn is_broadcast_to(&self, account: Key, entity: &Jid) -> bool {
+        let own = self.accounts.get(account).map(|account| &account.jid);
+        own.is_some_and(|own| own.as_str() == entity.bare_str())
+            || self.state_of(account, entity).has(State::FROM)
     }
 
     /// RFC 6121 §4.6.1: who is gone, or answers with an error, need not be told that a session goes.

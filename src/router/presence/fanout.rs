@@ -181,9 +181,7 @@ impl Router {
                 break;
             };
             cost += 1;
-            let is_contact =
-                broadcast.has_contacts && self.state_of(account, &jid).has(State::FROM);
-            if !is_contact {
+            if !(broadcast.has_contacts && self.is_broadcast_to(account, &jid)) {
                 self.send_copy(&broadcast.stanza, jid);
             }
         }

@@ -809,3 +809,28 @@ fn presence_of_many_contacts_waits_for_a_commit_and_none_is_lost() {
     assert_eq!(heard.len(), count);
     assert!(heard.is_sorted());
 }
+
+/// RFC 6121 §4.6.3, case 3: also to one's own account.
+#[test]
+fn an_own_resource_that_was_sent_presence_directly_is_told_that_it_is_gone() {
+    let mut site = Site::new(&[]);
+    let balcony = site.bind(JULIET, "balcony", Some(0));
+    let phone = site.bind(JULIET, "phone", None);
+    for to in [JULIET, "juliet@example.org/balcony"] {
+        site.send(phone, presence_to(Type::Available, to));
+    }
+    site.take(balcony);
+    site.end(phone);
+    let gone = said("juliet@example.org/phone", "unavailable");
+    assert_eq!(heard(&mut site, balcony), [gone.clone(), gone]);
+    // One that was available is told of by the broadcast.
+    let phone = site.bind(JULIET, "phone", None);
+    site.send(phone, presence_to(Type::Available, JULIET));
+    site.send(phone, presence(Type::Available));
+    site.take(balcony);
+    site.end(phone);
+    assert_eq!(
+        heard(&mut site, balcony),
+        [said("juliet@example.org/phone", "unavailable")]
+    );
+}
