@@ -12,7 +12,7 @@ mod probe;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use fanout::Fanouts;
+pub(crate) use fanout::{Fanouts, Parting};
 
 use crate::clock::Wall;
 use crate::jid::{BareJid, Jid};
@@ -220,6 +220,10 @@ impl Router {
             stanza.from = Some(session.jid.to_jid());
             stanza.to = Some(contact.to_jid());
             self.reply(stanza);
+        }
+        // Those that have gone, of which the contact has not been told yet.
+        for stanza in self.partings_before(account, contact) {
+            self.send_copy(&stanza, contact.to_jid());
         }
     }
 

@@ -1,6 +1,7 @@
 //! Broadcasts to contacts, in steps: a roster of thousands takes several turns, and in each of them
 //! the accounts of a shard take turns too (DESIGN §4). What a contact may see is looked up when its
-//! turn comes: one that may not see it any more has been told so by the subscription's end.
+//! turn comes: one that may not see it any more has been told so by the subscription's end, also of
+//! resources whose going it has not come to hear of (`partings`).
 //!
 //! Broadcasts of one account are done one after another, so that each contact hears in order what
 //! one session says. A session is held while its broadcast is under way.
@@ -9,7 +10,7 @@ use std::collections::{HashMap, VecDeque};
 use std::vec;
 
 use crate::clock::Now;
-use crate::jid::{BareJid, Jid};
+use crate::jid::{BareJid, FullJid, Jid};
 use crate::limits::{FANOUT_SLICE, FANOUT_TURN};
 use crate::router::Router;
 use crate::slots::Key;
@@ -52,6 +53,15 @@ impl Broadcast {
     }
 }
 
+/// A resource that has gone, of which contacts are being told.
+#[derive(Debug)]
+pub(crate) struct Parting {
+    /// The resource.
+    pub resource: FullJid,
+    /// The last contact that was looked at; empty before the first.
+    pub after: String,
+}
+
 /// The broadcasts of one shard that are not done.
 #[derive(Debug)]
 pub(crate) struct Fanouts {
@@ -87,6 +97,14 @@ impl Fanouts {
         let account = self.ring.pop_front()?;
         let broadcast = self.broadcasts.get_mut(&account)?.pop_front()?;
         Some((account, broadcast))
+    }
+
+    /// Those broadcasts of an account that tell contacts that a resource has gone.
+    fn partings(&self, account: Key) -> impl Iterator<Item = &Broadcast> {
+        let broadcasts = self.broadcasts.get(&account).into_iter().flatten();
+        broadcasts.filter(|broadcast| {
+            broadcast.has_contacts && broadcast.stanza.type_ == Type::Unavailable
+        })
     }
 
     /// Puts what [`Fanouts::next`] gave back: `rest` of it is to be done.
@@ -154,6 +172,28 @@ impl Router {
             last.is_held = true;
             self.hold(session);
         }
+    }
+
+    /// The unavailable presence of an account on its way to a contact whose turn has not come.
+    pub(super) fn partings_before(&self, account: Key, contact: &BareJid) -> Vec<Stanza> {
+        let partings = self.fanouts.partings(account);
+        partings
+            .filter(|broadcast| *broadcast.after < *contact.as_str())
+            .map(|broadcast| broadcast.stanza.clone())
+            .collect()
+    }
+
+    /// Resources of an account that have gone while not all contacts know it.
+    pub(crate) fn partings(&self, account: Key) -> Vec<Parting> {
+        let partings = self.fanouts.partings(account);
+        let parting = |broadcast: &Broadcast| {
+            let from = broadcast.stanza.from.as_ref()?;
+            Some(Parting {
+                resource: from.bare().with_resource(from.resource()?).ok()?,
+                after: broadcast.after.clone(),
+            })
+        };
+        partings.filter_map(parting).collect()
     }
 
     fn broadcast_done(&mut self, account: Key, broadcast: &Broadcast) {
@@ -238,7 +278,7 @@ impl Router {
         Some(contacts)
     }
 
-    fn send_copy(&mut self, stanza: &Stanza, to: Jid) {
+    pub(super) fn send_copy(&mut self, stanza: &Stanza, to: Jid) {
         let mut copy = stanza.clone();
         copy.to = Some(to);
         self.reply(copy);

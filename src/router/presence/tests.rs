@@ -834,3 +834,32 @@ fn an_own_resource_that_was_sent_presence_directly_is_told_that_it_is_gone() {
         [said("juliet@example.org/phone", "unavailable")]
     );
 }
+
+/// RFC 6121 §3.2.2, §4.5.2: its turn in the broadcast had not come yet.
+#[test]
+fn a_contact_that_is_cut_off_while_a_resource_goes_is_told_that_it_is_gone() {
+    for ends in [true, false] {
+        let mut site = friends();
+        for n in 0..2 * FANOUT_TURN {
+            let contact = format!("contact{n}@example.org");
+            site.contact(JULIET, &contact, State::LISTED.with(State::FROM));
+        }
+        let romeo = site.bind(ROMEO, "orchard", Some(0));
+        let juliet = site.bind(JULIET, "balcony", Some(0));
+        if ends {
+            site.end(juliet);
+        } else {
+            site.send(juliet, presence(Type::Unavailable));
+        }
+        assert_eq!(heard(&mut site, romeo), [], "his turn has not come");
+        let account = site.router.accounts.find(JULIET).unwrap();
+        site.contact(JULIET, ROMEO, State::LISTED.with(State::TO));
+        let contact = BareJid::parse(ROMEO).unwrap();
+        site.router.send_unavailable_to(account, &contact);
+        while site.router.has_fanout() {
+            site.turn();
+        }
+        let gone = said("juliet@example.org/balcony", "unavailable");
+        assert_eq!(heard(&mut site, romeo), [gone], "ends: {ends}");
+    }
+}

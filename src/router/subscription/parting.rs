@@ -1,10 +1,11 @@
 //! Telling contacts of a removal from the roster, and of an account that is deleted
 //! (RFC 6121 §2.5.2).
 
-use crate::jid::{BareJid, FullJid};
+use crate::jid::BareJid;
 use crate::limits::PARTINGS_PER_STEP_MAX;
 use crate::router::account::Waiting;
 use crate::router::delivery::Routed;
+use crate::router::presence::Parting;
 use crate::router::roster::Roster;
 use crate::router::settlement::Ticket;
 use crate::router::subscription::exchange::signal_between;
@@ -23,8 +24,9 @@ pub(crate) struct Deceased {
     jid: BareJid,
     /// Its roster, if it was in memory: it was if there were sessions.
     roster: Roster,
-    /// Its resources that were available.
-    available: Vec<FullJid>,
+    /// Its resources that were available, with the last contact that knows it already of those that
+    /// had gone before.
+    gone: Vec<Parting>,
 }
 
 impl Router {
@@ -65,11 +67,14 @@ impl Router {
     /// Takes what is to be told to the contacts of an account, before its sessions end. From here on
     /// its roster is empty, as that of an account that begins anew.
     fn bury(&mut self, key: Key) -> Option<Deceased> {
+        let mut gone = self.partings(key);
         let available = self.sessions_where(key, |session| session.presence.is_some());
-        let available = available
-            .into_iter()
-            .filter_map(|session| Some(self.sessions.get(session)?.jid.clone()))
-            .collect();
+        gone.extend(available.into_iter().filter_map(|session| {
+            Some(Parting {
+                resource: self.sessions.get(session)?.jid.clone(),
+                after: String::new(),
+            })
+        }));
         let account = self.accounts.get_mut(key)?;
         // It may have been loaded after the deletion was committed: whether there are contacts to be
         // told, the store knows.
@@ -79,7 +84,7 @@ impl Router {
             key,
             jid: account.jid.clone(),
             roster: roster.unwrap_or_default(),
-            available,
+            gone,
         })
     }
 
@@ -166,7 +171,10 @@ impl Router {
         if let Some(contact) = contact.filter(|_| is_last)
             && deceased.roster.state(contact.bare_str()).has(State::FROM)
         {
-            for resource in &deceased.available {
+            for Parting { resource, after } in &deceased.gone {
+                if contact.bare_str() <= after.as_str() {
+                    continue;
+                }
                 let payload = Payload::empty();
                 let mut gone = Stanza::new(Kind::Presence, Type::Unavailable, payload);
                 gone.from = Some(resource.to_jid());

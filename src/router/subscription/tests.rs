@@ -6,7 +6,7 @@ mod realm;
 
 use self::realm::{Realm, Seat, Step, signal};
 use crate::jid::Jid;
-use crate::limits::SUBSCRIPTION_BYTES_MAX;
+use crate::limits::{FANOUT_TURN, SUBSCRIPTION_BYTES_MAX};
 use crate::router::account::Standing;
 use crate::router::roster::Roster;
 use crate::stanza::{Kind, Stanza, Type};
@@ -449,6 +449,37 @@ fn contacts_of_a_deleted_account_are_told_and_a_successor_begins_anew() {
         realm.stored(ROMEO, JULIET),
         State::LISTED.with(State::PENDING_IN)
     );
+}
+
+/// RFC 6121 §2.5.2, §4.5.2: an operator ends the sessions of an account and deletes it. Who has not been
+/// told of the end when the roster goes is told with the deletion, and only once.
+#[test]
+fn contacts_of_a_deleted_account_are_told_of_resources_that_had_just_gone() {
+    let (mut realm, juliet, romeo) = subscribed();
+    let router = &mut realm.routers[juliet.shard];
+    let account = router.accounts.find(JULIET).unwrap();
+    let roster = &mut router.accounts.get_mut(account).unwrap().roster;
+    for n in 0..2 * FANOUT_TURN {
+        let contact = format!("o{n}@example.org");
+        roster.as_mut().unwrap().set(&realm::jid(&contact), FROM);
+    }
+    router.session_closed(juliet.session);
+    assert!(router.has_fanout());
+    realm.delete(JULIET);
+    realm.settle();
+    let expected = [
+        "unavailable juliet@example.org/balcony",
+        "unsubscribed juliet@example.org",
+        "push juliet@example.org none",
+    ];
+    assert_eq!(realm.heard(romeo), expected);
+    while realm.routers[juliet.shard].has_fanout() {
+        let router = &mut realm.routers[juliet.shard];
+        router.begin_turn(router.now);
+        router.fan_out();
+        realm.run();
+    }
+    assert_eq!(realm.heard(romeo), [""; 0]);
 }
 
 /// RFC 6120 §13.11: what a stranger asks next of an account waits for the commit of its request; of a
