@@ -95,6 +95,9 @@ pub const PARTINGS_PER_STEP_MAX: usize = 64;
 pub const FANOUT_TURN: usize = 512;
 /// The same for one account, before the next account's broadcast goes on.
 pub const FANOUT_SLICE: usize = 64;
+/// Bytes of presence that a shard sends to contacts in one turn, for the same reason: each copy is
+/// written out and encrypted, which takes about as long for 8 KiB as all else.
+pub const FANOUT_BYTES_TURN: usize = 4 * 1024 * 1024;
 /// Broadcasts of one account that are not done, above which it can bind no more resources. Each
 /// session that is there has one at most; the others are of sessions that have ended.
 pub const BROADCASTS_MAX: usize = 64;

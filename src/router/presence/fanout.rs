@@ -11,15 +11,15 @@ use std::vec;
 
 use crate::clock::Now;
 use crate::jid::{BareJid, FullJid, Jid};
-use crate::limits::{FANOUT_SLICE, FANOUT_TURN};
+use crate::limits::{FANOUT_BYTES_TURN, FANOUT_SLICE, FANOUT_TURN};
 use crate::router::Router;
 use crate::slots::Key;
 use crate::stanza::{Kind, Stanza, Type};
 use crate::storage::roster::State;
 use crate::xml::Payload;
 
-/// What one contact may cost: presence and a probe.
-const CONTACT_COST_MAX: usize = 2;
+/// What one contact costs at least: presence and a probe.
+const CONTACT_COST_MIN: usize = 2;
 
 /// One stanza on its way to many.
 #[derive(Debug)]
@@ -50,6 +50,11 @@ impl Broadcast {
             after: String::new(),
             is_held: false,
         }
+    }
+
+    /// What one copy costs: one stanza, or what its bytes are of a turn's.
+    fn copy_cost(&self) -> usize {
+        1 + self.stanza.size() / (FANOUT_BYTES_TURN / FANOUT_TURN)
     }
 }
 
@@ -137,7 +142,7 @@ impl Router {
 
     /// Goes on with broadcasts, as far as this turn may.
     pub fn fan_out(&mut self) {
-        while self.fanouts.left >= CONTACT_COST_MAX {
+        while self.fanouts.left >= CONTACT_COST_MIN {
             let Some((account, mut broadcast)) = self.fanouts.next() else {
                 return;
             };
@@ -207,20 +212,21 @@ impl Router {
         self.accounts.mark_idle(account, self.now.mono);
     }
 
-    /// Does at most `max` of a broadcast, in stanzas sent and contacts that get none. Yields how much
-    /// that was, and whether all is done.
+    /// Does about `max` of a broadcast, in stanzas sent (large ones count more) and contacts that get
+    /// none. Yields how much that was, and whether all is done.
     fn broadcast_step(
         &mut self,
         account: Key,
         broadcast: &mut Broadcast,
         max: usize,
     ) -> (usize, bool) {
+        let copy_cost = broadcast.copy_cost();
         let mut cost = 0;
         while cost < max {
             let Some(jid) = broadcast.directed.next() else {
                 break;
             };
-            cost += 1;
+            cost += copy_cost;
             if !(broadcast.has_contacts && self.is_broadcast_to(account, &jid)) {
                 self.send_copy(&broadcast.stanza, jid);
             }
@@ -231,7 +237,14 @@ impl Router {
         if !broadcast.has_contacts {
             return (cost, true);
         }
-        let count = (max - cost) / CONTACT_COST_MAX;
+        // Presence and a probe.
+        let contact_cost = copy_cost + 1;
+        let count = match max.saturating_sub(cost) / contact_cost {
+            0 if cost > 0 => return (cost, false),
+            // However large it is.
+            0 => 1,
+            count => count,
+        };
         let Some(contacts) = self.page(account, broadcast, count) else {
             return (cost, true);
         };
@@ -243,7 +256,7 @@ impl Router {
         for (contact, state) in contacts {
             let before = cost;
             if state.has(State::FROM) {
-                cost += 1;
+                cost += copy_cost;
                 self.send_copy(&broadcast.stanza, contact.clone());
             }
             if state.has(State::TO)

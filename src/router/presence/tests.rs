@@ -1,6 +1,8 @@
 use super::*;
 use crate::clock::Now;
-use crate::limits::{BROADCASTS_MAX, FANOUT_SLICE, FANOUT_TURN, INBOX_STANZAS_MAX};
+use crate::limits::{
+    BROADCASTS_MAX, FANOUT_BYTES_TURN, FANOUT_SLICE, FANOUT_TURN, INBOX_STANZAS_MAX,
+};
 use crate::router::account::Standing;
 use crate::router::delivery::Routed;
 use crate::router::feature::{Feature, SessionHook};
@@ -862,4 +864,30 @@ fn a_contact_that_is_cut_off_while_a_resource_goes_is_told_that_it_is_gone() {
         let gone = said("juliet@example.org/balcony", "unavailable");
         assert_eq!(heard(&mut site, romeo), [gone], "ends: {ends}");
     }
+}
+
+/// A turn's share is bounded in bytes as well: each copy is written out for its contact.
+#[test]
+fn large_presence_takes_more_turns() {
+    let mut site = Site::new(&[]);
+    for n in 0..FANOUT_TURN / 4 {
+        let contact = format!("contact{n:03}@example.org");
+        site.contact(JULIET, &contact, State::LISTED.with(State::FROM));
+    }
+    let juliet = site.bind(JULIET, "balcony", None);
+    let large = with_child("status", &"x".repeat(64 * 1024));
+    site.router.begin_turn(site.router.now);
+    site.router.outbound(juliet.session, large, 10).unwrap();
+    let sent: usize = (site.router.out.work.iter())
+        .map(|routed| routed.stanza.size())
+        .sum();
+    assert!((1..=FANOUT_BYTES_TURN).contains(&sent), "{sent}");
+    site.router.work();
+    let mut turns = 1;
+    while site.router.has_fanout() {
+        site.turn();
+        turns += 1;
+    }
+    assert!(turns > 1);
+    assert_eq!(site.open(juliet), 0);
 }
