@@ -416,6 +416,44 @@ fn the_list_of_sessions_tells_of_each_what_an_operator_asks() {
     assert!(words.stdout.contains("priority 7"), "{}", words.stdout);
 }
 
+/// As with `sessions end` and `account list`: an empty list would say that nobody is there.
+#[test]
+fn sessions_are_found_however_they_are_written_and_slips_are_told() {
+    let server = Server::start("");
+    let (_mine, _romeo) = sessions(&server);
+    for (words, count) in [
+        (&["sessions", "--json", "Juliet@EXAMPLE.org"][..], 2),
+        (&["sessions", "--json", "JULIET@example.org/balcony"], 1),
+        (&["sessions", "--json", "juliet@example.org/Balcony"], 0),
+        (&["sessions", "--json", "--domain", "EXAMPLE.org"], 3),
+    ] {
+        let list = json(&server, words);
+        assert_eq!(
+            list["sessions"].as_array().unwrap().len(),
+            count,
+            "{words:?}"
+        );
+    }
+    for (words, told) in [
+        (&["sessions", "@"][..], "names no session"),
+        (&["sessions", "example.org"], "names no session"),
+        (&["sessions", "end", "example.org"], "names no session"),
+        (&["sessions", "--domain", "@"], "names no domain"),
+        (
+            &["sessions", "--domain", "example.com"],
+            "is not served here",
+        ),
+    ] {
+        let refused = server.run(words, "");
+        assert_eq!(refused.status, 1, "{words:?}");
+        assert!(
+            refused.stderr.contains(told),
+            "{words:?}: {}",
+            refused.stderr
+        );
+    }
+}
+
 #[test]
 fn status_counts_what_there_is() {
     let server = Server::start("");

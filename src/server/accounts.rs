@@ -204,7 +204,8 @@ pub fn local_account<'a>(
     }
 }
 
-fn unknown_domain(domain: &str, settings: &Settings) -> Refusal {
+/// Why a domain that an operator names is refused.
+pub(super) fn unknown_domain(domain: &str, settings: &Settings) -> Refusal {
     Refusal::UnknownDomain {
         domain: domain.to_string(),
         served: settings

@@ -7,9 +7,9 @@ use crossbeam_channel::{Receiver, bounded, unbounded};
 
 use crate::clock::Wall;
 use crate::config::Settings;
-use crate::jid::Jid;
+use crate::jid::{Domain, Jid};
 use crate::router::commands::AccountCommand;
-use crate::server::accounts::{Change, Operation, list, stamp};
+use crate::server::accounts::{Change, Operation, list, stamp, unknown_domain};
 use crate::server::control::{
     Backend, ListenerInfo, Reply, Request, SESSIONS_MAX, SessionInfo, ShardInfo, StatusInfo,
 };
@@ -122,11 +122,19 @@ impl Live {
     }
 
     fn sessions(&self, domain: Option<&str>, jid: Option<&str>) -> Result<Reply, Reply> {
+        let domain = match domain {
+            Some(given) => Some(self.served_domain(given)?),
+            None => None,
+        };
+        let jid = jid.map(session_jid).transpose()?;
         let is_meant = |session: &SurveyedSession| {
             let (bare, _) = session.jid.split_once('/').unwrap_or((&session.jid, ""));
-            let of_domain =
-                domain.is_none_or(|domain| bare.rsplit('@').next().is_some_and(|of| of == domain));
-            of_domain && jid.is_none_or(|jid| jid == session.jid || jid == bare)
+            let is_of = |domain: &Domain| {
+                let of = bare.rsplit('@').next();
+                of.is_some_and(|of| of == domain.as_str())
+            };
+            let is_named = |jid: &Jid| jid.as_str() == session.jid || jid.as_str() == bare;
+            domain.as_ref().is_none_or(is_of) && jid.as_ref().is_none_or(is_named)
         };
         let mut sessions = Vec::new();
         for survey in self.surveys()? {
@@ -140,12 +148,23 @@ impl Live {
         Ok(Reply::Sessions { sessions, left_out })
     }
 
+    /// A domain that an operator names. One that is not served has no sessions, and is taken for a slip
+    /// of the pen.
+    fn served_domain(&self, given: &str) -> Result<Domain, Reply> {
+        let domain = Domain::parse(given)
+            .map_err(|why| Reply::error(format!("\"{given}\" names no domain: {why}")))?;
+        let settings = self.core.settings();
+        if settings.domains.contains_key(domain.as_str()) {
+            return Ok(domain);
+        }
+        let unknown = unknown_domain(domain.as_str(), &settings);
+        Err(Reply::error(unknown.to_string()))
+    }
+
     fn end_sessions(&self, given: &str) -> Reply {
-        let Ok(jid) = Jid::parse(given) else {
-            return Reply::error(format!(
-                "{given:?} names no session; one is like juliet@example.org/phone, and all of an \
-                 account are like juliet@example.org"
-            ));
+        let jid = match session_jid(given) {
+            Ok(jid) => jid,
+            Err(reply) => return reply,
         };
         let (sender, receiver) = bounded(1);
         let reply = Box::new(move |count| {
@@ -203,6 +222,17 @@ impl Backend for Live {
             | Request::AccountDisable { .. } => Reply::error("nothing was to be changed"),
         }
     }
+}
+
+/// The session, or the account with its sessions, that an operator names.
+fn session_jid(given: &str) -> Result<Jid, Reply> {
+    let jid = Jid::parse(given).ok().filter(|jid| jid.local().is_some());
+    jid.ok_or_else(|| {
+        Reply::error(format!(
+            "{given:?} names no session; one is like juliet@example.org/phone, and all of an \
+             account are like juliet@example.org"
+        ))
+    })
 }
 
 fn collect(receiver: &Receiver<Survey>, count: usize) -> Result<Vec<Survey>, Reply> {
