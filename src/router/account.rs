@@ -110,7 +110,8 @@ pub enum Proof {
 pub enum Waiting {
     /// Sent to the account.
     Inbound(Routed),
-    /// Sent by this session of the account, which is held: it changes the account.
+    /// Sent by this session of the account, which is held: a subscription stanza, or what is for the
+    /// account itself.
     Outbound(Key, Routed),
 }
 

@@ -102,18 +102,30 @@ impl Router {
             }
             return;
         }
-        let Some(own) = self.sessions.get(session).map(|session| session.jid.bare()) else {
+        let Some(sender) = self.sessions.get(session) else {
             self.drop_routed(routed);
             return;
         };
+        let (own, account) = (sender.jid.bare(), sender.account);
         // RFC 6120 §10.3: without `to` the server acts for the account itself.
         let to = routed.stanza.to.get_or_insert_with(|| own.to_jid());
         if to.bare_str() == own.as_str() {
-            // At once and not by way of the queue: presence and subscriptions that the client sends
-            // next are processed at once as well, and must not overtake this (RFC 6120 §10.1).
-            self.inbound(routed);
+            self.send_to_own(session, account, routed);
         } else {
             self.route(routed);
+        }
+    }
+
+    /// Sends a stanza to the sender's own account: at once and not by way of the queue, since presence
+    /// and subscriptions that the client sends next are processed at once as well, and must not
+    /// overtake this (RFC 6120 §10.1). If it has to wait, so do they.
+    fn send_to_own(&mut self, session: Key, account: Key, routed: Routed) {
+        match self.accounts.get_mut(account) {
+            Some(account) if account.is_busy() && !account.is_parting => {
+                account.inbox.push_outbound(session, routed);
+                self.hold(session);
+            }
+            _ => self.inbound(routed),
         }
     }
 

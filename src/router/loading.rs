@@ -11,6 +11,7 @@ use crate::router::offline::Offline;
 use crate::router::roster::Roster;
 use crate::router::{Continuation, Router, Waiter, feature, storage_value};
 use crate::slots::Key;
+use crate::stanza::Kind;
 use crate::storage::accounts::AccountRecord;
 use crate::storage::offline::{self, Holding};
 use crate::storage::{Db, Lane, ReadFn, StoreError, Value};
@@ -118,7 +119,11 @@ impl Router {
             match account.inbox.pop() {
                 Some(Waiting::Inbound(routed)) => self.inbound(routed),
                 Some(Waiting::Outbound(session, routed)) => {
-                    self.outbound_subscription(session, routed);
+                    if routed.stanza.kind == Kind::Presence {
+                        self.outbound_subscription(session, routed);
+                    } else {
+                        self.inbound(routed);
+                    }
                     self.release(session);
                 }
                 None => break,

@@ -236,3 +236,25 @@ fn a_stranger_is_answered_after_one_read_whatever_the_name_stands_for() {
     }
     assert_eq!(site.open(romeo), 0);
 }
+
+/// RFC 6120 §10.1: a roster get and then initial presence, while another client changes the account.
+#[test]
+fn what_waits_for_ones_own_account_is_not_overtaken_by_what_one_sends_next() {
+    let (mut site, juliet) = site();
+    let phone = site.bind("juliet@example.org", "phone", Some(0));
+    site.send(phone, request("change", "1", None));
+    site.send(juliet, request("now", "2", None));
+    assert_eq!(site.take(juliet), "");
+    assert!(holds(&site, juliet), "its presence is not read yet");
+    site.answer_change(Ok(value(())));
+    assert!(site.take(juliet).contains("id='2' type='result'"));
+    assert!(!holds(&site, juliet));
+    assert!(site.router.out.resumed.contains(&juliet.conn));
+    assert_eq!((site.open(juliet), site.open(phone)), (0, 0));
+    // It may end meanwhile.
+    site.send(phone, request("change", "3", None));
+    site.send(juliet, request("now", "4", None));
+    site.end(juliet);
+    site.answer_change(Ok(value(())));
+    assert_eq!(site.open(phone), 0);
+}
