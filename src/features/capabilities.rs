@@ -2,8 +2,9 @@
 //! those of clients from their presence.
 //!
 //! A client is asked when nobody has proven its hash yet. Without a hash that this server verifies
-//! (§5.4, item 2; §13) the answer holds for that session alone. Legacy `ext` is not read, and
-//! annotations are passed on as they are (§8.4 is optional).
+//! (§5.4, item 2; §13), or with one that something else could have, too (§9.3), the answer holds for
+//! that session alone. Legacy `ext` is not read, and annotations are passed on as they are (§8.4 is
+//! optional).
 
 use std::io::Write;
 use std::sync::Arc;

@@ -22,7 +22,7 @@ impl KnownCapabilities {
     }
 
     /// Keeps capabilities for others with the same hash, if they have that hash indeed (§5.4, items
-    /// 3.7 to 3.9). They are given back if so.
+    /// 3.7 to 3.9) and nothing else has it by a trick. They are given back if they have it.
     pub fn prove(
         &mut self,
         hash: CapsHash,
@@ -35,8 +35,11 @@ impl KnownCapabilities {
         if let Some(known) = self.find(hash, ver) {
             return Some(known);
         }
-        let key = (hash, Box::from(ver));
         let proven = Arc::new(capabilities);
+        if !proven.is_unmistakable() {
+            return Some(proven);
+        }
+        let key = (hash, Box::from(ver));
         self.bytes += proven.weight();
         self.order.push_back(key.clone());
         self.known.insert(key, Arc::clone(&proven));
@@ -84,6 +87,54 @@ mod tests {
         let found = known.find(CapsHash::Sha1, &ver).unwrap();
         assert_eq!(*found, capabilities(1));
         assert!(known.find(CapsHash::Sha256, &ver).is_none());
+    }
+
+    /// XEP-0115 §9.3: the string is the same, so the hash is.
+    #[test]
+    fn what_has_the_hash_of_others_by_a_trick_is_not_kept_for_them() {
+        let parse = |children: &str| {
+            let xml = format!("<query xmlns='{}'>{children}</query>", ns::DISCO_INFO);
+            let payload = crate::xml::Payload::from_canonical(xml.into_bytes()).unwrap();
+            Capabilities::parse(&payload.element(&payload.children()[0])).unwrap()
+        };
+        let client = "<identity category='client' type='pc' name='Exodus'/>";
+        let features = ["http://jabber.org/protocol/muc", "urn:xmpp:a", "urn:xmpp:b"];
+        let feature = |var: &str| format!("<feature var='{var}'/>");
+        let honest = parse(&format!("{client}{}", features.map(feature).concat()));
+        let ver = honest.ver(CapsHash::Sha1);
+        let [muc, a, b] = features;
+        for forged in [
+            // A feature less: it is the type of a form.
+            format!(
+                "{client}{}{}<x xmlns='jabber:x:data'><field var='FORM_TYPE' type='hidden'>\
+                 <value>{b}</value></field></x>",
+                feature(muc),
+                feature(a),
+            ),
+            // A feature less: it is an identity.
+            format!(
+                "{client}<identity category='http:' type='' xml:lang='jabber.org' \
+                 name='protocol/muc'/>{}{}",
+                feature(a),
+                feature(b),
+            ),
+            // No identity: it is a feature.
+            format!(
+                "{}{}",
+                feature("client/pc//Exodus"),
+                features.map(feature).concat()
+            ),
+        ] {
+            let forged = parse(&forged);
+            assert_eq!(forged.ver(CapsHash::Sha1), ver);
+            let mut known = KnownCapabilities::default();
+            let own = known.prove(CapsHash::Sha1, &ver, forged.clone());
+            assert_eq!(own.as_deref(), Some(&forged), "for who says it, it is true");
+            assert!(known.find(CapsHash::Sha1, &ver).is_none());
+        }
+        let mut known = KnownCapabilities::default();
+        known.prove(CapsHash::Sha1, &ver, honest).unwrap();
+        assert!(known.find(CapsHash::Sha1, &ver).is_some());
     }
 
     #[test]

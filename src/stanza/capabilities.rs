@@ -13,6 +13,9 @@ const ENTRIES_MAX: usize = 512;
 /// Bytes of all that a result says.
 const BYTES_MAX: usize = 32 * 1024;
 
+/// The form that clients have (XEP-0232), as it begins in the verification string.
+const SOFTWARE_INFO: &str = "urn:xmpp:dataforms:softwareinfo<";
+
 /// A hash function of the `hash` attribute that this server verifies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CapsHash {
@@ -134,6 +137,29 @@ impl Capabilities {
             CapsHash::Sha256 => STANDARD.encode(sha256(text.as_bytes())),
             CapsHash::Sha512 => STANDARD.encode(sha512(text.as_bytes())),
         }
+    }
+
+    /// Whether the verification string can be read in this way only, as far as what clients really say
+    /// goes. It does not tell identities, features and forms apart (§9.3): a feature that looks like an
+    /// identity could be one of an honest client, and the type of a form could be its last feature.
+    pub fn is_unmistakable(&self) -> bool {
+        let is_plain = |part: &str| !part.is_empty() && !part.contains(['/', ':']);
+        let is_identity = |identity: &Identity| {
+            let lang = &identity.lang;
+            is_plain(&identity.category)
+                && is_plain(&identity.type_)
+                && (lang.is_empty() || is_plain(lang))
+        };
+        let looks_like_identity = |feature: &str| {
+            let category = feature.split('/').next().unwrap_or_default();
+            is_plain(category) && feature.matches('/').count() >= 3
+        };
+        self.identities.iter().all(is_identity)
+            && !self.features.iter().any(|one| looks_like_identity(one))
+            && self
+                .forms
+                .iter()
+                .all(|form| form.starts_with(SOFTWARE_INFO))
     }
 
     /// Bytes that it takes in a cache, roughly.
