@@ -173,7 +173,7 @@ pub(super) const PAGE_BYTES: i64 = 4096;
 const WRITER_CACHE_KIB: i64 = 16_384;
 /// KiB of pages that each of the others keeps. What they miss is in the system's memory mostly, and a
 /// small machine with a few hundred sessions should not spend more on this than on them.
-const READER_CACHE_KIB: i64 = 4_096;
+const READER_CACHE_KIB: i64 = 1_024;
 /// Prepared statements that a connection keeps (FACTS §6).
 const STATEMENTS_KEPT: usize = 64;
 
