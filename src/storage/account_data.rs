@@ -65,9 +65,10 @@ pub fn set_private(
     let id = super::accounts::find(db, account)?
         .ok_or(StoreError::NotFound)?
         .id;
-    let others = bytes_beside(db, id, items)?;
-    let new: usize = items.iter().map(Private::bytes).sum();
-    if others.saturating_add(new as u64) > bytes_max {
+    let (others, old) = bytes_beside(db, id, items)?;
+    let new = items.iter().map(Private::bytes).sum::<usize>() as u64;
+    // Who has more than it may since an operator has lowered the bound can still have less.
+    if others.saturating_add(new) > bytes_max && new > old {
         return Ok(Stored::OverQuota);
     }
     for item in items {
@@ -87,20 +88,23 @@ pub fn set_private(
     Ok(Stored::Yes)
 }
 
-/// Bytes of an account's private data that `items` do not replace.
-fn bytes_beside(db: &Db, account: i64, items: &[Private]) -> Result<u64, StoreError> {
+/// Bytes of an account's private data that `items` do not replace, and of what they do.
+fn bytes_beside(db: &Db, account: i64, items: &[Private]) -> Result<(u64, u64), StoreError> {
     let mut statement = db
         .connection()
         .prepare_cached("SELECT ns, name, length(xml) FROM private_data WHERE account = ?1")?;
     let mut rows = statement.query([account])?;
-    let mut bytes = 0_u64;
+    let (mut others, mut old) = (0_u64, 0_u64);
     while let Some(row) = rows.next()? {
         let (ns, name, xml): (String, String, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
-        if !items.iter().any(|item| item.ns == ns && item.name == name) {
-            bytes += (ns.len() + name.len()) as u64 + u64::try_from(xml).unwrap_or_default();
+        let bytes = (ns.len() + name.len()) as u64 + u64::try_from(xml).unwrap_or_default();
+        if items.iter().any(|item| item.ns == ns && item.name == name) {
+            old += bytes;
+        } else {
+            others += bytes;
         }
     }
-    Ok(bytes)
+    Ok((others, old))
 }
 
 /// The vCard of an account that is enabled, as canonical XML.
@@ -201,6 +205,21 @@ mod tests {
         let verdict = set_private(core.db(), &juliet, &longer, max);
         assert_eq!(verdict, Ok(Stored::OverQuota));
         assert_eq!(kept(&core, &juliet, "a").as_deref(), Some("<b/>"));
+    }
+
+    /// An operator may lower the quota below what is stored.
+    #[test]
+    fn who_is_over_the_quota_may_store_less_than_before_but_not_more() {
+        let (core, juliet) = site();
+        let all = [item("a", Some("<a>1</a>")), item("b", Some("<b/>"))];
+        assert_eq!(set_private(core.db(), &juliet, &all, 1000), Ok(Stored::Yes));
+        let set = |one: Private| set_private(core.db(), &juliet, &[one], 10);
+        assert_eq!(set(item("a", Some("<a>22</a>"))), Ok(Stored::OverQuota));
+        assert_eq!(set(item("c", Some("<c/>"))), Ok(Stored::OverQuota));
+        assert_eq!(set(item("a", Some("<a/>"))), Ok(Stored::Yes));
+        assert_eq!(set(item("b", None)), Ok(Stored::Yes));
+        assert_eq!(kept(&core, &juliet, "a").as_deref(), Some("<a/>"));
+        assert_eq!(kept(&core, &juliet, "b"), None);
     }
 
     #[test]
