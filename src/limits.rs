@@ -62,8 +62,11 @@ pub const UNSETTLED_BYTES_MAX: usize = 1024 * 1024;
 /// Stanzas of one session from its oldest open one on, settled or not: 8 bytes are kept for each, so
 /// that one that waits for long does not make its sender's later ones pile up.
 pub const UNSETTLED_SPAN_MAX: usize = 16 * 1024;
-/// IQ requests to one account that wait for a read of the store: its own, and as many of others.
+/// IQ requests of an account to itself that wait for a read of the store.
 pub const LATER_MAX: usize = 16;
+/// The same of others to one account, each one of its sender's unsettled stanzas: hundreds of contacts,
+/// or of occupants of a room, ask for a picture that has changed at once.
+pub const LATER_FOR_OTHERS_MAX: usize = 1_024;
 
 /// Questions of the server that a client may leave unanswered; it is asked no more then.
 pub const ASKED_MAX: usize = 4;

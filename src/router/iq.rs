@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::jid::{FullJid, Jid};
-use crate::limits::LATER_MAX;
+use crate::limits::{LATER_FOR_OTHERS_MAX, LATER_MAX};
 use crate::router::delivery::Routed;
 use crate::router::feature::{Answer, IqContext, Target, ThenFn};
 use crate::router::settlement::Ticket;
@@ -183,12 +183,12 @@ impl Router {
             .as_ref()
             .map_or("", |from| from.bare_str());
         let is_own = asker == account.jid.as_str();
-        let later = if is_own {
-            account.later
+        let (later, max) = if is_own {
+            (account.later, LATER_MAX)
         } else {
-            account.later_for_others
+            (account.later_for_others, LATER_FOR_OTHERS_MAX)
         };
-        if later >= LATER_MAX {
+        if later >= max {
             let error = StanzaError::new(Condition::ResourceConstraint)
                 .text("Too many requests wait for an answer");
             self.reject(routed, error);

@@ -52,7 +52,7 @@ static FEATURE: Feature = Feature {
     iq: &[
         route(Target::Domain, "now", now),
         route(Target::OwnAccount, "now", now),
-        route(Target::OwnAccount, "later", later),
+        route(Target::Account, "later", later),
         route(Target::OwnAccount, "change", change),
         route(Target::OwnAccount, "refuse", refuse),
         route(Target::Account, "change", change),
@@ -145,6 +145,24 @@ fn more_reads_than_allowed_are_refused() {
     site.send(juliet, request("later", "3", None));
     assert_eq!(site.router.out.reads.len(), 1, "and let in again");
     site.answer_read(Ok(value(())));
+}
+
+/// All contacts of somebody with a new picture ask for it at once (XEP-0153 §3.2).
+#[test]
+fn hundreds_ask_the_same_account_at_once() {
+    let (mut site, _juliet) = site();
+    let seats: Vec<Seat> = (0..10 * LATER_MAX)
+        .map(|n| site.bind(&format!("user{n}@example.org"), "home", None))
+        .collect();
+    for seat in &seats {
+        site.send(*seat, request("later", "1", Some("juliet@example.org")));
+    }
+    site.run_store();
+    for seat in seats {
+        let reply = site.take(seat);
+        assert!(reply.contains("type='result'><done"), "{reply}");
+        assert_eq!(site.open(seat), 0);
+    }
 }
 
 /// DESIGN §5, RFC 6120 §10.1.
