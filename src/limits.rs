@@ -59,6 +59,9 @@ pub const GATE_PAUSE: Duration = Duration::from_millis(2);
 pub const UNSETTLED_STANZAS_MAX: usize = 256;
 /// Bytes of such stanzas.
 pub const UNSETTLED_BYTES_MAX: usize = 1024 * 1024;
+/// IQ requests among them: what the answers to so many add to the output of a client that asks for the
+/// vCards of all its contacts at once stays well below [`OUTPUT_BYTES_MAX`], however slowly it reads.
+pub const UNSETTLED_REQUESTS_MAX: usize = 16;
 /// Stanzas of one session from its oldest open one on, settled or not: 8 bytes are kept for each, so
 /// that one that waits for long does not make its sender's later ones pile up.
 pub const UNSETTLED_SPAN_MAX: usize = 16 * 1024;

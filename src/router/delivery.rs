@@ -66,7 +66,8 @@ impl Router {
             }
         }
         let account = session.account;
-        let seq = session.unsettled.issue(size);
+        let is_request = stanza.kind == Kind::Iq && matches!(stanza.type_, Type::Get | Type::Set);
+        let seq = session.unsettled.issue(size, is_request);
         // RFC 6120 §8.1.2.1. Subscriptions are between bare JIDs: they get theirs when they are on their
         // way, so that what refuses them before answers this very session.
         stanza.from = Some(session.jid.to_jid());

@@ -3,7 +3,9 @@
 
 use std::collections::VecDeque;
 
-use crate::limits::{UNSETTLED_BYTES_MAX, UNSETTLED_SPAN_MAX, UNSETTLED_STANZAS_MAX};
+use crate::limits::{
+    UNSETTLED_BYTES_MAX, UNSETTLED_REQUESTS_MAX, UNSETTLED_SPAN_MAX, UNSETTLED_STANZAS_MAX,
+};
 use crate::slots::Key;
 
 /// Which stanza of which session, on which shard.
@@ -80,24 +82,28 @@ pub struct Unsettled {
     waiting: VecDeque<Waiting>,
     bytes: usize,
     open: usize,
+    open_requests: usize,
 }
 
 #[derive(Debug)]
 struct Waiting {
     size: u32,
     settled: bool,
+    is_request: bool,
 }
 
 impl Unsettled {
-    /// Numbers the next stanza, `size` bytes long.
-    pub fn issue(&mut self, size: usize) -> u64 {
+    /// Numbers the next stanza, `size` bytes long. A request is an IQ that will be answered.
+    pub fn issue(&mut self, size: usize, is_request: bool) -> u64 {
         let size = u32::try_from(size).unwrap_or(u32::MAX);
         self.waiting.push_back(Waiting {
             size,
             settled: false,
+            is_request,
         });
         self.bytes += size as usize;
         self.open += 1;
+        self.open_requests += usize::from(is_request);
         self.settled_prefix + self.waiting.len() as u64
     }
 
@@ -118,6 +124,7 @@ impl Unsettled {
         entry.settled = true;
         self.bytes -= entry.size as usize;
         self.open -= 1;
+        self.open_requests -= usize::from(entry.is_request);
         while self.waiting.front().is_some_and(|entry| entry.settled) {
             self.waiting.pop_front();
             self.settled_prefix += 1;
@@ -136,6 +143,7 @@ impl Unsettled {
     /// Whether the session's socket is to be left unread (DESIGN §4).
     pub fn is_full(&self) -> bool {
         self.open > UNSETTLED_STANZAS_MAX
+            || self.open_requests >= UNSETTLED_REQUESTS_MAX
             || self.bytes > UNSETTLED_BYTES_MAX
             || self.waiting.len() > UNSETTLED_SPAN_MAX
     }
@@ -153,7 +161,7 @@ mod tests {
     #[test]
     fn the_prefix_grows_only_without_gaps() {
         let mut unsettled = Unsettled::default();
-        let seqs: Vec<u64> = (0..4).map(|_| unsettled.issue(10)).collect();
+        let seqs: Vec<u64> = (0..4).map(|_| unsettled.issue(10, false)).collect();
         assert_eq!(seqs, [1, 2, 3, 4]);
         assert!(unsettled.settle(2));
         assert_eq!(unsettled.settled_prefix(), 0);
@@ -162,14 +170,14 @@ mod tests {
         assert!(unsettled.settle(4));
         assert!(unsettled.settle(3));
         assert_eq!(unsettled.settled_prefix(), 4);
-        assert_eq!(unsettled.issue(1), 5);
+        assert_eq!(unsettled.issue(1, false), 5);
     }
 
     #[test]
     fn a_stanza_settles_once() {
         let mut unsettled = Unsettled::default();
-        let seq = unsettled.issue(10);
-        unsettled.issue(10);
+        let seq = unsettled.issue(10, false);
+        unsettled.issue(10, false);
         assert!(unsettled.settle(seq));
         assert!(!unsettled.settle(seq));
         assert!(!unsettled.settle(0));
@@ -180,24 +188,43 @@ mod tests {
     fn more_than_256_stanzas_or_a_mebibyte_hold_the_socket() {
         let mut unsettled = Unsettled::default();
         for _ in 0..256 {
-            unsettled.issue(1);
+            unsettled.issue(1, false);
         }
         assert!(!unsettled.is_full());
-        unsettled.issue(1);
+        unsettled.issue(1, false);
         assert!(unsettled.is_full());
         assert!(unsettled.settle(100));
         assert!(!unsettled.is_full());
-        unsettled.issue(UNSETTLED_BYTES_MAX);
+        unsettled.issue(UNSETTLED_BYTES_MAX, false);
+        assert!(unsettled.is_full());
+    }
+
+    /// Each may be answered by a hundred KiB.
+    #[test]
+    fn a_few_requests_without_an_answer_hold_the_socket() {
+        let mut unsettled = Unsettled::default();
+        let mut requests = Vec::new();
+        for _ in 0..UNSETTLED_REQUESTS_MAX {
+            assert!(!unsettled.is_full());
+            unsettled.issue(1, false);
+            requests.push(unsettled.issue(1, true));
+        }
+        assert!(unsettled.is_full());
+        assert!(unsettled.settle(requests[7]));
+        assert!(!unsettled.is_full());
+        unsettled.issue(1, false);
+        assert!(!unsettled.is_full());
+        unsettled.issue(1, true);
         assert!(unsettled.is_full());
     }
 
     #[test]
     fn one_stanza_that_waits_does_not_let_later_ones_pile_up() {
         let mut unsettled = Unsettled::default();
-        let first = unsettled.issue(1);
+        let first = unsettled.issue(1, false);
         let mut later = 0;
         while !unsettled.is_full() {
-            let seq = unsettled.issue(1);
+            let seq = unsettled.issue(1, false);
             assert!(unsettled.settle(seq));
             later += 1;
         }
