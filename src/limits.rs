@@ -72,7 +72,7 @@ pub const LATER_MAX: usize = 16;
 pub const LATER_FOR_OTHERS_MAX: usize = 1_024;
 
 /// Questions of the server that a client may leave unanswered; it is asked no more then.
-pub const ASKED_MAX: usize = 4;
+pub const ASKED_MAX: usize = 8;
 /// Kinds of clients whose capabilities a shard remembers (XEP-0115 §8.2): the public knows some
 /// hundreds, and anybody can make up more.
 pub const CAPABILITIES_MAX: usize = 1_000;

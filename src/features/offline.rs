@@ -61,10 +61,6 @@ pub static FEATURE: Feature = Feature {
             run: Router::offline_flush,
         },
         SessionHook {
-            event: SessionEvent::Sent,
-            run: Router::offline_sent,
-        },
-        SessionHook {
             event: SessionEvent::Ended,
             run: Router::offline_session_ended,
         },

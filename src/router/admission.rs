@@ -153,7 +153,6 @@ impl Router {
             asked_caps: None,
             asked: Vec::new(),
             questions: 0,
-            wants_sent: false,
             origin: Box::new(origin),
         });
         account.sessions.push(session);

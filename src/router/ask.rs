@@ -24,15 +24,22 @@ impl std::fmt::Debug for Asked {
 }
 
 impl Router {
-    /// Asks a session on behalf of its domain. A session that leaves too many questions unanswered
-    /// is asked no more; what is unanswered when it ends never will be.
+    /// Whether a session may be asked something. One that leaves too many questions unanswered is
+    /// asked no more.
+    pub fn may_ask(&self, session: Key) -> bool {
+        let session = self.sessions.get(session);
+        session.is_some_and(|session| session.asked.len() < ASKED_MAX)
+    }
+
+    /// Asks a session on behalf of its domain, if it may be asked. What is unanswered when it ends
+    /// never will be.
     pub fn ask(&mut self, session: Key, payload: Payload, then: AskThen) {
+        if !self.may_ask(session) {
+            return;
+        }
         let Some(asked) = self.sessions.get_mut(session) else {
             return;
         };
-        if asked.asked.len() >= ASKED_MAX {
-            return;
-        }
         asked.questions = asked.questions.wrapping_add(1);
         let number = asked.questions;
         asked.asked.push(Asked { number, then });

@@ -465,15 +465,6 @@ impl Router {
         }
     }
 
-    /// A connection has written all of its session's output.
-    pub fn output_written(&mut self, session_key: Key) {
-        if let Some(session) = self.sessions.get_mut(session_key)
-            && std::mem::take(&mut session.wants_sent)
-        {
-            self.session_event(SessionEvent::Sent, session_key);
-        }
-    }
-
     /// Runs the hooks of a stage. None if one of them ended the stanza's way.
     pub(crate) fn run_hooks(
         &mut self,

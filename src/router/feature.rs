@@ -178,20 +178,16 @@ pub enum SessionEvent {
     /// It takes messages to the bare JID from now on: it became available with a priority that is
     /// not negative, or its priority rose from a negative one.
     TakesMessages,
-    /// Its connection has written all output, and [`Session::wants_sent`] was set (it is cleared
-    /// before the call).
-    Sent,
     /// It ends: it is still there, but no longer among the sessions of its account.
     Ended,
 }
 
 impl SessionEvent {
     /// All events.
-    pub const ALL: [SessionEvent; 5] = [
+    pub const ALL: [SessionEvent; 4] = [
         SessionEvent::Available,
         SessionEvent::Presence,
         SessionEvent::TakesMessages,
-        SessionEvent::Sent,
         SessionEvent::Ended,
     ];
 }

@@ -1,9 +1,11 @@
 //! The offline messages of an account (XEP-0160): counted in memory, and flushed to a session that
 //! starts to take messages.
 //!
-//! One session of the account is flushed to at a time. A page is read, written to its output, and
-//! deleted when the socket has taken all of it; then comes the next page. So a connection that breaks
-//! loses nothing, and one that reads slowly costs a page of memory.
+//! One session of the account is flushed to at a time. A page is read and written to its output, with
+//! a ping behind it (XEP-0199), and deleted when the client has answered that, be it with an error;
+//! then comes the next page. What the socket has taken proves nothing: behind a connection that died
+//! unnoticed it is lost. So a connection that breaks loses nothing, and one that reads slowly costs a
+//! page of memory. What a client took and did not live to answer it gets again.
 //!
 //! While there is more than that page, messages to the bare JID are stored too, behind the others, so
 //! that none overtakes another (DESIGN §7). Sessions that are not flushed to get these after their
@@ -19,13 +21,14 @@ use crate::jid::BareJid;
 use crate::limits::{OFFLINE_PAGE_BYTES_MAX, OFFLINE_PAGE_MESSAGES_MAX};
 use crate::ns;
 use crate::router::account::{Account, Standing};
+use crate::router::ask::AskThen;
 use crate::router::delivery::Routed;
 use crate::router::{Continuation, Router, RowContinuation, Waiter, feature, storage_value};
 use crate::slots::Key;
 use crate::stanza::{Condition, Stanza, StanzaError};
 use crate::storage::offline::{self, Holding, OfflineMessage, Page, Tally};
 use crate::storage::{Db, Lane, ReadFn, Row, StoreError, Value};
-use crate::xml::Element;
+use crate::xml::{Element, Payload};
 
 /// What an account's shard knows of its offline messages.
 #[derive(Debug, Default)]
@@ -251,8 +254,8 @@ impl Router {
         self.next_page(key);
     }
 
-    /// The connection of a session has written all output: what it was flushed is delivered.
-    pub fn offline_sent(&mut self, session: Key) {
+    /// A session has got all that it was flushed, up to a message: that is delivered.
+    fn offline_received(&mut self, session: Key, received_seq: i64) {
         let Some(key) = self.sessions.get(session).map(|session| session.account) else {
             return;
         };
@@ -267,8 +270,10 @@ impl Router {
         else {
             return;
         };
-        let Step::Sending { page, last_seq, .. } = flush.step else {
-            return;
+        let (page, last_seq) = match flush.step {
+            // What was sent since is not proven.
+            Step::Sending { page, last_seq, .. } if last_seq == received_seq => (page, last_seq),
+            _ => return,
         };
         offline.delivered = offline.delivered.plus(page);
         offline.delivered_seq = last_seq;
@@ -377,6 +382,11 @@ impl Router {
             self.nothing_read(key, is_closing, is_stale);
             return;
         }
+        if !self.may_ask(session) {
+            // It answers nothing, so nobody would know that it got them: they stay for one that does.
+            self.end_flush(key);
+            return;
+        }
         self.send_page(key, session, skipped, page, is_closing);
     }
 
@@ -435,13 +445,10 @@ impl Router {
                 self.write(session, stanza);
             }
         }
-        if let Some(session) = self.sessions.get_mut(session) {
-            session.wants_sent = true;
-            // Also if it has got all of them before: asking for the buffer has the connection looked
-            // at in this turn.
-            let conn = session.conn;
-            self.out.outputs.append(conn);
-        }
+        let ping = Payload::from_elements(&[Element::new(ns::PING, "ping")]);
+        let then: AskThen =
+            Box::new(move |router, session, _| router.offline_received(session, last_seq));
+        self.ask(session, ping, then);
         if is_closing {
             self.no_longer_busy(key);
         }

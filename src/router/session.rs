@@ -41,9 +41,6 @@ pub struct Session {
     pub asked: Vec<Asked>,
     /// How many it was asked.
     pub questions: u32,
-    /// Whether [`SessionEvent::Sent`](crate::router::feature::SessionEvent::Sent) is to come when its
-    /// connection has written all output.
-    pub wants_sent: bool,
     /// How it came to be.
     pub origin: Box<SessionOrigin>,
 }

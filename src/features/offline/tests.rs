@@ -1,7 +1,9 @@
 use super::*;
 use crate::clock::{Mono, Now, Wall};
 use crate::jid::BareJid;
-use crate::limits::{INBOX_STANZAS_MAX, OFFLINE_PAGE_BYTES_MAX, OFFLINE_PAGE_MESSAGES_MAX};
+use crate::limits::{
+    ASKED_MAX, INBOX_STANZAS_MAX, OFFLINE_PAGE_BYTES_MAX, OFFLINE_PAGE_MESSAGES_MAX,
+};
 use crate::router::account::{Proof, Standing};
 use crate::router::testing::{Seat, Site, record};
 use crate::slots::Key;
@@ -83,11 +85,20 @@ impl House {
         self.site.router.out.outputs.close(seat.conn);
     }
 
-    /// The connection takes all its output; what comes of that waits for the store.
+    /// The client takes all its output, and answers pings; what comes of that waits for the store.
     pub fn take(&mut self, seat: Seat) -> Vec<(u64, bool)> {
         let text = self.site.take(seat);
-        self.site.router.output_written(seat.session);
+        for ask in asks(&text) {
+            self.answer(seat, ask);
+        }
         messages(&text)
+    }
+
+    pub fn answer(&mut self, seat: Seat, ask: &str) {
+        let mut answer = Stanza::new(Kind::Iq, Type::Result, Payload::empty());
+        answer.to = Some(Jid::parse("example.org").unwrap());
+        answer.id = Some(ask.into());
+        self.site.send(seat, answer);
     }
 
     /// Takes the messages that come, page by page, until nothing is left to do.
@@ -170,6 +181,22 @@ fn ids(text: &str) -> impl Iterator<Item = u64> {
         let (_, rest) = rest.split_once("id='").unwrap();
         rest.split_once('\'').unwrap().0.parse().unwrap()
     })
+}
+
+/// The ids of the server's pings.
+pub(super) fn asks(text: &str) -> Vec<&str> {
+    let parts = text.split("<iq ").skip(1);
+    let pings = parts.filter(|part| part.contains("<ping xmlns='urn:xmpp:ping'/>"));
+    pings
+        .map(|part| {
+            part.split_once("id='")
+                .unwrap()
+                .1
+                .split_once('\'')
+                .unwrap()
+                .0
+        })
+        .collect()
 }
 
 /// The ids of messages, and whether each is marked as delayed by our domain.
@@ -263,9 +290,9 @@ fn messages_wait_for_a_session_that_takes_messages() {
     assert_eq!(messages(&text), numbers(0..3, true));
 }
 
-/// DESIGN §5: what the socket has not taken is still there.
+/// DESIGN §5: what only the socket has taken is still there, since nobody knows who has it.
 #[test]
-fn a_page_is_deleted_when_the_socket_has_taken_all_of_it() {
+fn a_page_is_deleted_when_the_client_has_proven_that_it_got_it() {
     let mut house = House::new();
     house.chat(3);
     let balcony = house.log_in("balcony");
@@ -273,13 +300,72 @@ fn a_page_is_deleted_when_the_socket_has_taken_all_of_it() {
     assert_eq!(messages(&house.site.take(balcony)), numbers(0..3, true));
     house.log_out(balcony);
     house.site.run_store();
-    assert_eq!(house.held().messages, 3, "nobody said that it was written");
+    assert_eq!(house.held().messages, 3, "nobody said that they came");
     let chamber = house.log_in("chamber");
     assert_eq!(house.drain(chamber), numbers(0..3, true));
     assert_eq!(house.held(), Tally::default());
     assert!(house.account().offline.is_idle());
     let orchard = house.log_in("orchard");
     assert_eq!(house.drain(orchard), []);
+}
+
+/// RFC 6120 §8.2.3: a client that knows no ping answers with an error, behind what it has read.
+#[test]
+fn an_error_proves_as_much_as_a_result() {
+    let mut house = House::new();
+    house.chat(3);
+    let balcony = house.log_in("balcony");
+    house.site.run_store();
+    let text = house.site.take(balcony);
+    let mut answer = Stanza::new(Kind::Iq, Type::Error, Payload::empty());
+    answer.to = Some(Jid::parse("example.org").unwrap());
+    answer.id = Some(asks(&text)[0].into());
+    house.site.send(balcony, answer);
+    house.site.run_store();
+    assert_eq!(house.held(), Tally::default());
+}
+
+/// A page is asked about once, whatever its session does meanwhile.
+#[test]
+fn a_session_that_has_not_answered_gets_nothing_twice() {
+    let mut house = House::new();
+    house.chat(2);
+    let balcony = house.log_in("balcony");
+    house.site.run_store();
+    let first = house.site.take(balcony);
+    assert_eq!(messages(&first), numbers(0..2, true));
+    for priority in [-1, 0, -1, 0] {
+        house.presence(balcony, priority);
+        house.site.run_store();
+        let more = house.site.take(balcony);
+        assert_eq!((messages(&more), asks(&more)), (vec![], vec![]));
+    }
+    assert_eq!(house.held().messages, 2);
+    house.answer(balcony, asks(&first)[0]);
+    house.site.run_store();
+    assert_eq!(house.held(), Tally::default());
+}
+
+/// A client that leaves everything unanswered is asked no more, and gets nothing that is stored.
+#[test]
+fn who_answers_nothing_gets_what_is_live_and_leaves_what_is_stored() {
+    let mut house = House::new();
+    house.chat(2);
+    let balcony = house.site.bind(JULIET, "balcony", None);
+    for _ in 0..ASKED_MAX {
+        let question = Payload::from_elements(&[Element::new("urn:example:question", "q")]);
+        let then = Box::new(|_: &mut Router, _: Key, _: &Stanza| ());
+        house.site.router.ask(balcony.session, question, then);
+    }
+    house.presence(balcony, 0);
+    house.site.run_store();
+    assert_eq!(messages(&house.site.take(balcony)), []);
+    house.chat(1);
+    house.site.run_store();
+    assert_eq!(messages(&house.site.take(balcony)), numbers(2..3, false));
+    house.log_out(balcony);
+    let chamber = house.log_in("chamber");
+    assert_eq!(house.drain(chamber), numbers(0..2, true));
 }
 
 /// A slow reader costs a page of memory, and a turn no more than a page.

@@ -54,11 +54,7 @@ impl Shard {
             return;
         };
         match std::mem::take(&mut connection.ending) {
-            Ending::No => {
-                if let Some(session) = connection.stream.session() {
-                    self.router.output_written(session);
-                }
-            }
+            Ending::No => {}
             Ending::IsShut => connection.ending = Ending::IsShut,
             Ending::Shutdown => {
                 connection.transport.shutdown();
