@@ -13,7 +13,7 @@ class Report:
     def __init__(self):
         self.rows = []
 
-    async def check(self, client, name, work, seconds=20):
+    async def check(self, client, name, work, seconds=40):
         """Awaits `work` (a coroutine) for at most `seconds`; yields its value, or FAILED.
 
         A string that it yields is told in the table.

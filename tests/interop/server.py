@@ -6,6 +6,8 @@ import signal
 import socket
 from pathlib import Path
 
+# The first domain, which a client gets that names none.
+DOMAIN = "example.org"
 START_SECONDS = 20
 STOP_SECONDS = 15
 COMMAND_SECONDS = 20

@@ -17,15 +17,14 @@ from pathlib import Path
 
 import channel_binding
 import expat_check
+import terminal
 import tls_promises
 from certificates import Authority
 from client import Client, ClientError
-from clients.profanity import Profanity
 from report import FAILED, Report
-from server import Server
+from server import DOMAIN, Server
 
 HERE = Path(__file__).parent
-DOMAIN = "example.org"
 RSA_DOMAIN = "rsa.example.org"
 PLUS_DOMAIN = "plus.example.org"
 # Accounts are spread over two shards by a hash with a fresh key. With ten a side, pairs of only one
@@ -99,6 +98,15 @@ class Suite:
             name: Client(name, argv, environment, self.folder / f"{name}.err")
             for name, argv in programs.items()
         }
+
+    def trusted(self):
+        """A folder with the authority's certificate as `openssl rehash` leaves it."""
+        folder = self.folder / "trusted"
+        if not folder.exists():
+            folder.mkdir()
+            shutil.copy(self.ca, folder / "ca.pem")
+            subprocess.run(["/usr/bin/openssl", "rehash", folder], check=True, timeout=10)
+        return folder
 
     async def account(self, jid):
         """Makes an account with a random password; yields the password."""
@@ -383,53 +391,6 @@ async def own_bindings(suite):
             )
 
 
-async def profanity(suite):
-    """profanity, with libstrophe, in a terminal: logs in, asks, and chats with slixmpp."""
-    name, other = "profanity", suite.clients["slixmpp"]
-    trusted = suite.folder / "trusted"
-    trusted.mkdir()
-    shutil.copy(suite.ca, trusted / "ca.pem")
-    subprocess.run(["/usr/bin/openssl", "rehash", trusted], check=True, timeout=10)
-    jid, friend = f"profanity@{DOMAIN}", f"profanity-friend@{DOMAIN}"
-    await suite.account(jid)
-    await suite.account(friend)
-    await suite.login(other, friend, "friend", "direct")
-    ways = {
-        "starttls": ("force", suite.server.port),
-        "direct": ("legacy", suite.server.direct_port),
-    }
-    for way, (policy, port) in ways.items():
-        home = suite.folder / f"profanity-{way}"
-
-        def session(check, *arguments):
-            return asyncio.to_thread(check, *arguments)
-
-        program = await suite.report.check(
-            name, f"starts ({way})", session(Profanity, home, trusted)
-        )
-        if program is FAILED:
-            continue
-        full = f"{jid}/{way}"
-
-        async def chat_both_ways():
-            there, back = f"there-{secrets.token_hex(6)}", f"back-{secrets.token_hex(6)}"
-            # The window of a bare JID is the one in which the answer of any resource appears.
-            await session(program.message, friend, there)
-            message = await other.message("friend", there)
-            assert message["from"] == full, f"from {message['from']}, not {full}"
-            await other.call("send", session="friend", to=full, body=back)
-            await session(program.see_message, back)
-
-        password = suite.passwords[jid]
-        login = session(program.connect, full, password, port, policy)
-        if await suite.report.check(name, f"login ({way})", login) is not FAILED:
-            for check in (program.ping, program.version):
-                await suite.report.check(name, f"{check.__name__} ({way})", session(check, DOMAIN))
-            await suite.report.check(name, f"chat both ways with slixmpp ({way})", chat_both_ways())
-        await suite.report.check(name, f"closes ({way})", session(program.quit))
-    await other.call("close", session="friend")
-
-
 async def tls(suite):
     """The promises on the running server, then on one with dhparam."""
     await tls_promises.run(suite)
@@ -446,28 +407,41 @@ async def xml(suite):
     await expat_check.run(suite, asyncio.to_thread)
 
 
-PARTS = (basics, wrong_passwords, chat, mixed_chat, profanity, bindings, tls, xml)
+LIBRARIES = ("slixmpp", "xmpp.js", "nbxmpp", "tokio-xmpp")
+# Each part with the libraries that it drives. `run` builds for a part only what it needs.
+PARTS = {
+    "basics": (basics, LIBRARIES),
+    "wrong_passwords": (wrong_passwords, ("slixmpp", "xmpp.js", "nbxmpp")),
+    "chat": (chat, ("slixmpp", "xmpp.js")),
+    "mixed_chat": (mixed_chat, LIBRARIES),
+    "profanity": (terminal.run, ("slixmpp",)),
+    "bindings": (bindings, ("nbxmpp", "tokio-xmpp")),
+    "tls": (tls, ()),
+    "xml": (xml, ()),
+}
 
 
 async def main():
     options = arguments()
+    parts = {name: part for name, part in PARTS.items() if not options.only or options.only in name}
+    if not parts:
+        sys.exit(f"no part has {options.only} in its name; there are {', '.join(PARTS)}")
     folder = Path(tempfile.mkdtemp(prefix="stanzad-interop-"))
     suite = Suite(options, folder)
     report = suite.report
-    started = [suite.server, *suite.clients.values()]
+    driven = {library for _, libraries in parts.values() for library in libraries}
+    clients = [client for name, client in suite.clients.items() if name in driven]
     try:
         await report.check("stanzad", "starts", suite.server.start(), 30)
-        for client in suite.clients.values():
+        for client in clients:
             await report.check(client.name, "starts", client.start())
-        for part in PARTS:
-            if options.only and options.only not in part.__name__:
-                continue
+        for name, (part, _) in parts.items():
             try:
                 await part(suite)
             except Exception as error:
-                report.fail("suite", part.__name__, f"{type(error).__name__}: {error}")
+                report.fail("suite", name, f"{type(error).__name__}: {error}")
     finally:
-        for each in reversed(started):
+        for each in (*reversed(clients), suite.server):
             name = getattr(each, "name", "stanzad")
             await report.check(name, "stops", each.stop())
     if report.failed:
