@@ -81,6 +81,10 @@ class Server:
         arguments = ("account", "add", "--config", str(self.config), jid)
         await self._command(*arguments, stdin=f"{password}\n".encode())
 
+    async def delete_account(self, jid):
+        """`stanzad account delete`."""
+        await self._command("account", "delete", "--config", str(self.config), jid)
+
     async def sessions(self):
         """What `stanzad sessions --json` says."""
         return await self._command("sessions", "--config", str(self.config), "--json")

@@ -4,20 +4,24 @@ With "binding" in a `connect` command ("tls-exporter" or "tls-server-end-point")
 -PLUS mechanism. nbxmpp has these mechanisms, but leaves them off: PyGObject crashes when it hands
 over the bytes of `g_tls_connection_get_channel_binding_data`. Here ctypes calls that function, so
 the binding is GnuTLS's own, and nbxmpp's mechanism does the rest.
+
+No request has a time limit here: nbxmpp 7.4 gives up at once on one that is made while it still
+watches over another (`StanzaDispatcher.add_callback_for_id`). The suite has limits of its own.
 """
 
 import ctypes
 import json
 import sys
+from datetime import UTC, datetime
 
 from gi.repository import Gio, GLib
 from nbxmpp.client import Client
 from nbxmpp.const import ConnectionProtocol, ConnectionType
-from nbxmpp.protocol import Iq, Message, Presence
+from nbxmpp.errors import StanzaError
+from nbxmpp.protocol import JID, Iq, Message, NodeProcessed
 from nbxmpp.sasl import SCRAM_SHA_256_PLUS
 from nbxmpp.structs import ChannelBindingData, StanzaHandler
 
-STEP_SECONDS = 15
 PLUS = "SCRAM-SHA-256-PLUS"
 
 
@@ -82,6 +86,25 @@ class BoundClient(Client):
         return mechanism
 
 
+def told_item(item):
+    """A RosterItem as an ITEM of client.py."""
+    return {
+        "jid": str(item.jid),
+        "name": item.name,
+        "subscription": item.subscription,
+        "ask": item.ask,
+        "groups": sorted(item.groups),
+    }
+
+
+def told_delay(stanza, properties):
+    if not properties.has_server_delay:
+        return None
+    sender = stanza.getTag("delay", namespace="urn:xmpp:delay").getAttr("from")
+    stamp = datetime.fromtimestamp(properties.timestamp, UTC)
+    return {"from": sender, "stamp": stamp.isoformat()}
+
+
 class Session:
     def __init__(self, command):
         self.label = command["session"]
@@ -100,30 +123,38 @@ class Session:
         self.client.subscribe("connected", self._connected)
         self.client.subscribe("disconnected", self._ended)
         self.client.subscribe("connection-failed", self._ended)
-        self.client.register_handler(StanzaHandler(name="message", callback=self._message))
+        for handler in (
+            StanzaHandler(name="message", callback=self._message),
+            StanzaHandler(name="presence", callback=self._presence),
+            StanzaHandler(name="iq", callback=self._push, typ="set", ns="jabber:iq:roster"),
+        ):
+            self.client.register_handler(handler)
         self.closing_ref = None
 
     def _connected(self, *_):
-        self.request(
-            Iq("get", queryNS="jabber:iq:roster"),
-            self._with_roster,
-        )
+        task = self.client.get_module("Roster").request_roster()
+        task.add_done_callback(self._with_roster, weak=False)
 
-    def _with_roster(self, answer):
+    def _with_roster(self, task):
+        roster, contacts = "result", None
+        try:
+            contacts = [told_item(item) for item in task.finish().items or ()]
+        except StanzaError as error:
+            roster = error.condition
         facts = {
             "jid": str(self.client.get_bound_jid()),
-            # The first version has no roster; a client must live with the error.
-            "roster": answer.getError() if answer.isError() else "result",
+            "roster": roster,
+            "contacts": contacts,
             "mechanism": self.client._sasl._mechanism.name,
             "tls_version": self.client.tls_version.value_nick,
             "cipher": self.client.ciphersuite,
         }
-        self.client.send_stanza(Presence())
+        self.client.get_module("BasePresence").send()
         self._settle({"value": facts})
 
     def _ended(self, *_):
         self._settle({"error": f"disconnected: {self.client.get_error()}"})
-        emit({"event": "closed", "session": self.label})
+        self._tell("closed")
         if self.closing_ref is not None:
             emit({"ref": self.closing_ref, "value": {}})
 
@@ -132,23 +163,39 @@ class Session:
             emit({"ref": self._ref, **answer})
             self._ref = None
 
-    def _message(self, _client, stanza, _properties):
-        if stanza.getBody() is None:
+    def _message(self, _client, stanza, properties):
+        if stanza.getBody() is None and not stanza.isError():
             return
-        emit(
-            {
-                "event": "message",
-                "session": self.label,
-                "from": str(stanza.getFrom()),
-                "type": stanza.getType() or "normal",
-                "body": stanza.getBody(),
-            }
+        self._tell(
+            "message",
+            **{"from": str(stanza.getFrom())},
+            type=stanza.getType() or "normal",
+            body=stanza.getBody(),
+            condition=stanza.getError() if stanza.isError() else None,
+            delay=told_delay(stanza, properties),
         )
 
-    def request(self, iq, answered):
-        self.client.send_stanza(
-            iq, callback=lambda _client, answer: answered(answer), timeout=STEP_SECONDS
+    def _presence(self, _client, stanza, properties):
+        self._tell(
+            "presence",
+            **{"from": str(properties.jid)},
+            type=properties.type.value or "available",
+            show=None if properties.show.is_online else properties.show.value,
+            status=properties.status or None,
+            priority=properties.priority,
+            condition=stanza.getError() if properties.type.is_error else None,
         )
+
+    def _push(self, _client, _stanza, properties):
+        self._tell("push", **told_item(properties.roster.item))
+        # The library's own handler has answered it before.
+        raise NodeProcessed
+
+    def _tell(self, event, **values):
+        emit({"event": event, "session": self.label, **values})
+
+    def request(self, iq, answered):
+        self.client.send_stanza(iq, callback=lambda _client, answer: answered(answer))
 
 
 class Commands:
@@ -169,6 +216,27 @@ class Commands:
         message = Message(to=command["to"], body=command["body"], typ="chat")
         self.sessions[command["session"]].client.send_stanza(message)
         emit({"ref": command["ref"], "value": {}})
+
+    def presence(self, command):
+        self.sessions[command["session"]].client.get_module("BasePresence").send(
+            show=command["show"], status=command["status"], priority=command["priority"]
+        )
+        emit({"ref": command["ref"], "value": {}})
+
+    def subscription(self, command):
+        module = self.sessions[command["session"]].client.get_module("BasePresence")
+        getattr(module, command["type"])(JID.from_string(command["to"]))
+        emit({"ref": command["ref"], "value": {}})
+
+    def contact(self, command):
+        module = self.sessions[command["session"]].client.get_module("Roster")
+        jid, groups = JID.from_string(command["jid"]), set(command["groups"])
+        self._wait(command, module.set_item(jid, command["name"], groups))
+
+    def remove(self, command):
+        module = self.sessions[command["session"]].client.get_module("Roster")
+        jid = JID.from_string(command["jid"])
+        self._wait(command, module.delete_item(jid))
 
     def ping(self, command):
         iq = Iq("get", to=command["to"])
@@ -208,10 +276,22 @@ class Commands:
         session.closing_ref = command["ref"]
         session.client.disconnect()
 
+    def _wait(self, command, task):
+        def done(task):
+            try:
+                task.finish()
+                emit({"ref": command["ref"], "value": {}})
+            except StanzaError as error:
+                told = {"error": str(error), "condition": error.condition}
+                emit({"ref": command["ref"], **told})
+
+        task.add_done_callback(done, weak=False)
+
     def _ask(self, command, iq, read):
         def answered(answer):
             if answer.isError():
-                emit({"ref": command["ref"], "error": str(answer.getError())})
+                condition = answer.getError()
+                emit({"ref": command["ref"], "error": condition, "condition": condition})
             else:
                 emit({"ref": command["ref"], "value": read(answer)})
 

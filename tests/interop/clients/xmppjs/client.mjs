@@ -17,7 +17,8 @@ dns.lookup = (hostname, options, callback) => {
 const require = createRequire(pathToFileURL(`${process.argv[2]}/`));
 const { client, xml } = await import(pathToFileURL(require.resolve("@xmpp/client")));
 
-const STEP_MS = 15_000;
+const STEP_MS = 25_000;
+const ROSTER = "jabber:iq:roster";
 const sessions = new Map();
 const emit = (message) => process.stdout.write(`${JSON.stringify(message)}\n`);
 
@@ -30,6 +31,45 @@ function within(promise, what) {
 }
 
 const conditionOf = (error) => error.condition ?? String(error);
+
+const contactOf = (item) => ({
+  jid: item.attrs.jid,
+  name: item.attrs.name ?? null,
+  subscription: item.attrs.subscription ?? null,
+  ask: item.attrs.ask ?? null,
+  groups: item.getChildren("group").map((group) => group.getText()),
+});
+
+function delayOf(stanza) {
+  const delay = stanza.getChild("delay", "urn:xmpp:delay");
+  return delay ? { from: delay.attrs.from, stamp: delay.attrs.stamp } : null;
+}
+
+// The event that a stanza is, or null.
+function eventOf(stanza) {
+  const { from, type } = stanza.attrs;
+  const error = type === "error" ? stanza.getChild("error") : undefined;
+  const condition = error?.getChildElements()[0]?.name ?? null;
+  if (stanza.is("message") && (error || stanza.getChild("body"))) {
+    const body = stanza.getChildText("body");
+    const delay = delayOf(stanza);
+    return { event: "message", from, type: type ?? "normal", body, condition, delay };
+  }
+  if (stanza.is("presence")) {
+    return {
+      event: "presence",
+      from,
+      type: type ?? "available",
+      show: stanza.getChildText("show"),
+      status: stanza.getChildText("status"),
+      priority: Number(stanza.getChildText("priority") ?? 0),
+      condition,
+    };
+  }
+  const query = type === "set" ? stanza.getChild("query", ROSTER) : undefined;
+  const item = query?.getChild("item");
+  return item ? { event: "push", ...contactOf(item) } : null;
+}
 
 async function connect(command) {
   const [username, domain] = command.jid.split("@");
@@ -52,16 +92,12 @@ async function connect(command) {
   xmpp.on("disconnect", () => {
     if (online) emit({ event: "closed", session: command.session });
   });
+  // Both before the login: messages and presence follow the initial presence at once.
   xmpp.on("stanza", (stanza) => {
-    if (!stanza.is("message") || !stanza.getChild("body")) return;
-    emit({
-      event: "message",
-      session: command.session,
-      from: stanza.attrs.from,
-      type: stanza.attrs.type ?? "normal",
-      body: stanza.getChildText("body"),
-    });
+    const event = eventOf(stanza);
+    if (event) emit({ session: command.session, ...event });
   });
+  xmpp.iqCallee.set(ROSTER, "query", () => true);
   let jid;
   try {
     jid = await within(Promise.race([xmpp.start(), failed]), "login");
@@ -71,10 +107,11 @@ async function connect(command) {
   }
   online = true;
   let roster = "result";
+  let contacts = null;
   try {
-    await xmpp.iqCaller.get(xml("query", { xmlns: "jabber:iq:roster" }), undefined, STEP_MS);
+    const query = await xmpp.iqCaller.get(xml("query", { xmlns: ROSTER }), undefined, STEP_MS);
+    contacts = query.getChildren("item").map(contactOf);
   } catch (error) {
-    // The first version has no roster; a client must live with the error.
     roster = conditionOf(error);
   }
   await xmpp.send(xml("presence"));
@@ -82,6 +119,7 @@ async function connect(command) {
   return {
     jid: jid.toString(),
     roster,
+    contacts,
     mechanism: used,
     tls_version: xmpp.socket.socket?.getProtocol?.() ?? xmpp.socket.getProtocol?.(),
   };
@@ -91,6 +129,28 @@ const operations = {
   connect,
   async send({ session, to, body }) {
     await sessions.get(session).send(xml("message", { to, type: "chat" }, xml("body", {}, body)));
+    return {};
+  },
+  async presence({ session, show, status, priority }) {
+    const children = Object.entries({ show, status, priority })
+      .filter(([, value]) => value !== null)
+      .map(([name, value]) => xml(name, {}, String(value)));
+    await sessions.get(session).send(xml("presence", {}, ...children));
+    return {};
+  },
+  async subscription({ session, to, type }) {
+    await sessions.get(session).send(xml("presence", { to, type }));
+    return {};
+  },
+  async contact({ session, jid, name, groups }) {
+    const children = groups.map((group) => xml("group", {}, group));
+    const query = xml("query", ROSTER, xml("item", { jid, name }, ...children));
+    await sessions.get(session).iqCaller.set(query, undefined, STEP_MS);
+    return {};
+  },
+  async remove({ session, jid }) {
+    const query = xml("query", ROSTER, xml("item", { jid, subscription: "remove" }));
+    await sessions.get(session).iqCaller.set(query, undefined, STEP_MS);
     return {};
   },
   async ping({ session, to }) {
@@ -122,6 +182,13 @@ const operations = {
     }
     throw new Error("the unknown IQ was answered with a result");
   },
+  // Ends the connection, and says nothing before.
+  async drop({ session }) {
+    const xmpp = sessions.get(session);
+    sessions.delete(session);
+    (xmpp.socket.socket ?? xmpp.socket).destroy();
+    return {};
+  },
   async close({ session }) {
     const xmpp = sessions.get(session);
     sessions.delete(session);
@@ -135,7 +202,8 @@ lines.on("line", (line) => {
   const command = JSON.parse(line);
   operations[command.op](command).then(
     (value) => emit({ ref: command.ref, value }),
-    (error) => emit({ ref: command.ref, error: String(error) }),
+    (error) =>
+      emit({ ref: command.ref, error: String(error), condition: error.condition ?? null }),
   );
 });
 lines.on("close", () => process.exit(0));

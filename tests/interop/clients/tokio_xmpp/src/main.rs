@@ -116,7 +116,6 @@ async fn start(command: &Value) -> Result<(Client, Value), Box<dyn Error>> {
     let roster = request(&mut client, None, "query", "jabber:iq:roster").await?;
     let roster = match roster {
         IqResponse::Result(_) => "result".to_owned(),
-        // The first version has no roster; a client must live with the error.
         IqResponse::Error(error) => condition(&error.defined_condition),
     };
     client.send_stanza(Presence::available().into()).await?;
