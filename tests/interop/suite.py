@@ -15,6 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import account_requests
 import channel_binding
 import contacts
 import expat_check
@@ -412,6 +413,7 @@ PARTS = {
     "chat": (chat, ("slixmpp", "xmpp.js")),
     "mixed_chat": (mixed_chat, LIBRARIES),
     "contacts": (contacts.run, ("slixmpp", "xmpp.js", "nbxmpp")),
+    "account_requests": (account_requests.run, ("slixmpp",)),
     "profanity": (terminal.run, ("slixmpp",)),
     "bindings": (bindings, ("nbxmpp", "tokio-xmpp")),
     "tls": (tls, ()),
