@@ -3,6 +3,7 @@
 use std::fmt;
 use std::fs;
 use std::io::{self, Read, Write};
+use std::mem;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -222,16 +223,22 @@ fn accept_until_stopped(
     backend: &Arc<dyn Backend>,
 ) {
     let calls = Arc::new(AtomicUsize::new(0));
+    let mut is_short = false;
     loop {
         let accepted = listener.accept();
         if stopping.load(Ordering::Acquire) {
             return;
         }
         match accepted {
-            Ok((stream, _)) => start_call(stream, &calls, backend),
+            Ok((stream, _)) => {
+                is_short = false;
+                start_call(stream, &calls, backend);
+            }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => {
-                log::warn!(error:%; "control call not accepted");
+                if !mem::replace(&mut is_short, true) {
+                    log::warn!(error:%; "control call not accepted, it waits");
+                }
                 thread::sleep(ACCEPT_PAUSE);
             }
         }
