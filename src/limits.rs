@@ -39,6 +39,20 @@ pub const BULK_READ_STEPS_MAX: u32 = 5_000_000;
 /// alone; the gate would hold up everybody.
 pub const WORKER_JOBS_MAX: usize = 256;
 
+/// Descriptors kept for what the process opens while clients have taken all that they may: 8 commands at
+/// work and one more that is refused, one connection that is refused, the conf file or a certificate of
+/// a reload, the log opened anew, a copy that the log's or the store's library makes. That is half of
+/// them; a low limit on open files leaves the other half to no use, a high one does not feel it.
+pub const OPEN_FILES_KEPT: u64 = 32;
+/// Descriptors of a server without connections, where they cannot be counted: of store, log, signals
+/// and sockets it has about thirty.
+pub const OPEN_FILES_OWN: u64 = 64;
+/// Descriptors of a shard that has no connections: its poll twice, and what wakes it.
+pub const OPEN_FILES_PER_SHARD: u64 = 3;
+/// Connections below which an operator is warned that the limit on open files is low: one address may
+/// take as many by default.
+pub const CONNECTIONS_FEW: u64 = 1000;
+
 /// Log lines that wait for the writer of the log. A burst of a login storm fits; what comes on top
 /// is dropped and counted, since a reactor thread must not wait for a disk.
 pub const LOG_LINES_MAX: usize = 4096;

@@ -117,7 +117,13 @@ fn describe_status(status: &StatusInfo) -> String {
             format!("{} ({})", listener.address, listener.kind),
         ));
     }
-    rows.push(("connections", status.connections.to_string()));
+    rows.push((
+        "connections",
+        match status.connections_max {
+            Some(max) => format!("{} of at most {max}", status.connections),
+            None => status.connections.to_string(),
+        },
+    ));
     rows.push(("sessions", status.sessions.to_string()));
     rows.push(("accounts loaded", status.accounts_loaded.to_string()));
     rows.push(("store", bytes(status.store_bytes)));
@@ -307,9 +313,15 @@ mod tests {
                 address: "[::1]:5222".to_string(),
             }],
             shards: vec![ShardInfo::default(), ShardInfo::default()],
+            connections: 7,
+            connections_max: Some(960),
             ..StatusInfo::default()
         };
         let text = describe_status(&status);
+        assert!(
+            text.contains("connections      7 of at most 960\n"),
+            "{text}"
+        );
         assert!(text.contains("[::1]:5222 (c2s)"), "{text}");
         assert!(text.contains("shard 1 "), "{text}");
         assert!(!text.contains("overload"), "{text}");

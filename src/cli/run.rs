@@ -25,23 +25,13 @@ pub fn run(config: &Path, as_root: bool) -> Result<(), Failure> {
     serve(settings, config.to_path_buf(), |_| ())
 }
 
-/// Runs the server in this process, whose limits and umask are set first.
+/// Runs the server in this process, whose umask is set first.
 pub fn serve(
     settings: Settings,
     config: PathBuf,
     ready: impl FnOnce(&Started),
 ) -> Result<(), Failure> {
     privileges::restrict_new_files();
-    match privileges::raise_open_files() {
-        Ok(files) if files.is_low() => remark(format_args!(
-            "warning: only {files} open files are allowed, and each client takes one; raise \
-             LimitNOFILE= of the service, or `ulimit -Hn`"
-        )),
-        Ok(_) => {}
-        Err(error) => remark(format_args!(
-            "warning: the limit on open files stays as it is: {error}"
-        )),
-    }
     server::run(settings, Some(config), ready).map_err(Failure::no)
 }
 

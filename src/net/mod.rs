@@ -1,7 +1,8 @@
-//! Sockets and what guards them: TLS, certificates, and limits per address.
+//! Sockets and what guards them: TLS, certificates, and limits, of each address and of the process.
 
 pub mod certificate;
 mod dh_parameters;
+pub mod open_files;
 pub mod random;
 pub mod throttle;
 pub mod tls;

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use openssl::ssl::{ErrorCode, SslStream};
 
+use super::open_files::Taken;
 use super::tls::{self, AcceptError, TlsContexts};
 use super::tls_facts;
 use super::transport::{Buffers, Read, Transport};
@@ -27,6 +28,8 @@ const HANDSHAKE_BYTES_MAX: usize = 64 * 1024;
 /// A client's connection over TCP.
 pub struct SocketTransport {
     socket: TcpStream,
+    /// Behind the socket, as fields are dropped in their order: it is closed by then.
+    _taken: Option<Taken>,
     peer: SocketAddr,
     state: State,
     fin: Fin,
@@ -99,6 +102,7 @@ impl SocketTransport {
         socket.set_nodelay(true)?;
         Ok(SocketTransport {
             socket,
+            _taken: None,
             peer,
             state: State::Plain(contexts),
             fin: Fin::Open,
@@ -122,6 +126,12 @@ impl SocketTransport {
         let mut transport = SocketTransport::plain(socket, peer, contexts)?;
         transport.start_tls(None)?;
         Ok(transport)
+    }
+
+    /// Keeps a connection counted for as long as its socket is open.
+    pub fn counted(mut self, taken: Taken) -> SocketTransport {
+        self._taken = Some(taken);
+        self
     }
 
     fn read_plain(&mut self, plain: &mut [u8]) -> io::Result<Read> {

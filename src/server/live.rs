@@ -104,6 +104,7 @@ impl Live {
                 })
                 .collect(),
             connections: shards.iter().map(|shard| shard.connections).sum(),
+            connections_max: self.core.open_files.connections_max(),
             sessions: shards.iter().map(|shard| shard.sessions).sum(),
             accounts_loaded: shards.iter().map(|shard| shard.accounts_loaded).sum(),
             shards,

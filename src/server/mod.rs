@@ -21,6 +21,7 @@ use crate::config::{Settings, reload};
 use crate::features::FEATURES;
 use crate::limits::{WAITING_BYTES_MAX, WAITING_POSTS_MAX};
 use crate::log::Logging;
+use crate::net::open_files::OpenFiles;
 use crate::net::throttle::{Throttle, ThrottleLimits};
 use crate::net::tls::TlsContexts;
 use crate::post::{Address, Gates, Load, Mailbox, mailbox};
@@ -83,6 +84,7 @@ pub fn run(
     let logging =
         crate::log::start(&settings.log).map_err(|error| StartError::new(error.to_string()))?;
     crate::log::panic::install();
+    privileges::raise_open_files();
     let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM])
         .map_err(|error| StartError::new(format!("cannot handle signals: {error}")))?;
     let server = Server::start(settings, path, logging, &signals.handle())?;
@@ -120,6 +122,7 @@ pub struct Core {
     secret: [u8; 32],
     listener: ListenerHandle,
     listeners: Vec<(&'static str, SocketAddr)>,
+    open_files: Arc<OpenFiles>,
     throttle: Arc<Throttle>,
     gates: Gates,
     clock: Clock,
@@ -190,6 +193,7 @@ impl Server {
         let secret = ask(&store, storage::accounts::secret)
             .map_err(|error| StartError::new(format!("the store has no secret: {error}")))?;
         let sockets = sockets::open(&settings)?;
+        let open_files = Arc::new(OpenFiles::default());
         let throttle = Arc::new(Throttle::new(throttle_limits(&settings)));
         let generation = Arc::new(Generation {
             settings: Arc::clone(&settings),
@@ -242,15 +246,11 @@ impl Server {
             sockets,
             Arc::clone(&contexts),
             addresses.clone(),
+            Arc::clone(&open_files),
             Arc::clone(&throttle),
             clock,
         )
         .map_err(|error| StartError::new(format!("cannot listen: {error}")))?;
-        let listener = spawn("listener".to_owned(), move || {
-            if let Err(error) = listener.run() {
-                fatal(&format!("the poll of the listener failed: {error}"));
-            }
-        })?;
         let core = Arc::new(Core {
             settings: Mutex::new(Arc::clone(&settings)),
             contexts: Mutex::new(Arc::clone(&contexts)),
@@ -261,6 +261,7 @@ impl Server {
             secret,
             listener: handle,
             listeners,
+            open_files,
             throttle,
             gates,
             clock,
@@ -273,6 +274,16 @@ impl Server {
             Arc::new(Live::new(Arc::clone(&core))),
         )
         .map_err(|error| StartError::new(error.to_string()))?;
+        // All is open now that the server needs for itself, and nobody can have connected before.
+        if let Err(error) = privileges::admit_connections(&core.open_files, count) {
+            control.stop();
+            return Err(error);
+        }
+        let listener = spawn("listener".to_owned(), move || {
+            if let Err(error) = listener.run() {
+                fatal(&format!("the poll of the listener failed: {error}"));
+            }
+        })?;
         for (kind, address) in &core.listeners {
             log::info!(kind = *kind, address:%; "listening");
         }
@@ -362,6 +373,7 @@ impl Core {
             warnings.push(format!("the log stays where it was: {error}"));
         }
         self.throttle.set_limits(throttle_limits(&settings));
+        privileges::admit_connections_again(&self.open_files);
         self.listener.reload(contexts);
         let generation = Arc::new(Generation {
             settings: Arc::clone(&settings),

@@ -1,39 +1,10 @@
 //! What the process may do and leave behind: the mode of new files, root, open files.
 
-use std::fmt;
-use std::io;
-
 use rustix::fs::Mode;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Open files that a shard count of one and a few hundred clients need. With fewer allowed the
-/// server starts, but says so.
-pub const OPEN_FILES_MIN: u64 = 1024;
-
-/// How many files, sockets among them, the process may have open.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OpenFiles {
-    /// The limit that the process was started with; none is "no limit".
-    pub before: Option<u64>,
-    /// The limit now.
-    pub now: Option<u64>,
-}
-
-impl OpenFiles {
-    /// Whether the limit is so low that an operator should look at it.
-    pub fn is_low(&self) -> bool {
-        self.now.is_some_and(|now| now < OPEN_FILES_MIN)
-    }
-}
-
-impl fmt::Display for OpenFiles {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.now {
-            Some(now) => write!(f, "{now}"),
-            None => f.write_str("unlimited"),
-        }
-    }
-}
+use super::StartError;
+use crate::limits::{CONNECTIONS_FEW, OPEN_FILES_OWN, OPEN_FILES_PER_SHARD};
+use crate::net::open_files::{self, OpenFiles};
 
 /// Makes every file that the process creates from now on its user's alone (mode 0600, directories
 /// 0700): databases, journals, sockets, logs. To be called before any thread starts.
@@ -47,44 +18,56 @@ pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// Raises the limit on open files as far as it goes without privileges: each client takes one. The
-/// soft limit is low for programs that use `select`, which stanzad does not.
-///
-/// # Errors
-/// The operating system refuses; the limit is as before.
-pub fn raise_open_files() -> io::Result<OpenFiles> {
-    let limit = getrlimit(Resource::Nofile);
-    if limit.current != limit.maximum {
-        let raised = Rlimit {
-            current: limit.maximum,
-            maximum: limit.maximum,
-        };
-        setrlimit(Resource::Nofile, raised)?;
+/// Raises the limit on open files as far as it goes, or logs why it does not go.
+pub fn raise_open_files() {
+    if let Err(error) = open_files::raise_limit() {
+        log::warn!(error:%; "the limit on open files stays as it is");
     }
-    Ok(OpenFiles {
-        before: limit.current,
-        now: getrlimit(Resource::Nofile).current,
-    })
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_limit_on_open_files_is_raised_to_the_hard_one() {
-        let hard = getrlimit(Resource::Nofile).maximum;
-        let raised = raise_open_files().unwrap();
-        assert_eq!(raised.now, hard);
-        assert_eq!(getrlimit(Resource::Nofile).current, hard);
+/// Tells how many connections the limit on open files admits to this process, which has opened all that
+/// it needs and no connection yet.
+///
+/// # Errors
+/// It admits none.
+pub fn admit_connections(open_files: &OpenFiles, shards: u32) -> Result<(), StartError> {
+    let own = open_files::in_use().unwrap_or_else(|error| {
+        log::warn!(error:%; "open files not counted, their number is estimated");
+        OPEN_FILES_OWN + OPEN_FILES_PER_SHARD * u64::from(shards)
+    });
+    let limit = open_files::limit();
+    open_files.admit(own, limit);
+    let kept = open_files.kept();
+    if let (Some(limit), Some(0)) = (limit, open_files.connections_max()) {
+        return Err(StartError::new(format!(
+            "only {limit} open files are allowed, of which the server needs {kept} for itself, so \
+             that nobody could connect; raise LimitNOFILE= of the service, or the limit that \
+             `ulimit -Hn` shows"
+        )));
     }
+    tell_connections(open_files, limit);
+    Ok(())
+}
 
-    #[test]
-    fn a_limit_below_what_a_small_server_needs_is_called_low() {
-        let limit = |now| OpenFiles { before: now, now };
-        assert!(limit(Some(256)).is_low());
-        assert!(!limit(Some(1024)).is_low());
-        assert!(!limit(None).is_low());
-        assert_eq!(limit(None).to_string(), "unlimited");
+/// Takes up a limit on open files that was changed while the server runs, for instance by prlimit(1).
+pub fn admit_connections_again(open_files: &OpenFiles) {
+    raise_open_files();
+    let before = open_files.connections_max();
+    let limit = open_files::limit();
+    open_files.set_limit(limit);
+    if open_files.connections_max() != before {
+        tell_connections(open_files, limit);
+    }
+}
+
+fn tell_connections(open_files: &OpenFiles, limit: Option<u64>) {
+    let (kept, connections_max) = (open_files.kept(), open_files.connections_max());
+    log::info!(open_files = limit, kept, connections_max; "connections are admitted");
+    if connections_max.is_some_and(|max| max < CONNECTIONS_FEW) {
+        log::warn!(
+            open_files = limit, connections_max;
+            "few connections are admitted, as each takes an open file; raise LimitNOFILE= of the \
+             service, or the limit that `ulimit -Hn` shows"
+        );
     }
 }

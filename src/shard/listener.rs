@@ -1,4 +1,9 @@
 //! The listener: accepts on every address and deals connections to the shards in turn.
+//!
+//! Who comes when all connections are taken is accepted and closed at once, without a word: an error
+//! (RFC 6120 §4.9.3.17) answers a stream header, and to wait for one would take the descriptor that is
+//! not there for as long as the client likes. It comes again later, and ever later (RFC 6120 §3.3). Left
+//! unaccepted it would wait for its own time-out, and nobody would know that the server is full.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -14,6 +19,7 @@ use std::os::fd::AsRawFd;
 
 use crate::clock::Clock;
 use crate::limits::TCP_USER_TIMEOUT;
+use crate::net::open_files::{self, OpenFiles, Taken};
 use crate::net::throttle::Throttle;
 use crate::net::tls::TlsContexts;
 use crate::net::tls_stream::SocketTransport;
@@ -135,11 +141,15 @@ pub struct Listener {
     sockets: Vec<Listening>,
     contexts: Arc<TlsContexts>,
     shards: Vec<Address<Post>>,
+    open_files: Arc<OpenFiles>,
     throttle: Arc<Throttle>,
     clock: Clock,
     next: usize,
     streams: Arc<AtomicU64>,
+    /// Whether there was no descriptor for who waits, and somebody may wait still.
     is_short: bool,
+    /// Connections refused since all were taken; none while not all are.
+    refused: Option<u64>,
 }
 
 impl Listener {
@@ -151,6 +161,7 @@ impl Listener {
         sockets: Vec<Listening>,
         contexts: Arc<TlsContexts>,
         shards: Vec<Address<Post>>,
+        open_files: Arc<OpenFiles>,
         throttle: Arc<Throttle>,
         clock: Clock,
     ) -> io::Result<(Listener, ListenerHandle)> {
@@ -170,11 +181,13 @@ impl Listener {
             sockets,
             contexts,
             shards,
+            open_files,
             throttle,
             clock,
             next: 0,
             streams: Arc::new(AtomicU64::new(0)),
             is_short: false,
+            refused: None,
         };
         let handle = ListenerHandle {
             orders: sender,
@@ -237,14 +250,23 @@ impl Listener {
             let kind = listening.kind;
             match listening.socket.accept() {
                 Ok((socket, peer)) => {
-                    self.is_short = false;
+                    if self.is_short {
+                        self.open_files.set_limit(open_files::limit());
+                    }
                     self.accepted(kind, socket, peer);
                 }
                 Err(error) => match error.kind() {
-                    io::ErrorKind::WouldBlock => return Accepting::Empty,
+                    io::ErrorKind::WouldBlock => {
+                        if std::mem::take(&mut self.is_short) {
+                            log::info!(listener = kind.name(); "accepting again");
+                        }
+                        return Accepting::Empty;
+                    }
                     // The peer went away while it waited, or a signal came.
                     io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted => {}
                     _ => {
+                        // The limit may have been lowered; what it admits now leaves some free again.
+                        self.open_files.set_limit(open_files::limit());
                         if !std::mem::replace(&mut self.is_short, true) {
                             log::error!(
                                 listener = kind.name(), error:%;
@@ -261,13 +283,23 @@ impl Listener {
     }
 
     fn accepted(&mut self, kind: Kind, socket: TcpStream, peer: SocketAddr) {
+        let Some(taken) = self.open_files.take() else {
+            self.refuse();
+            return;
+        };
+        if let Some(refused) = self.refused
+            && self.open_files.has_room()
+        {
+            self.refused = None;
+            log::info!(refused; "not all connections are taken any more");
+        }
         let now = self.clock.now().mono;
         if !self.throttle.connect(peer.ip(), now) {
             // No answer: who opens so many connections at once gets none of our bytes either.
             log::debug!(address:% = peer.ip(); "connection refused, too many from one address");
             return;
         }
-        match self.transport(kind, socket, peer) {
+        match self.transport(kind, socket, peer, taken) {
             Ok(transport) => {
                 let origin = Origin {
                     stream: self.streams.fetch_add(1, Ordering::Relaxed) + 1,
@@ -287,18 +319,33 @@ impl Listener {
         }
     }
 
+    /// All connections are taken. One line tells it until there is room for a while, be there ever so
+    /// many that come.
+    fn refuse(&mut self) {
+        if self.refused.is_none() {
+            log::warn!(
+                connections_max = self.open_files.connections_max();
+                "all connections are taken, further ones are refused; raise LimitNOFILE= of the \
+                 service, or the limit that `ulimit -Hn` shows"
+            );
+        }
+        *self.refused.get_or_insert(0) += 1;
+    }
+
     fn transport(
         &self,
         kind: Kind,
         socket: TcpStream,
         peer: SocketAddr,
+        taken: Taken,
     ) -> io::Result<Box<dyn Transport>> {
         SockRef::from(&socket).set_tcp_user_timeout(Some(TCP_USER_TIMEOUT))?;
         let contexts = Arc::clone(&self.contexts);
-        Ok(match kind {
-            Kind::Client => Box::new(SocketTransport::plain(socket, peer, contexts)?),
-            Kind::ClientTls => Box::new(SocketTransport::direct_tls(socket, peer, contexts)?),
-        })
+        let transport = match kind {
+            Kind::Client => SocketTransport::plain(socket, peer, contexts)?,
+            Kind::ClientTls => SocketTransport::direct_tls(socket, peer, contexts)?,
+        };
+        Ok(Box::new(transport.counted(taken)))
     }
 }
 

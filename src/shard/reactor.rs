@@ -29,6 +29,7 @@ const EVENTS_MAX: usize = 1024;
 /// waker.
 pub struct Sleeper {
     poll: Poll,
+    registry: Registry,
     waker: Arc<Waker>,
 }
 
@@ -57,7 +58,13 @@ impl Sleeper {
     pub fn new() -> io::Result<Sleeper> {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), MAILBOX)?);
-        Ok(Sleeper { poll, waker })
+        // A descriptor, so not left to the thread: all of its own are counted before there are clients.
+        let registry = poll.registry().try_clone()?;
+        Ok(Sleeper {
+            poll,
+            registry,
+            waker,
+        })
     }
 
     /// What wakes the shard.
@@ -75,10 +82,12 @@ impl Sleeper {
         mut mailbox: Mailbox<Post>,
         surroundings: Surroundings,
     ) -> io::Result<()> {
-        let Sleeper { mut poll, .. } = self;
+        let Sleeper {
+            mut poll, registry, ..
+        } = self;
         let clock = surroundings.clock;
         let mut world = World {
-            registry: poll.registry().try_clone()?,
+            registry,
             index: shard.router.shard as usize,
             surroundings,
         };

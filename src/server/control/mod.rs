@@ -126,6 +126,8 @@ pub struct StatusInfo {
     pub shards: Vec<ShardInfo>,
     /// Accepted connections, logged in or not.
     pub connections: u64,
+    /// How many are admitted at a time; none is as many as come.
+    pub connections_max: Option<u64>,
     /// Bound resources.
     pub sessions: u64,
     /// Accounts whose data is in memory.
