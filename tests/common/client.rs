@@ -194,10 +194,11 @@ impl Client {
                         self.parser.restart();
                     }
                     let element = top.to_element();
-                    match receipt(&element) {
-                        Some(answer) => self.send(answer),
-                        None => return Ok(Heard::Element(element)),
-                    }
+                    let Some(answer) = receipt(&element) else {
+                        return Ok(Heard::Element(element));
+                    };
+                    // If the server has closed the connection since, what is heard next tells.
+                    let _ = self.try_send(answer);
                     continue;
                 }
                 Some(Item::Close) => return Ok(Heard::Close),
