@@ -19,9 +19,22 @@ use crate::xml::Payload;
 struct Pending {
     request: Stanza,
     ticket: Ticket,
+    asker: Asker,
     account: Key,
-    suspended: Option<Key>,
+    is_suspended: bool,
     then: ThenFn,
+}
+
+/// Who has asked for something.
+#[derive(Clone, Copy)]
+enum Asker {
+    /// Whoever has that address.
+    Address,
+    /// A session of the account itself.
+    Session(Key),
+    /// A session of the account itself that has ended since. A successor on its resource has not asked,
+    /// and may use the same ids.
+    Gone,
 }
 
 impl Router {
@@ -50,7 +63,7 @@ impl Router {
             self.out.settle(routed.ticket);
             return;
         }
-        let answer = match self.dispatch(account_key, &routed.stanza) {
+        let answer = match self.dispatch(account_key, &routed) {
             Some(answer) => answer,
             None => Answer::Error(StanzaError::new(Condition::ServiceUnavailable)),
         };
@@ -68,14 +81,15 @@ impl Router {
     }
 
     fn give(&mut self, account_key: Option<Key>, routed: Routed, answer: Answer) {
+        let asker = self.asker(account_key, &routed);
         match (answer, account_key) {
-            (Answer::Now(payload), account) => {
-                self.respond(account, routed.stanza.reply(Type::Result, payload));
+            (Answer::Now(payload), _) => {
+                self.respond(asker, routed.stanza.reply(Type::Result, payload));
                 self.out.settle(routed.ticket);
             }
-            (Answer::Error(error), account) => {
+            (Answer::Error(error), _) => {
                 if let Some(reply) = routed.stanza.error(&error) {
-                    self.respond(account, reply);
+                    self.respond(asker, reply);
                 }
                 self.drop_routed(routed);
             }
@@ -116,7 +130,8 @@ impl Router {
         }
     }
 
-    fn dispatch(&self, account_key: Option<Key>, stanza: &Stanza) -> Option<Answer> {
+    fn dispatch(&self, account_key: Option<Key>, routed: &Routed) -> Option<Answer> {
+        let stanza = &routed.stanza;
         let (Some(asker), Some(to)) = (&stanza.from, &stanza.to) else {
             return None;
         };
@@ -140,10 +155,10 @@ impl Router {
                 .find_map(|(target, _)| self.pipeline.iq_handler(target, stanza.type_, ns, name))
             }
         }?;
-        let session = account_key
-            .filter(|_| account.is_some_and(|account| account.jid.as_str() == asker.bare_str()))
-            .and_then(|key| self.session_of(key, asker.resource()?))
-            .and_then(|key| self.sessions.get(key));
+        let session = match self.asker(account_key, routed) {
+            Asker::Session(session) => self.sessions.get(session),
+            Asker::Address | Asker::Gone => None,
+        };
         let available: Vec<&FullJid> = account
             .iter()
             .flat_map(|account| &account.sessions)
@@ -196,10 +211,11 @@ impl Router {
         }
         *account.later_mut(is_own) += 1;
         let pending = Pending {
+            asker: self.asker(Some(account_key), &routed),
             request: routed.stanza,
             ticket: routed.ticket,
             account: account_key,
-            suspended: None,
+            is_suspended: false,
             then,
         };
         let then: Continuation = Box::new(move |router, result| {
@@ -248,42 +264,51 @@ impl Router {
 
     /// Suspends the stream of the account's own session that asked (RFC 6120 §10.1).
     fn suspend_for(&mut self, account: Key, routed: Routed, then: ThenFn) -> Pending {
-        let suspended = self.own_session(account, routed.stanza.from.as_ref());
-        if let Some(session) = suspended {
+        let asker = self.asker(Some(account), &routed);
+        if let Asker::Session(session) = asker {
             self.hold(session);
         }
         Pending {
             request: routed.stanza,
             ticket: routed.ticket,
+            asker,
             account,
-            suspended,
+            is_suspended: true,
             then,
         }
     }
 
-    /// Sends a reply on behalf of an account. To a session of its own it is written at once: by way of
-    /// the inbox it would wait behind the next change, whose result and pushes would come before it.
-    fn respond(&mut self, account: Option<Key>, reply: Stanza) {
-        let own = account.and_then(|account| self.own_session(account, reply.to.as_ref()));
-        match own {
-            Some(session) => self.write(session, &reply),
-            None => self.reply(reply),
+    fn asker(&self, account: Option<Key>, routed: &Routed) -> Asker {
+        let account = account.and_then(|account| self.accounts.get(account));
+        let from = routed.stanza.from.as_ref().map(Jid::bare_str);
+        if account.is_none_or(|account| Some(account.jid.as_str()) != from) {
+            return Asker::Address;
+        }
+        let session = routed.ticket.session();
+        match session.filter(|session| self.sessions.get(*session).is_some()) {
+            Some(session) => Asker::Session(session),
+            None => Asker::Gone,
         }
     }
 
-    fn own_session(&self, account: Key, asker: Option<&Jid>) -> Option<Key> {
-        let asker = asker?;
-        let session_key = self.session_of(account, asker.resource()?)?;
-        let session = self.sessions.get(session_key)?;
-        (session.jid.as_str() == asker.as_str()).then_some(session_key)
+    /// Sends a reply. To a session of the account itself it is written at once: by way of the inbox it
+    /// would wait behind the next change, whose result and pushes would come before it.
+    fn respond(&mut self, asker: Asker, reply: Stanza) {
+        match asker {
+            Asker::Address => self.reply(reply),
+            // It may have ended while its answer was made.
+            Asker::Session(session) => self.write(session, &reply),
+            Asker::Gone => {}
+        }
     }
 
     fn finish(&mut self, pending: Pending, result: Result<Value, StoreError>) {
         let Pending {
             request,
             ticket,
+            asker,
             account,
-            suspended,
+            is_suspended,
             then,
         } = pending;
         if let Err(error) = &result {
@@ -297,17 +322,16 @@ impl Router {
             Ok(payload) => Some(request.reply(Type::Result, payload)),
             Err(error) => request.error(&error),
         };
-        match (suspended, reply) {
-            // Not to a successor on its resource, if it has ended.
-            (Some(session), Some(reply)) => self.write(session, &reply),
-            (None, Some(reply)) => self.respond(Some(account), reply),
-            (_, None) => {}
+        if let Some(reply) = reply {
+            self.respond(asker, reply);
         }
         for (session, stanza) in std::mem::take(&mut self.after_reply) {
             self.write(session, &stanza);
         }
         self.out.settle(ticket);
-        if let Some(session) = suspended {
+        if let Asker::Session(session) = asker
+            && is_suspended
+        {
             self.release(session);
         }
     }

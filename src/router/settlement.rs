@@ -47,6 +47,11 @@ impl Ticket {
         self.0.is_none()
     }
 
+    /// The session that waits for the settlement, on the shard that owns it.
+    pub fn session(&self) -> Option<Key> {
+        self.0.map(|origin| origin.session)
+    }
+
     /// Lets the ticket go at the process's end, when nobody is left to be told.
     pub fn abandon(mut self) {
         self.0 = None;

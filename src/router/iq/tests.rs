@@ -276,3 +276,22 @@ fn what_waits_for_ones_own_account_is_not_overtaken_by_what_one_sends_next() {
     site.answer_change(Ok(value(())));
     assert_eq!(site.open(phone), 0);
 }
+
+/// Clients begin to count anew with each stream, so that the successor's own request may have the same
+/// id. Found by `tests/simulation.rs`.
+#[test]
+fn a_successor_on_the_resource_is_told_nothing_of_what_its_predecessor_has_asked() {
+    let (mut site, juliet) = site();
+    site.send(juliet, request("change", "1", None));
+    let other = site.bind("juliet@example.org", "phone", Some(0));
+    for name in ["now", "later", "change", "refuse"] {
+        // It waits: the account is changing.
+        site.send(other, request(name, "2", None));
+    }
+    let successor = site.bind("juliet@example.org", "phone", Some(0));
+    site.run_store();
+    assert_eq!(site.take(successor), "");
+    assert!(site.take(juliet).contains("id='1' type='result'"));
+    site.send(successor, request("now", "2", None));
+    assert!(site.take(successor).contains("id='2' type='result'"));
+}
