@@ -80,7 +80,11 @@ impl Router {
         }
         while let Some(waiting) = account.inbox.pop() {
             let (Waiting::Inbound(routed) | Waiting::Outbound(_, routed)) = waiting;
-            self.reject(routed, StanzaError::new(Condition::InternalServerError));
+            match routed.handoff {
+                // Its sender's change is made already; without the recipient's the two would differ.
+                Some(_) => self.postpone(routed),
+                None => self.reject(routed, StanzaError::new(Condition::InternalServerError)),
+            }
         }
     }
 

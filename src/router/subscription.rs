@@ -361,13 +361,18 @@ impl Router {
             Some(_) if error == StoreError::Stopped => self.out.settle(routed.ticket),
             Some(id) => {
                 ::log::error!(id, error:%; "hand-off not completed, it is tried again");
-                self.postponed.push(self.now.mono, routed);
+                self.postpone(routed);
             }
             None => {
                 ::log::error!(error:%; "subscription not changed");
                 self.reject(routed, StanzaError::new(Condition::InternalServerError));
             }
         }
+    }
+
+    /// Has a hand-off tried again some time later, since the store could not do its part.
+    pub(crate) fn postpone(&mut self, routed: Routed) {
+        self.postponed.push(self.now.mono, routed);
     }
 
     /// A request goes to available resources, all else to interested ones (§3.1, implementation note;

@@ -2,7 +2,7 @@
 //! (RFC 6121 §2.5.2).
 
 use crate::jid::BareJid;
-use crate::limits::PARTINGS_PER_STEP_MAX;
+use crate::limits::{HANDOFF_RETRY, PARTING_PAUSE, PARTINGS_PER_STEP_MAX};
 use crate::router::account::Waiting;
 use crate::router::delivery::Routed;
 use crate::router::presence::Parting;
@@ -15,7 +15,7 @@ use crate::slots::Key;
 use crate::stanza::{Kind, Stanza, Type};
 use crate::storage::handoff::{self, Handoff};
 use crate::storage::roster::State;
-use crate::storage::{Lane, ReadFn};
+use crate::storage::{Lane, ReadFn, StoreError};
 use crate::xml::Payload;
 
 /// What is known of an account that was deleted, until its contacts know.
@@ -27,6 +27,8 @@ pub(crate) struct Deceased {
     /// Its resources that were available, with the last contact that knows it already of those that
     /// had gone before.
     gone: Vec<Parting>,
+    /// The row of the last contact that was told.
+    told: i64,
 }
 
 impl Router {
@@ -85,6 +87,7 @@ impl Router {
             jid: account.jid.clone(),
             roster: roster.unwrap_or_default(),
             gone,
+            told: 0,
         })
     }
 
@@ -106,13 +109,15 @@ impl Router {
             }
         }
         match deceased {
-            Some(deceased) => self.tell_contacts(deceased, 0),
+            Some(deceased) => self.tell_contacts(deceased),
             None => self.no_longer_changing(key),
         }
     }
 
-    fn tell_contacts(&mut self, deceased: Deceased, after: i64) {
-        self.read_partings(deceased, after, move |router, deceased, rows| {
+    /// Tells those contacts that were not told yet.
+    pub(super) fn tell_contacts(&mut self, deceased: Deceased) {
+        let after = deceased.told;
+        self.read_partings(deceased, after, move |router, mut deceased, rows| {
             let Some(last) = rows.last().map(|row| row.id) else {
                 match after {
                     // There never were any.
@@ -124,18 +129,19 @@ impl Router {
             for row in rows {
                 router.tell_contact(&deceased, row);
             }
-            router.tell_contacts(deceased, last);
+            deceased.told = last;
+            router.tell_contacts(deceased);
         });
     }
 
     /// Whether contacts are left that do not know yet.
-    pub(super) fn look_for_contacts(&mut self, deceased: Deceased) {
+    fn look_for_contacts(&mut self, deceased: Deceased) {
         self.read_partings(deceased, 0, |router, deceased, rows| {
             if rows.is_empty() {
                 router.no_longer_changing(deceased.key);
             } else {
-                let now = router.now.mono;
-                router.postponed.wait_for_contacts(now, deceased);
+                let due = router.now.mono + PARTING_PAUSE;
+                router.postponed.wait_for_contacts(due, deceased);
             }
         });
     }
@@ -155,10 +161,15 @@ impl Router {
         let then: Continuation = Box::new(move |router, result| {
             match result.and_then(storage_value::<Vec<Handoff>>) {
                 Ok(rows) => then(router, deceased, rows),
+                // The next start tells them.
+                Err(StoreError::Stopped) => router.no_longer_changing(deceased.key),
                 Err(error) => {
-                    // The next start tells them.
-                    ::log::error!(jid:% = deceased.jid, error:%; "contacts not told of a deletion");
-                    router.no_longer_changing(deceased.key);
+                    ::log::error!(
+                        jid:% = deceased.jid, error:%;
+                        "contacts not told of a deletion, it is tried again"
+                    );
+                    let due = router.now.mono + HANDOFF_RETRY;
+                    router.postponed.wait_for_contacts(due, deceased);
                 }
             }
         });

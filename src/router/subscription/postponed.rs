@@ -3,7 +3,7 @@
 //! was deleted know.
 
 use crate::clock::Mono;
-use crate::limits::{HANDOFF_RETRY, PARTING_PAUSE};
+use crate::limits::HANDOFF_RETRY;
 use crate::router::Router;
 use crate::router::delivery::Routed;
 use crate::router::subscription::parting::Deceased;
@@ -37,9 +37,9 @@ impl Postponed {
         self.ended.push((now + HANDOFF_RETRY, id));
     }
 
-    /// Lets an account wait until its contacts know that it was deleted.
-    pub(super) fn wait_for_contacts(&mut self, now: Mono, deceased: Deceased) {
-        self.deceased.push((now + PARTING_PAUSE, deceased));
+    /// Lets an account wait, whose contacts do not all know that it was deleted.
+    pub(super) fn wait_for_contacts(&mut self, due: Mono, deceased: Deceased) {
+        self.deceased.push((due, deceased));
     }
 
     /// When the first of all is due.
@@ -68,7 +68,7 @@ impl Router {
             self.end_handoff(Some(id));
         }
         for deceased in take_due(&mut self.postponed.deceased, now) {
-            self.look_for_contacts(deceased);
+            self.tell_contacts(deceased);
         }
     }
 }

@@ -32,6 +32,8 @@ enum Act {
     Remove(usize, usize),
     /// A batch of a shard fails.
     Fail(usize),
+    /// A read of a shard fails.
+    FailRead(usize),
     Crash,
     /// An operator deletes an account, and makes another one of that name.
     Replace(usize),
@@ -48,6 +50,7 @@ fn act() -> impl Strategy<Value = Act> {
         2 => (name.clone(), 1..NAMES.len())
             .prop_map(|(from, by)| Act::Remove(from, (from + by) % NAMES.len())),
         1 => (0..2_usize).prop_map(Act::Fail),
+        1 => (0..2_usize).prop_map(Act::FailRead),
         1 => Just(Act::Crash),
         1 => name.clone().prop_map(Act::Replace),
         1 => (name, any::<bool>()).prop_map(|(name, enabled)| Act::Enable(name, enabled)),
@@ -117,6 +120,10 @@ impl Play {
             Act::Fail(shard) => {
                 self.realm.steps();
                 self.realm.fail(shard);
+            }
+            Act::FailRead(shard) => {
+                self.realm.steps();
+                self.realm.fail_read(shard);
             }
             Act::Crash => {
                 self.realm.crash();

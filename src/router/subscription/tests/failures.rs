@@ -163,6 +163,48 @@ fn a_change_that_fails_at_the_recipient_is_tried_again_in_order() {
     assert_eq!(realm.handoffs(), 0);
 }
 
+/// Found by `tests/simulation.rs`: the request got lost with the account that could not be loaded.
+#[test]
+fn a_hand_off_to_an_account_that_cannot_be_loaded_is_tried_again() {
+    let mut realm = Realm::new(&[JULIET, ROMEO], |_| ());
+    let romeo = realm.login("romeo@example.org/orchard");
+    let juliets = realm.shard_of(JULIET);
+    realm.send(romeo, signal(Type::Subscribe, JULIET));
+    run_without(&mut realm, |step| step == Step::Read(juliets));
+    realm.fail_read(juliets);
+    realm.run();
+    assert_eq!(realm.handoffs(), 1);
+    assert_eq!(
+        realm.heard(romeo),
+        ["push juliet@example.org none ask"],
+        "nothing comes back"
+    );
+    realm.settle();
+    assert_eq!(realm.stored(JULIET, ROMEO), State::PENDING_IN);
+    assert_eq!(realm.handoffs(), 0);
+}
+
+/// Also the contacts of an account that is deleted are told as soon as the store can tell them apart.
+#[test]
+fn contacts_of_a_deleted_account_are_told_though_a_read_fails() {
+    let (mut realm, juliet, romeo) = subscribed();
+    realm.delete(JULIET);
+    realm.create_live(JULIET);
+    run_without(&mut realm, |step| step == Step::Read(juliet.shard));
+    realm.fail_read(juliet.shard);
+    realm.run();
+    assert_eq!(realm.stored(ROMEO, JULIET), super::TO);
+    realm.settle();
+    let expected = [
+        "unavailable juliet@example.org/balcony",
+        "unsubscribed juliet@example.org",
+        "push juliet@example.org none",
+    ];
+    assert_eq!(realm.heard(romeo), expected);
+    assert_eq!(realm.handoffs(), 0);
+    realm.login("juliet@example.org/balcony");
+}
+
 /// Also the end of a stanza without effect.
 #[test]
 fn a_row_that_could_not_be_deleted_is_deleted_later() {

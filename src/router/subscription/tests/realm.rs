@@ -401,6 +401,14 @@ impl Realm {
         });
     }
 
+    /// The oldest read of a shard fails.
+    pub fn fail_read(&mut self, shard: usize) {
+        if let Some((id, _, _)) = self.reads[shard].pop_front() {
+            let error = StoreError::Refused("the disk does not answer");
+            self.routers[shard].answered(id, Err(error));
+        }
+    }
+
     /// Does all that there is to do, in order.
     pub fn run(&mut self) {
         while let Some(step) = self.steps().first() {
