@@ -31,7 +31,7 @@ use crate::router::{
     AccountContinuation, Continuation, Router, RowContinuation, Waiter, feature, storage_value,
 };
 use crate::slots::Key;
-use crate::stanza::{Condition, Stanza, StanzaError};
+use crate::stanza::{Condition, Stanza, StanzaError, Type};
 use crate::storage::roster::{Item, State};
 use crate::storage::{ChangeFn, Lane, ReadFn, Row, StoreError, Value, handoff, roster};
 
@@ -341,14 +341,22 @@ impl Router {
                 // §3.3.3, rule 3.
                 self.send_unavailable_to(key, contact);
             }
+            let is_approved = reply
+                .as_ref()
+                .is_some_and(|(reply, _)| reply.type_ == Type::Subscribed);
             match reply {
                 Some((reply, Some(id))) => self.hand_off(Routed::new(reply, Ticket::none()), id),
                 Some((reply, None)) => self.reply(reply),
                 None => {}
             }
-            if shift.gains(State::FROM) {
-                // §3.1.5, for an approval that was given before.
+            if is_approved {
+                // §3.1.5, for an approval that was given before. Who was subscribed all along by what we
+                // know did not think so, and its resources may have heard nothing.
                 self.send_presence_to(key, contact);
+            }
+            if shift.gains(State::TO) && routed.has_waited {
+                // The contact's presence came before: to those that were available then.
+                self.probe_for_all(key, contact);
             }
         }
         // Its row is gone with the change.
@@ -371,7 +379,8 @@ impl Router {
     }
 
     /// Has a hand-off tried again some time later, since the store could not do its part.
-    pub(crate) fn postpone(&mut self, routed: Routed) {
+    pub(crate) fn postpone(&mut self, mut routed: Routed) {
+        routed.has_waited = true;
         self.postponed.push(self.now.mono, routed);
     }
 

@@ -297,6 +297,15 @@ impl Router {
         self.reply(copy);
     }
 
+    /// Has all available resources of an account ask for a contact's presence.
+    pub(in crate::router) fn probe_for_all(&mut self, account: Key, contact: &BareJid) {
+        for session in self.sessions_where(account, |session| session.presence.is_some()) {
+            if let Some(prober) = self.sessions.get(session).map(|it| it.jid.to_jid()) {
+                self.send_probe(&prober, contact.to_jid());
+            }
+        }
+    }
+
     /// RFC 6121 §4.3: a local contact's presence is wanted by the new resource only, so the probe is
     /// from its full JID. What leaves this server is from the bare JID.
     fn send_probe(&mut self, prober: &Jid, contact: Jid) {

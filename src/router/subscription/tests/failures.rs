@@ -184,6 +184,47 @@ fn a_hand_off_to_an_account_that_cannot_be_loaded_is_tried_again() {
     assert_eq!(realm.handoffs(), 0);
 }
 
+/// RFC 6121 §3.1.6, rule 3. Found by `tests/simulation.rs`.
+#[test]
+fn a_resource_that_comes_while_an_approval_is_late_gets_the_contacts_presence() {
+    let (mut realm, juliet, romeo) = couple();
+    send(&mut realm, romeo, Type::Subscribe, JULIET);
+    realm.send(juliet, signal(Type::Subscribed, ROMEO));
+    let romeos = romeo.shard;
+    run_without(&mut realm, |step| step == Step::Commit(romeos));
+    realm.fail(romeos);
+    realm.run();
+    let garden = realm.login("romeo@example.org/garden");
+    realm.settle();
+    let expected = [
+        "subscribed juliet@example.org",
+        "push juliet@example.org to",
+        "available juliet@example.org/balcony",
+    ];
+    assert_eq!(realm.heard(garden), expected);
+}
+
+/// Romeo's server takes it that he has left and asks anew; juliet's has not heard that he left.
+#[test]
+fn who_asks_again_before_his_leave_has_arrived_gets_presence_again() {
+    let (mut realm, juliet, romeo) = subscribed();
+    let (from, to) = (romeo.shard, juliet.shard);
+    for type_ in [Type::Unsubscribe, Type::Subscribe] {
+        realm.send(romeo, signal(type_, JULIET));
+        run_without(&mut realm, |step| step == Step::Post(from, to));
+    }
+    let conn = realm.admit(ROMEO);
+    let garden = realm.bind(ROMEO, "garden", conn).flatten().unwrap();
+    realm.run();
+    let expected = [
+        "subscribed juliet@example.org",
+        "push juliet@example.org to",
+        "available juliet@example.org/balcony",
+    ];
+    assert_eq!(realm.heard(garden), expected);
+    assert_eq!(realm.stored(JULIET, ROMEO), super::FROM);
+}
+
 /// Also the contacts of an account that is deleted are told as soon as the store can tell them apart.
 #[test]
 fn contacts_of_a_deleted_account_are_told_though_a_read_fails() {
