@@ -24,7 +24,7 @@ pub struct Routed {
     /// The row in which it survives a crash until its recipient's change is committed
     /// (DESIGN §5); subscription stanzas between local accounts have one.
     pub handoff: Option<i64>,
-    /// Whether it has waited for its recipient's account to be loaded.
+    /// Whether it has waited for its recipient's account to be loaded, or for the store to take it.
     pub has_waited: bool,
 }
 
@@ -227,6 +227,11 @@ impl Router {
             }
             return;
         }
+        self.hand_in(key, routed);
+    }
+
+    /// Delivers a stanza to an account that need not be waited for.
+    pub(crate) fn hand_in(&mut self, key: Key, mut routed: Routed) {
         for stage in [Stage::InboundCheck, Stage::InboundAmend] {
             match self.run_hooks(stage, key, None, routed) {
                 Some(rest) => routed = rest,

@@ -236,9 +236,10 @@ impl Router {
             self.drop_routed(routed);
             return;
         };
+        let account = session.account;
+        let is_own = session.jid.bare_str() == to.bare_str();
         // Case 1; in cases 2 and 3 a broadcast does not reach it.
-        let is_broadcast_to =
-            session.presence.is_some() && self.is_broadcast_to(session.account, to);
+        let is_broadcast_to = session.presence.is_some() && self.is_broadcast_to(account, to);
         let to = to.clone();
         let Some(session) = self.sessions.get_mut(session_key) else {
             self.drop_routed(routed);
@@ -255,7 +256,13 @@ impl Router {
             }
             session.directed.push(to);
         }
-        self.route(routed);
+        if is_own {
+            // At once and not by way of the inbox: the account's own resources are told of broadcasts at
+            // once, and none must overtake this.
+            self.hand_in(account, routed);
+        } else {
+            self.route(routed);
+        }
     }
 
     /// Whether an entity gets what the account's available resources broadcast: a contact with a

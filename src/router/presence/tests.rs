@@ -245,6 +245,28 @@ fn unavailable_presence_goes_to_all_who_have_seen_the_resource_and_once() {
     }
 }
 
+/// Found by `tests/simulation.rs`: what waited for the account came after the word that it was over.
+#[test]
+fn directed_presence_to_the_account_itself_is_not_overtaken_by_a_broadcast() {
+    let mut site = friends();
+    let garden = site.bind(ROMEO, "garden", Some(0));
+    let orchard = site.bind(ROMEO, "orchard", Some(0));
+    site.take(garden);
+    let account = site.router.accounts.find(ROMEO).unwrap();
+    site.router.accounts.get_mut(account).unwrap().is_changing = true;
+    site.send(orchard, presence_to(Type::Available, ROMEO));
+    site.send(
+        orchard,
+        presence_to(Type::Available, "romeo@example.org/garden"),
+    );
+    site.send(orchard, presence(Type::Unavailable));
+    site.router.no_longer_changing(account);
+    site.run_store();
+    let types = heard(&mut site, garden).into_iter().map(|(_, type_)| type_);
+    assert_eq!(types.collect::<Vec<_>>(), ["", "", "unavailable"]);
+    assert_eq!(site.open(orchard), 0);
+}
+
 /// RFC 6121 §4.6.3.
 #[test]
 fn directed_presence_is_followed_by_unavailable_presence_where_no_broadcast_goes() {
