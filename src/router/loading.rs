@@ -86,7 +86,11 @@ impl Router {
             }
             Err(error) => {
                 ::log::error!(jid:% = account.jid, error:%; "account not loaded");
-                self.load_failed(key);
+                // While it is changing it stays: what follows the commit needs it. What waits has it
+                // loaded again then.
+                if !account.is_changing {
+                    self.load_failed(key);
+                }
                 return;
             }
         }

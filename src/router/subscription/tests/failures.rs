@@ -246,6 +246,22 @@ fn contacts_of_a_deleted_account_are_told_though_a_read_fails() {
     realm.login("juliet@example.org/balcony");
 }
 
+/// A login has more of the account loaded than its deletion needs.
+#[test]
+fn an_account_that_is_being_deleted_survives_a_read_that_fails() {
+    let (mut realm, juliet, _) = subscribed();
+    let juliets = juliet.shard;
+    realm.crash();
+    realm.delete(JULIET);
+    run_without(&mut realm, |step| step == Step::Commit(juliets));
+    realm.admit(JULIET);
+    realm.steps();
+    realm.fail_read(juliets);
+    realm.settle();
+    assert_eq!(realm.stored(ROMEO, JULIET), State::LISTED);
+    assert_eq!(realm.handoffs(), 0);
+}
+
 /// Also the end of a stanza without effect.
 #[test]
 fn a_row_that_could_not_be_deleted_is_deleted_later() {
