@@ -256,9 +256,16 @@ impl Router {
             Some(roster) => roster.state(contact.as_str()),
             None => State::NONE,
         };
+        // What local accounts do comes with a hand-off. Without one comes the answer to a probe
+        // (§4.3.2), which may be late: it may end a subscription, but no request that was made since.
+        let is_local = self.domain(contact.domain()).is_some();
+        if is_local && routed.handoff.is_none() && !before.has(State::TO) {
+            self.drop_routed(routed);
+            return;
+        }
         let then = table::inbound(before, signal);
-        let is_local = routed.handoff.is_some();
-        if then.state == before && exchange::reply(&then, is_local).is_none() {
+        let is_handed_off = routed.handoff.is_some();
+        if then.state == before && exchange::reply(&then, is_handed_off).is_none() {
             self.subscription_ignored(key, routed);
             return;
         }
@@ -276,6 +283,7 @@ impl Router {
             before,
             then,
             stanza: routed.stanza.clone(),
+            is_local,
             handoff: routed.handoff,
         };
         let change: ChangeFn =

@@ -24,7 +24,9 @@ pub(super) struct Reception {
     pub(super) then: Inbound,
     /// As it came; a request is stored with all that is in it (RFC 6121 §3.1.3, rule 4).
     pub(super) stanza: Stanza,
-    /// The row that stands for it; none if it comes from another server.
+    /// Whether its sender's roster is in this store.
+    pub(super) is_local: bool,
+    /// The row that stands for it; none if it comes from another server, or answers a probe.
     pub(super) handoff: Option<i64>,
 }
 
@@ -46,13 +48,16 @@ pub(super) fn receive(db: &Db, reception: &Reception) -> Result<Option<Received>
         before,
         then,
         stanza,
+        is_local,
         handoff,
     } = reception;
-    if let Some(id) = handoff {
-        let is_new = handoff::take(db, *id)?;
-        if !is_new || !table::still_holds(state(db, contact, account)?, *signal) {
-            return Ok(None);
-        }
+    if let Some(id) = handoff
+        && !handoff::take(db, *id)?
+    {
+        return Ok(None);
+    }
+    if *is_local && !table::still_holds(state(db, contact, account)?, *signal) {
+        return Ok(None);
     }
     let item = if then.state == *before {
         None
@@ -190,6 +195,7 @@ fn complete(db: &Db, row: &Handoff, requests_max: usize) -> Result<(), StoreErro
         before,
         then,
         stanza,
+        is_local: true,
         handoff: Some(row.id),
     };
     receive(db, &reception).map(drop)

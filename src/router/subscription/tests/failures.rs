@@ -225,6 +225,33 @@ fn who_asks_again_before_his_leave_has_arrived_gets_presence_again() {
     assert_eq!(realm.stored(JULIET, ROMEO), super::FROM);
 }
 
+/// RFC 6121 §4.3.2, rule 1: the answer to a probe says what was so when the probe came. A request that
+/// is made since is none of its business.
+#[test]
+fn the_answer_to_a_probe_ends_no_request_that_was_made_since() {
+    let (mut realm, juliet, romeo) = subscribed();
+    let (from, to) = (juliet.shard, romeo.shard);
+    let is_from_juliet = |step| step == Step::Post(from, to);
+    realm.send(juliet, signal(Type::Unsubscribed, ROMEO));
+    run_without(&mut realm, is_from_juliet);
+    let romeos = realm.routers[to].accounts.find(ROMEO).unwrap();
+    realm.routers[to].probe_for_all(romeos, &jid(JULIET));
+    run_without(&mut realm, is_from_juliet);
+    while realm.stored(ROMEO, JULIET).has(State::TO) {
+        realm.take(Step::Post(from, to));
+        run_without(&mut realm, is_from_juliet);
+    }
+    realm.send(romeo, signal(Type::Subscribe, JULIET));
+    run_without(&mut realm, is_from_juliet);
+    assert!(
+        realm.steps().into_iter().any(is_from_juliet),
+        "the answer is on its way"
+    );
+    realm.settle();
+    assert!(realm.stored(ROMEO, JULIET).has(State::PENDING_OUT));
+    assert!(realm.stored(JULIET, ROMEO).has(State::PENDING_IN));
+}
+
 /// Also the contacts of an account that is deleted are told as soon as the store can tell them apart.
 #[test]
 fn contacts_of_a_deleted_account_are_told_though_a_read_fails() {
