@@ -77,8 +77,17 @@ impl Router {
     }
 
     fn answer_probe(&mut self, answers: Vec<Stanza>, routed: Routed) {
+        let (from, to) = (&routed.stanza.from, &routed.stanza.to);
+        let is_own = from.as_ref().map(Jid::bare_str) == to.as_ref().map(Jid::bare_str);
+        // To a resource of the account itself at once: it is told of broadcasts at once, and none must
+        // overtake this.
+        let own = from.as_ref().filter(|_| is_own);
+        let own = own.and_then(|from| self.session_at(from));
         for answer in answers {
-            self.reply(answer);
+            match own {
+                Some(session) => self.write(session, &answer),
+                None => self.reply(answer),
+            }
         }
         self.drop_routed(routed);
     }

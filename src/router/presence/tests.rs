@@ -267,6 +267,33 @@ fn directed_presence_to_the_account_itself_is_not_overtaken_by_a_broadcast() {
     assert_eq!(site.open(orchard), 0);
 }
 
+/// Found by `tests/simulation.rs`.
+#[test]
+fn the_answer_to_a_probe_of_ones_own_account_is_not_overtaken_by_a_broadcast() {
+    let mut site = friends();
+    let garden = site.bind(ROMEO, "garden", Some(0));
+    let orchard = site.bind(ROMEO, "orchard", Some(0));
+    site.take(garden);
+    let account = site.router.accounts.find(ROMEO).unwrap();
+    site.router.accounts.get_mut(account).unwrap().is_changing = true;
+    site.send(
+        garden,
+        presence_to(Type::Probe, "romeo@example.org/orchard"),
+    );
+    site.router.no_longer_changing(account);
+    // At once, before the account may begin to change again.
+    assert_eq!(
+        heard(&mut site, garden),
+        [said("romeo@example.org/orchard", "")]
+    );
+    site.send(orchard, presence(Type::Unavailable));
+    assert_eq!(
+        heard(&mut site, garden),
+        [said("romeo@example.org/orchard", "unavailable")]
+    );
+    assert_eq!(site.open(garden), 0);
+}
+
 /// RFC 6121 §4.6.3.
 #[test]
 fn directed_presence_is_followed_by_unavailable_presence_where_no_broadcast_goes() {
