@@ -3,10 +3,14 @@
 //!
 //! Each run is checked for what must hold whatever happens: stanzas in order, each delivered once or
 //! returned, each request answered once, each stanza settled once, bounds kept, no session that
-//! outlives a command that ends it, nothing stuck, and nothing acknowledged lost in a crash.
+//! outlives a command that ends it, nothing stuck, and nothing acknowledged lost in a crash; roster
+//! pushes in the order of commits, presence for those alone who may see it, two accounts that agree
+//! about their subscription in the end, and resources seen as what they are (RFC 6121).
 //!
-//! `STANZAD_SEEDS=1000` tries more seeds than the hundred of the default, `STANZAD_SEED=7` only one
-//! and tells its story if it fails.
+//! `STANZAD_SEEDS=1000` tries more seeds than the hundred of the default, `STANZAD_FIRST=101`
+//! others, `STANZAD_SEED=7` only one and tells its story if it fails: the last 120 lines of it, or as
+//! many as `STANZAD_STORY` says. `STANZAD_FAULT=PushLost` plants a fault of `simulation/faults.rs`,
+//! to see what is made of it.
 
 #[path = "simulation/accounts.rs"]
 mod accounts;
@@ -14,14 +18,34 @@ mod accounts;
 mod chance;
 #[path = "simulation/client.rs"]
 mod client;
+#[path = "simulation/faults.rs"]
+mod faults;
+#[path = "simulation/gathering.rs"]
+mod gathering;
 #[path = "simulation/invariants.rs"]
 mod invariants;
 #[path = "simulation/ledger.rs"]
 mod ledger;
 #[path = "simulation/network.rs"]
 mod network;
+#[path = "simulation/offline.rs"]
+mod offline;
+#[path = "simulation/presence.rs"]
+mod presence;
+#[path = "simulation/pushes.rs"]
+mod pushes;
+#[path = "simulation/reckoning.rs"]
+mod reckoning;
+#[path = "simulation/rosters.rs"]
+mod rosters;
 #[path = "simulation/scram.rs"]
 mod scram;
+#[path = "simulation/store.rs"]
+mod store;
+#[path = "simulation/subscriptions.rs"]
+mod subscriptions;
+#[path = "simulation/wishes.rs"]
+mod wishes;
 #[path = "simulation/world.rs"]
 mod world;
 
@@ -29,10 +53,57 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::client::Stage;
+use crate::faults::{FAULTS, Fault};
 use crate::world::{Phase, Simulation};
 
 /// Seeds that are tried if nobody asks for others.
 const SEEDS: u64 = 100;
+/// Seeds in which a planted fault must be found.
+const FAULT_SEEDS: u64 = 60;
+
+/// What must have happened in the runs, so that they are worth their time.
+const EVENTS: &[&str] = &[
+    "answers awaited in silence",
+    "answers to requests heard",
+    "approvals at rest",
+    "available presence heard",
+    "bad roster requests refused",
+    "bursts",
+    "conflicts",
+    "crashes",
+    "cuts",
+    "directed presence sent",
+    "floods",
+    "hand-offs completed at start",
+    "hasty logins",
+    "interim pushes",
+    "messages delivered at once",
+    "messages from the store",
+    "messages stored at rest",
+    "misbehaviors",
+    "moves",
+    "pings of the server",
+    "presence returned",
+    "probes sent",
+    "requests at rest",
+    "requests heard",
+    "resources seen at rest",
+    "roster pushes",
+    "roster removals",
+    "roster requests refused",
+    "roster results with changes only",
+    "roster sets done",
+    "rosters known at rest",
+    "sessions ended by the operator",
+    "store troubles",
+    "subscription stanzas returned",
+    "subscriptions from at rest",
+    "subscriptions to at rest",
+    "turns with too much unread",
+    "turns with too much unsettled",
+    "unavailable presence heard",
+    "whole rosters",
+];
 
 /// What a run was like.
 struct Outcome {
@@ -42,8 +113,8 @@ struct Outcome {
     story: String,
 }
 
-fn run(seed: u64) -> Outcome {
-    let mut simulation = Simulation::new(seed);
+fn run(seed: u64, fault: Option<Fault>) -> Outcome {
+    let mut simulation = Simulation::new(seed, fault);
     let busy = simulation.world.character.busy_millis;
     simulation.run_until(busy);
 
@@ -105,9 +176,9 @@ fn run(seed: u64) -> Outcome {
 }
 
 /// Runs a seed; yields what was wrong with it.
-fn examine(seed: u64) -> Result<Outcome, String> {
+fn examine(seed: u64, fault: Option<Fault>) -> Result<Outcome, String> {
     let replay = format!("replay: STANZAD_SEED={seed} cargo test --test simulation");
-    match catch_unwind(AssertUnwindSafe(|| run(seed))) {
+    match catch_unwind(AssertUnwindSafe(|| run(seed, fault))) {
         Ok(outcome) if outcome.violations.is_empty() => Ok(outcome),
         Ok(outcome) => {
             let mut text = format!("seed {seed}: {}\n{replay}\n", outcome.violations.join("\n"));
@@ -140,19 +211,31 @@ fn number(name: &str) -> Option<u64> {
 fn whatever_happens_promises_are_kept() {
     let seeds = match number("STANZAD_SEED") {
         Some(seed) => seed..=seed,
-        None => 1..=number("STANZAD_SEEDS").unwrap_or(SEEDS),
+        None => {
+            let first = number("STANZAD_FIRST").unwrap_or(1);
+            first..=first + number("STANZAD_SEEDS").unwrap_or(SEEDS) - 1
+        }
     };
+    let fault = std::env::var("STANZAD_FAULT").ok().map(|name| {
+        let all = FAULTS.iter().map(|(fault, _)| *fault);
+        let mut found = all.filter(|fault| format!("{fault:?}") == name);
+        found.next().unwrap_or_else(|| panic!("{name} is no fault"))
+    });
     let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
     let mut failures = Vec::new();
+    let mut failed = Vec::new();
     let tried = seeds.clone().count();
     for seed in seeds {
-        match examine(seed) {
+        match examine(seed, fault) {
             Ok(outcome) => {
                 for (what, count) in outcome.counts {
                     *counts.entry(what).or_default() += count;
                 }
             }
-            Err(failure) => failures.push(failure),
+            Err(failure) => {
+                failed.push(seed);
+                failures.push(failure);
+            }
         }
     }
     println!("{tried} seeds: {counts:?}");
@@ -162,17 +245,38 @@ fn whatever_happens_promises_are_kept() {
         .fold(String::new(), |text, failure| text + failure + "\n");
     assert!(
         failures.is_empty(),
-        "{} of {tried} seeds failed\n{shown}",
+        "{} of {tried} seeds failed: {failed:?}\n{shown}",
         failures.len()
     );
+    for what in EVENTS {
+        let is_enough = tried < SEEDS as usize || counts.contains_key(what);
+        assert!(is_enough, "in {tried} seeds there were no {what}");
+    }
+}
+
+/// The checks can fail: what a fault around the server breaks is found.
+#[test]
+fn planted_faults_are_found() {
+    for (fault, words) in FAULTS {
+        let is_found = |seed: &u64| {
+            let failure = examine(*seed, Some(*fault)).err();
+            failure.is_some_and(|text| words.iter().any(|words| text.contains(words)))
+        };
+        let seed = (1..=FAULT_SEEDS).find(is_found);
+        println!("{fault:?} is found by seed {seed:?}");
+        assert!(
+            seed.is_some(),
+            "{fault:?} was not found in {FAULT_SEEDS} seeds"
+        );
+    }
 }
 
 /// A failure can be looked at again: a run depends on its seed alone.
 #[test]
 fn the_same_seed_gives_the_same_run() {
     for seed in 1..=3 {
-        let traces = [(); 2].map(|()| run(seed).trace);
+        let traces = [(); 2].map(|()| run(seed, None).trace);
         assert_eq!(traces[0], traces[1], "seed {seed}");
     }
-    assert_ne!(run(1).trace, run(2).trace);
+    assert_ne!(run(1, None).trace, run(2, None).trace);
 }

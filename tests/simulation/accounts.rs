@@ -25,6 +25,12 @@ pub struct Accounts {
 pub struct Account {
     pub jid: BareJid,
     pub state: Standing,
+    /// Which account of that name it is, as its shard knows: none if there is none.
+    pub id: Option<i64>,
+    /// When it was last deleted.
+    pub deleted_at: Option<u64>,
+    /// There was no account of that name for a while.
+    pub was_absent: bool,
     /// Commands that are sent and not answered, in order.
     pub pending: VecDeque<Command>,
     /// When a command about it was last sent or answered, in milliseconds.
@@ -68,6 +74,9 @@ impl Accounts {
                 is_enabled: true,
                 password: number % PASSWORDS,
             },
+            id: None,
+            deleted_at: None,
+            was_absent: false,
             pending: VecDeque::new(),
             disturbed: 0,
             ended_turn: None,
@@ -122,7 +131,22 @@ impl World {
             self.store_mut()
                 .change(move |db| accounts::create(db, &jid, &password, Wall::from_micros(1)))
                 .unwrap();
+            self.identify(index);
         }
+    }
+
+    /// Looks which account has a name now.
+    fn identify(&mut self, index: usize) {
+        let jid = self.jid_of(index);
+        let id = accounts::find(self.store().db(), &jid).unwrap();
+        let id = id.map(|record| record.id);
+        let now = self.now;
+        let account = &mut self.accounts.all[index];
+        if account.id.is_some() && account.id != id {
+            account.deleted_at = Some(now);
+            account.was_absent = true;
+        }
+        account.id = id;
     }
 
     /// The operator does something to some account.
@@ -222,6 +246,7 @@ impl World {
             }
             let jid = self.accounts.all[index].jid.clone();
             self.note(|| format!("operator: {command:?} {jid} is done: {result:?}"));
+            self.identify(index);
         }
     }
 
@@ -277,6 +302,7 @@ impl World {
             account.state = state;
             account.pending.clear();
             account.disturbed = now;
+            self.identify(index);
         }
         self.accounts.replies.lock().unwrap().clear();
     }

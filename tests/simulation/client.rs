@@ -9,6 +9,9 @@ use stanzad::xml::{Bounds, Element, Item, Parser};
 
 use crate::chance::Chance;
 use crate::network::{CLIENT_HELLO, Wire};
+use crate::offline::Heard;
+use crate::presence::Sight;
+use crate::rosters::View;
 use crate::scram::{PASSWORDS, Scram, password};
 use crate::world::{Event, Phase, World};
 
@@ -64,6 +67,8 @@ pub struct Ended {
 pub struct Client {
     pub slot: usize,
     pub account: usize,
+    /// The id of the account when it was let in.
+    pub life: Option<i64>,
     pub password: usize,
     pub address: SocketAddr,
     pub wire: Wire,
@@ -79,16 +84,18 @@ pub struct Client {
     pub admitted_turn: Option<u64>,
     /// A worker refused a job of it.
     pub had_trouble: bool,
-    /// The last stanza from each other connection.
-    pub heard: BTreeMap<usize, u64>,
+    /// What has come from each other connection, and from before the run.
+    pub heard: BTreeMap<Option<usize>, Heard>,
+    pub roster: View,
+    pub sight: Sight,
     parser: Parser,
     scram: Option<Scram>,
     arrives_last: u64,
-    started: u64,
+    pub started: u64,
     leaves: u64,
     failures: u32,
     /// It has not always read at once.
-    was_lazy: bool,
+    pub was_lazy: bool,
     /// It has sent what ends its stream.
     is_bad: bool,
     /// It has sent what follows its login before it knew the outcome.
@@ -142,6 +149,7 @@ impl World {
         self.clients.push(Client {
             slot,
             account,
+            life: None,
             password,
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             wire: wire.clone(),
@@ -155,6 +163,8 @@ impl World {
             admitted_turn: None,
             had_trouble: false,
             heard: BTreeMap::new(),
+            roster: View::default(),
+            sight: Sight::default(),
             parser: Parser::new(Bounds::client(1 << 20)),
             scram: None,
             arrives_last: 0,
@@ -261,7 +271,8 @@ impl World {
 
     /// Hangs up without a word.
     fn cut(&mut self, index: usize) {
-        let is_reset = self.chance.one_in(2);
+        // A socket that is closed with unread bytes in it resets its connection.
+        let is_reset = self.chance.one_in(2) || self.clients[index].was_lazy;
         self.note(|| format!("client {index} hangs up, reset: {is_reset}"));
         self.count("cuts");
         let at = self.arrival(index);
@@ -277,6 +288,7 @@ impl World {
             client.ended = Some(Ended { at, is_whole });
             client.stage = Stage::Gone;
             let slot = client.slot;
+            self.keep_roster(index);
             let pause = self.chance.within(20..=2_000);
             self.after(pause, Event::Connect(slot));
         }
@@ -388,7 +400,11 @@ impl World {
             Stage::Judged => self.judged(index, element),
             Stage::Authenticated => self.bind(index),
             Stage::Binding => self.bound(index, element),
-            Stage::Online | Stage::Closing => self.stanza(index, element),
+            Stage::Online | Stage::Closing => {
+                for element in self.tampered(index, element) {
+                    self.stanza(index, &element);
+                }
+            }
             Stage::Gone => {}
         }
         let client = &mut self.clients[index];
@@ -585,13 +601,11 @@ impl World {
         self.note(|| format!("client {index} is {jid}"));
         self.count("sessions");
         self.ledger.jids.push(jid.clone());
+        // What is still sent to its predecessor is too much for this one, too.
+        self.clients[index].was_lazy |= self.ledger.flooded.contains(&jid);
         self.clients[index].jid = Some(jid);
         self.clients[index].stage = Stage::Online;
-        if !self.chance.one_in(8) {
-            let priority = self.chance.within(0..=4) as i64 - 1;
-            let presence = format!("<presence><priority>{priority}</priority></presence>");
-            self.send(index, presence.as_bytes());
-        }
+        self.begin_session(index);
         let pause = self.chance.within(1..=300);
         self.after(pause, Event::Act(index));
     }
@@ -699,7 +713,8 @@ impl World {
     /// must not take until it is pinged.
     pub fn expect_answer(&mut self, index: usize, number: u64) {
         let client = &self.clients[index];
-        if client.ended.is_none() && client.awaits == Some(number) {
+        let reads = client.reading != Reading::Never;
+        if client.ended.is_none() && client.awaits == Some(number) && reads {
             self.violated(format!(
                 "client {index} says nothing until q{number} is answered, which it is not"
             ));

@@ -4,6 +4,7 @@ use stanzad::limits::{
     INBOX_BYTES_MAX, LATER_MAX, OUTPUT_BYTES_MAX, OUTPUT_HOLD_BYTES, UNSETTLED_STANZAS_MAX,
 };
 use stanzad::shard::turn::Shard;
+use stanzad::storage::roster::states;
 
 use crate::client::Stage;
 use crate::world::World;
@@ -86,6 +87,14 @@ pub fn check_quiet(shards: &[Shard], world: &mut World) {
         for (_, account) in router.accounts.iter() {
             if account.is_busy() || account.later > 0 || !account.commands.is_empty() {
                 world.violated(format!("{} is busy for ever", account.jid));
+            }
+            if let Some(roster) = &account.roster {
+                let stored = states(world.store().db(), &account.jid).unwrap();
+                let stored = stored.iter().map(|(jid, state)| (jid.as_str(), *state));
+                if !roster.iter().eq(stored) {
+                    let what = format!("{} has another roster in memory than stored", account.jid);
+                    world.violated(what);
+                }
             }
         }
         for (_, session) in router.sessions.iter() {

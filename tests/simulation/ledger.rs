@@ -1,16 +1,17 @@
 //! What clients said to each other, and what became of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use stanzad::limits::UNSETTLED_STANZAS_MAX;
 use stanzad::ns;
 use stanzad::xml::{Element, escape_text};
 
 use crate::client::{ANSWER_MILLIS_MAX, Reading, Stage, condition};
+use crate::offline::{Got, Way};
 use crate::world::{Event, World};
 
 /// Bursts in one run.
-const BURSTS_MAX: u64 = 3;
+const BURSTS_MAX: u64 = 2;
 /// What the socket of a client takes that sleeps, or of one that must not be woken by its socket.
 const SLEEPER_BYTES: usize = 400_000;
 /// Floods in one run.
@@ -21,24 +22,28 @@ const FLOODS_MAX: u64 = 2;
 pub struct Ledger {
     pub messages: BTreeMap<u64, Message>,
     pub requests: BTreeMap<u64, Request>,
-    presences: BTreeMap<u64, Vec<usize>>,
     /// All full JIDs that have been bound.
     pub jids: Vec<String>,
+    /// Those that were sent more than a client can read.
+    pub flooded: BTreeSet<String>,
     last: u64,
 }
 
 /// A message that a client has sent.
 pub struct Message {
-    pub sender: usize,
+    /// None for a message from before.
+    pub sender: Option<usize>,
     pub from: String,
     pub to: String,
     /// The account that it is for, if there can be one.
     pub account: Option<usize>,
     pub type_: &'static str,
     pub sent_at: u64,
-    /// The clients that got it.
-    pub got: Vec<usize>,
+    /// How it came to clients.
+    pub got: Vec<Got>,
     pub errors: u32,
+    /// It is known to have been in the store.
+    pub was_stored: bool,
 }
 
 /// A request that a client has sent.
@@ -52,7 +57,7 @@ pub struct Request {
 }
 
 /// The text of a message, which tells whether it arrived unharmed.
-fn body(number: u64) -> String {
+pub fn body(number: u64) -> String {
     let words = [
         "good",
         "morrow",
@@ -83,17 +88,13 @@ impl World {
 
     /// A client says something to somebody.
     pub fn talk(&mut self, index: usize) {
+        if self.chance.one_in(self.character.talks_in) {
+            return self.socialize(index);
+        }
         match self.chance.within(0..=99) {
             0..=54 => self.send_message(index),
             55..=74 => self.send_request(index),
-            75..=84 => self.send_presence(index),
-            85..=90 => {
-                let to = self.somebody();
-                let number = self.number();
-                self.ledger.presences.insert(number, Vec::new());
-                let presence = format!("<presence id='p{number}' to='{to}'/>");
-                self.send(index, presence.as_bytes());
-            }
+            75..=90 => self.socialize(index),
             91 => {
                 for _ in 0..self.chance.within(17..=40) {
                     self.send_message(index);
@@ -122,13 +123,13 @@ impl World {
         }
     }
 
-    fn number(&mut self) -> u64 {
+    pub fn number(&mut self) -> u64 {
         self.ledger.last += 1;
         self.ledger.last
     }
 
     /// A full JID that somebody has or had, or something that nobody has.
-    fn somebody(&mut self) -> String {
+    pub fn somebody(&mut self) -> String {
         let known = self.ledger.jids.len();
         match self.chance.within(0..=19) {
             0..=11 if known > 0 => {
@@ -180,7 +181,7 @@ impl World {
         self.ledger.messages.insert(
             number,
             Message {
-                sender: index,
+                sender: Some(index),
                 from,
                 to,
                 account,
@@ -188,6 +189,7 @@ impl World {
                 sent_at: self.now,
                 got: Vec::new(),
                 errors: 0,
+                was_stored: false,
             },
         );
         self.send(index, stanza.as_bytes());
@@ -245,6 +247,7 @@ impl World {
         };
         let to = self.clients[lazy].jid.clone().unwrap_or_default();
         self.read_as(lazy, Reading::Never);
+        self.ledger.flooded.insert(to.clone());
         let is_sleeper = self.chance.one_in(2);
         let count = match is_sleeper {
             // More than its socket takes, so that it is not read while it sleeps, and no more than
@@ -328,17 +331,6 @@ impl World {
         Some(number)
     }
 
-    fn send_presence(&mut self, index: usize) {
-        let presence = match self.chance.one_in(4) {
-            true => "<presence type='unavailable'/>".to_owned(),
-            false => {
-                let priority = self.chance.within(0..=4) as i64 - 1;
-                format!("<presence><show>away</show><priority>{priority}</priority></presence>")
-            }
-        };
-        self.send(index, presence.as_bytes());
-    }
-
     // --- hearing something ---
 
     /// A client with a session got a stanza.
@@ -352,7 +344,16 @@ impl World {
             let to = to.to_owned();
             return self.violated(format!("client {index} got {id} for {to}"));
         }
+        let is_push = element.name == "iq" && element.find(ns::ROSTER, "query").is_some();
+        let is_push = is_push && type_ == "set";
+        if !is_push {
+            self.check_caught_up(index);
+        }
         match (element.name.as_str(), type_.as_str(), number) {
+            ("iq", ..) if is_push => self.roster_pushed(index, element),
+            ("iq", "result" | "error", Some(number)) if id.starts_with('r') => {
+                self.roster_answered(index, number, element);
+            }
             ("message", "error", Some(number)) if id.starts_with('m') => {
                 self.message_returned(index, number, element);
             }
@@ -361,16 +362,7 @@ impl World {
                 self.message_got(index, number, element);
             }
             ("message", _, _) => {}
-            ("presence", "error", _) => {}
-            ("presence", _, Some(number)) if id.starts_with('p') => {
-                let got = self.ledger.presences.entry(number).or_default();
-                let is_again = got.contains(&index);
-                got.push(index);
-                if is_again {
-                    self.violated(format!("client {index} got p{number} twice"));
-                }
-            }
-            ("presence", ..) => {}
+            ("presence", ..) => self.presence(index, element, &type_, &id, number),
             ("iq", "get" | "set", _) => self.request_got(index, &id, element),
             ("iq", _, Some(number)) if id.starts_with('q') => {
                 let answer = self.ledger.requests.get_mut(&number);
@@ -401,32 +393,6 @@ impl World {
         let client = &self.clients[index];
         let bare = to.split('/').next().unwrap_or_default();
         self.accounts.all[client.account].jid.as_str() == bare
-    }
-
-    fn message_got(&mut self, index: usize, number: u64, element: &Element) {
-        let Some(message) = self.ledger.messages.get_mut(&number) else {
-            return self.violated(format!("client {index} got m{number}, which nobody sent"));
-        };
-        let sender = message.sender;
-        let is_again = message.got.contains(&index);
-        message.got.push(index);
-        let is_harmed = element.attribute("from") != Some(&message.from)
-            || element.find(ns::CLIENT, "body").map(Element::text) != Some(body(number));
-        let is_both = message.errors > 0;
-        let client = &mut self.clients[index];
-        let before = client.heard.insert(sender, number);
-        self.note(|| format!("client {index} got m{number}"));
-        if is_again {
-            self.violated(format!("client {index} got m{number} twice"));
-        } else if is_both {
-            self.violated(format!("client {index} got m{number}, which was returned"));
-        } else if is_harmed {
-            self.violated(format!("client {index} got m{number} changed"));
-        } else if before.is_some_and(|before| before > number) {
-            self.violated(format!(
-                "client {index} got m{number} of client {sender} after {before:?}"
-            ));
-        }
     }
 
     fn message_returned(&mut self, index: usize, number: u64, element: &Element) {
@@ -468,9 +434,9 @@ impl World {
             if is_again {
                 return self.violated(format!("request q{number} was delivered twice"));
             }
-            let before = self.clients[index].heard.insert(asker, number);
-            if before.is_some_and(|before| before > number) {
-                return self.violated(format!("client {index} got q{number} after {before:?}"));
+            let heard = self.clients[index].heard.entry(Some(asker)).or_default();
+            if !heard.take(number, Way::Direct) {
+                return self.violated(format!("client {index} got q{number} too late"));
             }
         }
         let answer = match self.chance.one_in(3) {
@@ -499,20 +465,30 @@ impl World {
     /// Everything that was said by those who are still there must have come to its end.
     pub fn reckon(&mut self) {
         let mut wrong = Vec::new();
+        let stored = self.stored_messages();
+        self.check_stored_messages(&stored);
         for (number, message) in &self.ledger.messages {
-            if self.clients[message.sender].stage != Stage::Online {
+            let is_here = |sender: Option<usize>| {
+                sender.is_none_or(|it| self.clients[it].stage == Stage::Online)
+            };
+            if !message.was_stored && !is_here(message.sender) {
                 continue;
             }
-            let is_lost = message.errors == 0 && message.got.is_empty();
+            let is_lost = message.errors == 0 && message.got.is_empty() && !stored.contains(number);
             let may_be_lost = match (message.account, message.type_) {
                 // RFC 6121 §8.5.1, §8.5.2.1.1, §8.5.3.2.1: nobody is told.
                 (_, "headline") => !message.to.contains("elsewhere.example"),
-                (Some(account), _) => self.may_have_lost(account, message.sent_at),
+                (Some(account), _) => {
+                    // What waits for an account goes with it.
+                    let deleted_at = self.accounts.all[account].deleted_at;
+                    deleted_at.is_some_and(|at| at >= message.sent_at)
+                        || self.may_have_lost(account, message.sent_at)
+                }
                 (None, _) => false,
             };
             if is_lost && !may_be_lost {
                 wrong.push(format!(
-                    "m{number} of client {} to {} ({}) was neither delivered nor returned",
+                    "m{number} of client {:?} to {} ({}) was neither delivered nor returned",
                     message.sender, message.to, message.type_
                 ));
             }

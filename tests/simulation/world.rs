@@ -5,12 +5,13 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use stanzad::clock::{Mono, Now, Wall};
 use stanzad::config::{DomainSettings, Settings};
 use stanzad::features::FEATURES;
 use stanzad::jid::Domain;
+use stanzad::limits::IDLE_ACCOUNT_AGE;
 use stanzad::net::throttle::{Throttle, ThrottleLimits};
 use stanzad::net::transport::Transport;
 use stanzad::router::pipeline::Pipeline;
@@ -19,18 +20,24 @@ use stanzad::sasl::Hash;
 use stanzad::shard::turn::{Due, Outside, Ready, Shard};
 use stanzad::shard::{Accepted, Generation, Post};
 use stanzad::slots::Key;
-use stanzad::storage::{Answer, Batch, Lane, ReadFn, StoreError, Value, WriterCore};
+use stanzad::storage::{Batch, Lane, ReadFn, Value, WriterCore};
 use stanzad::stream::{Certificates, Origin};
 
 use crate::accounts::Accounts;
 use crate::chance::Chance;
 use crate::client::{Client, Reading};
+use crate::faults::{Fault, Planted};
 use crate::ledger::Ledger;
 use crate::network::{SimulatedTransport, Wire};
+use crate::number;
+use crate::presence::Presences;
+use crate::rosters::Rosters;
+use crate::subscriptions::{Grants, Signals};
+use crate::wishes::Wishes;
 
 /// Microseconds since 1970 at the start of every run.
 const EPOCH_MICROS: u64 = 1_700_000_000_000_000;
-/// Lines of the story that a failure prints.
+/// Lines of the story that a failure prints, if nobody asks for more.
 const STORY_LINES: usize = 120;
 /// Turns within a millisecond; so many without an end use up a core for nothing.
 const SPINS_MAX: u64 = 2_000;
@@ -123,6 +130,12 @@ pub struct Character {
     /// Silent clients are pinged soon, which wakes them, too.
     pub has_pings: bool,
     pub has_admin: bool,
+    /// Accounts that nobody needs are forgotten soon, as on a crowded shard.
+    pub has_crowd: bool,
+    /// Few contacts fit into a roster, and few requests wait.
+    pub has_tight_limits: bool,
+    /// One in so many things that clients do is about their contacts.
+    pub talks_in: u64,
     pub busy_millis: u64,
 }
 
@@ -141,16 +154,27 @@ pub struct World {
     pub live: Vec<usize>,
     pub accounts: Accounts,
     pub ledger: Ledger,
+    pub rosters: Rosters,
+    pub wishes: Wishes,
+    pub signals: Signals,
+    pub grants: Grants,
+    pub presences: Presences,
     pub throttle: Arc<Throttle>,
     pub placement: Placement,
+    pub planted: Planted,
+    /// What changes have yielded that a planted fault has undone.
+    pub undone: Arc<Mutex<Vec<Value>>>,
     pub violations: Vec<String>,
     pub trace: u64,
     /// When reads or commits last failed.
     pub trouble_at: Option<u64>,
     pub crashes: u32,
+    /// When the server was last killed.
+    pub crashed_at: Option<u64>,
     /// What happened how often, to see that a run is worth its time.
     pub counts: BTreeMap<&'static str, u64>,
     story: VecDeque<String>,
+    story_lines: usize,
     events: BinaryHeap<Reverse<Scheduled>>,
     scheduled: u64,
     mail: Vec<VecDeque<Post>>,
@@ -159,9 +183,10 @@ pub struct World {
     last_at: BTreeMap<(Sender, u32), u64>,
     registered: HashMap<(u32, usize), usize>,
     by_address: HashMap<SocketAddr, usize>,
-    store: WriterCore,
-    batches: Vec<(usize, Batch)>,
-    is_commit_due: bool,
+    pub store: WriterCore,
+    /// What the shards have written, by shard.
+    pub batches: Vec<(usize, Batch)>,
+    pub is_commit_due: bool,
     is_gate_shut: bool,
 }
 
@@ -185,19 +210,23 @@ impl Certificates for AnyCertificate {
     }
 }
 
-fn settings(has_pings: bool) -> Settings {
+fn settings(character: &Character) -> Settings {
     let mut settings = Settings {
         generation: 1,
         ..Settings::default()
     };
     settings.limits.resources_per_account_max = 4;
+    if character.has_tight_limits {
+        settings.limits.roster_items_max = 4;
+        settings.limits.pending_requests_max = 2;
+    }
     for (name, iterations) in [("example.org", 4096), ("example.net", 4200)] {
         let name = Domain::parse(name).unwrap();
         let mut domain = DomainSettings::new(name.clone());
         domain.auth.hashes = vec![Hash::Sha256, Hash::Sha1];
         // Above what accounts are made with: a PLAIN login upgrades them.
         domain.auth.iterations = iterations;
-        domain.c2s.idle_seconds = if has_pings { 20 } else { 300 };
+        domain.c2s.idle_seconds = if character.has_pings { 20 } else { 300 };
         domain.c2s.ping_timeout_seconds = 10;
         settings.domains.insert(name, Arc::new(domain));
     }
@@ -213,18 +242,21 @@ fn throttle() -> Arc<Throttle> {
 }
 
 impl Simulation {
-    pub fn new(seed: u64) -> Simulation {
+    pub fn new(seed: u64, fault: Option<Fault>) -> Simulation {
         let mut chance = Chance::new(seed);
         let character = Character {
             shards: chance.within(2..=4) as u32,
             slots: chance.within(8..=16) as usize,
             has_trouble: chance.one_in(4),
-            has_crash: chance.one_in(3),
+            has_crash: chance.one_in(3) | (fault == Some(Fault::CrashLosesHandoff)),
             has_flood: chance.one_in(4),
             has_bursts: chance.one_in(3),
             has_false_news: chance.one_in(3),
             has_pings: chance.one_in(2),
             has_admin: !chance.one_in(4),
+            has_crowd: chance.one_in(2),
+            has_tight_limits: chance.one_in(5),
+            talks_in: chance.within(2..=6),
             busy_millis: chance.within(10_000..=24_000),
         };
         let shards = character.shards as usize;
@@ -241,14 +273,23 @@ impl Simulation {
             live: Vec::new(),
             accounts: Accounts::new(),
             ledger: Ledger::default(),
+            rosters: Rosters::default(),
+            wishes: Wishes::default(),
+            signals: Signals::default(),
+            grants: Grants::default(),
+            presences: Presences::default(),
             throttle: throttle(),
             placement,
+            planted: Planted::new(fault),
+            undone: Arc::default(),
             violations: Vec::new(),
             trace: 0xcbf2_9ce4_8422_2325,
             trouble_at: None,
             crashes: 0,
+            crashed_at: None,
             counts: BTreeMap::new(),
             story: VecDeque::new(),
+            story_lines: number("STANZAD_STORY").map_or(STORY_LINES, |lines| lines as usize),
             events: BinaryHeap::new(),
             scheduled: 0,
             mail: (0..shards).map(|_| VecDeque::new()).collect(),
@@ -265,7 +306,9 @@ impl Simulation {
             character,
         };
         world.create_accounts();
-        let settings = settings(world.character.has_pings);
+        world.create_contacts();
+        world.create_offline_messages();
+        let settings = settings(&world.character);
         let mut simulation = Simulation {
             world,
             shards: Vec::new(),
@@ -398,6 +441,10 @@ impl Simulation {
             mono: Mono::from_millis(world.now),
             wall: Wall::from_micros(EPOCH_MICROS + world.now * 1000),
         };
+        if world.character.has_crowd {
+            let accounts = &mut self.shards[shard].router.accounts;
+            accounts.forget_idle(now.mono + IDLE_ACCOUNT_AGE);
+        }
         let mut view = View {
             world,
             shard: index,
@@ -428,6 +475,10 @@ impl Simulation {
         if self.world.violations.is_empty() {
             crate::invariants::check_quiet(&self.shards, &mut self.world);
             self.world.reckon();
+            self.world.check_agreement();
+            self.world.check_rosters_at_rest();
+            self.world.check_wishes();
+            self.world.check_presence_at_rest(&self.shards);
         }
     }
 
@@ -447,6 +498,7 @@ impl Simulation {
         let world = &mut self.world;
         world.count("crashes");
         world.crashes += 1;
+        world.crashed_at = Some(world.now);
         let events = std::mem::take(&mut world.events).into_vec();
         for Reverse(scheduled) in events {
             match scheduled.2 {
@@ -480,6 +532,7 @@ impl Simulation {
             world.server_died(client);
         }
         world.accounts_after_crash();
+        world.recover(self.settings.limits.pending_requests_max as usize);
         let secret = stanzad::storage::accounts::secret(world.store.db()).unwrap();
         self.start_shards(&secret);
         self.world
@@ -488,6 +541,12 @@ impl Simulation {
 }
 
 impl World {
+    /// A number greater than all before, to tell what was first.
+    pub fn moment(&mut self) -> u64 {
+        self.scheduled += 1;
+        self.scheduled
+    }
+
     pub fn at(&mut self, at: u64, event: Event) {
         self.scheduled += 1;
         let at = at.max(self.now);
@@ -500,7 +559,11 @@ impl World {
     }
 
     pub fn count(&mut self, what: &'static str) {
-        *self.counts.entry(what).or_default() += 1;
+        self.count_more(what, 1);
+    }
+
+    pub fn count_more(&mut self, what: &'static str, by: u64) {
+        *self.counts.entry(what).or_default() += by;
     }
 
     pub fn count_of(&self, what: &'static str) -> u64 {
@@ -511,15 +574,19 @@ impl World {
     pub fn note(&mut self, text: impl FnOnce() -> String) {
         let line = format!("{:>6} ms  {}", self.now, text());
         self.hash(line.as_bytes());
-        if self.story.len() == STORY_LINES {
+        if self.story.len() >= self.story_lines {
             self.story.pop_front();
         }
         self.story.push_back(line);
     }
 
+    /// Goes into the trace. By words, since a run hashes all that is read.
     pub fn hash(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.trace = (self.trace ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        let (words, rest) = bytes.as_chunks::<8>();
+        let words = words.iter().map(|word| u64::from_le_bytes(*word));
+        for value in words.chain(rest.iter().map(|byte| u64::from(*byte))) {
+            self.trace = (self.trace ^ value).wrapping_mul(0x0000_0100_0000_01b3);
+            self.trace ^= self.trace >> 29;
         }
     }
 
@@ -641,7 +708,9 @@ impl World {
             self.violated(format!("client {index}: {misuse}"));
         }
         if is_success && self.clients[index].admitted_turn.is_none() {
+            let account = self.clients[index].account;
             self.clients[index].admitted_turn = Some(self.turns);
+            self.clients[index].life = self.accounts.all[account].id;
             self.check_admission(index);
         }
         let client = &mut self.clients[index];
@@ -681,64 +750,6 @@ impl World {
             vec![Post::Accepted(Box::new(accepted))],
         );
     }
-
-    // --- the store ---
-
-    pub fn store(&self) -> &WriterCore {
-        &self.store
-    }
-
-    pub fn store_mut(&mut self) -> &mut WriterCore {
-        &mut self.store
-    }
-
-    fn run_read(&mut self, shard: u32, id: u64, read: ReadFn) {
-        let result = if self.has_trouble_now(40) {
-            Err(StoreError::Refused("the simulated disk did not answer"))
-        } else {
-            self.store.read(read)
-        };
-        let reader = self.chance.within(0..=1);
-        let answer = Post::Store(Answer::Read { id, result });
-        self.deliver(Sender::Reader(reader), shard, vec![answer]);
-    }
-
-    fn commit(&mut self) {
-        self.is_commit_due = false;
-        let batches = std::mem::take(&mut self.batches);
-        let answers = if self.has_trouble_now(20) {
-            batches.into_iter().map(refused).collect()
-        } else {
-            self.store.commit(batches)
-        };
-        for (shard, answer) in answers {
-            self.deliver(Sender::Writer, shard as u32, vec![Post::Store(answer)]);
-        }
-    }
-
-    fn has_trouble_now(&mut self, times: u64) -> bool {
-        let has_trouble =
-            self.character.has_trouble && self.phase == Phase::Busy && self.chance.one_in(times);
-        if has_trouble {
-            self.trouble_at = Some(self.now);
-            self.count("store troubles");
-        }
-        has_trouble
-    }
-}
-
-/// What the writer answers when the disk is full.
-fn refused((shard, batch): (usize, Batch)) -> (usize, Answer) {
-    let changes = batch.changes.into_iter();
-    let answer = Answer::Committed {
-        last_row: batch.last_row,
-        rows: match batch.rows.is_empty() {
-            true => Ok(()),
-            false => Err(StoreError::Full),
-        },
-        changes: changes.map(|(id, _)| (id, Err(StoreError::Full))).collect(),
-    };
-    (shard, answer)
 }
 
 /// The world as one shard's turn sees it.
@@ -777,11 +788,13 @@ impl Outside for View<'_> {
         if posts.iter().any(|post| matches!(post, Post::Moved(_))) {
             self.world.count("moves");
         }
+        let posts = self.world.carried(posts);
         self.world.deliver(Sender::Shard(self.shard), shard, posts);
     }
 
     fn write(&mut self, batch: Batch) {
         let world = &mut *self.world;
+        let batch = world.written(batch);
         world.batches.push((self.shard as usize, batch));
         if !world.is_commit_due {
             world.is_commit_due = true;

@@ -1,0 +1,248 @@
+//! Faults that are planted in the world around the server, to see that the checks find them: what a
+//! store, a mailbox or a socket must not do is, to those who look on, what a server must not do.
+
+use std::mem;
+use std::sync::{Arc, Mutex};
+
+use stanzad::ns;
+use stanzad::router::effects::RouterPost;
+use stanzad::shard::Post;
+use stanzad::storage::{Answer, Batch, ChangeFn, Row, StoreError, Value, handoff};
+use stanzad::xml::Element;
+
+use crate::world::World;
+
+/// One in so many occasions is used.
+const OCCASIONS: u64 = 5;
+
+/// What is done wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// A start does not complete what a crash has left behind.
+    CrashLosesHandoff,
+    /// A subscription stanza gets lost between two shards.
+    MailLosesHandoff,
+    /// A change is acknowledged that is not stored.
+    ChangeNotStored,
+    /// A message is acknowledged that is not stored.
+    MessageNotStored,
+    /// Offline messages are not deleted when they are delivered.
+    DeliveredNotDeleted,
+    /// A client gets two roster pushes in the other order.
+    PushesSwapped,
+    PushLost,
+    AvailableLost,
+    UnavailableLost,
+    /// A client gets what another one is told.
+    PresenceShown,
+    /// A client gets two messages from the store in the other order.
+    LateMessagesSwapped,
+}
+
+/// Each of them, and words of what is found: any of them will do, since a fault may show in more ways
+/// than one, and which is seen first depends on the seed.
+pub const FAULTS: &[(Fault, &[&str])] = &[
+    (Fault::CrashLosesHandoff, &["do not agree"]),
+    (Fault::MailLosesHandoff, &["do not agree"]),
+    (
+        Fault::ChangeNotStored,
+        &[
+            "another roster in memory",
+            "do not agree",
+            "got push",
+            "got the roster",
+            "is none of",
+            "knows the roster",
+            "lost",
+            "was let in",
+            "was refused as",
+            "wished were",
+        ],
+    ),
+    (
+        Fault::MessageNotStored,
+        &["was neither delivered nor returned"],
+    ),
+    (
+        Fault::DeliveredNotDeleted,
+        &[
+            "from the store, which",
+            "is stored, though it was delivered",
+            "twice",
+        ],
+    ),
+    (Fault::PushesSwapped, &["got push", "knows the roster"]),
+    (Fault::PushLost, &["got push", "knows the roster"]),
+    (Fault::AvailableLost, &["whose last presence is"]),
+    (Fault::UnavailableLost, &["who is not there"]),
+    (
+        Fault::PresenceShown,
+        &["which it may not see", "who has not said it"],
+    ),
+    (Fault::LateMessagesSwapped, &["too late, Late", "after m"]),
+];
+
+/// The fault of a run.
+#[derive(Default)]
+pub struct Planted {
+    fault: Option<Fault>,
+    occasions: u64,
+    /// A stanza that comes behind the next one of its kind to a client.
+    held: Option<(usize, Element)>,
+}
+
+impl Planted {
+    pub fn new(fault: Option<Fault>) -> Planted {
+        Planted {
+            fault,
+            ..Planted::default()
+        }
+    }
+
+    fn is(&self, fault: Fault) -> bool {
+        self.fault == Some(fault)
+    }
+
+    /// Whether the fault is to be made now.
+    fn strikes(&mut self, fault: Fault) -> bool {
+        if !self.is(fault) {
+            return false;
+        }
+        self.occasions += 1;
+        self.occasions.is_multiple_of(OCCASIONS)
+    }
+}
+
+impl World {
+    /// Whether a start forgets its duty.
+    pub fn forgets_handoffs(&mut self) -> bool {
+        if !self.planted.is(Fault::CrashLosesHandoff) {
+            return false;
+        }
+        let (rows, _) = handoff::all(self.store().db(), 0, usize::MAX).unwrap();
+        for row in rows {
+            self.forget_handoff(row.id);
+        }
+        true
+    }
+
+    fn forget_handoff(&mut self, id: i64) {
+        let store = self.store_mut();
+        store.change(move |db| handoff::delete(db, id)).unwrap();
+    }
+
+    /// What is left of posts between shards.
+    pub fn carried(&mut self, posts: Vec<Post>) -> Vec<Post> {
+        if !self.planted.is(Fault::MailLosesHandoff) {
+            return posts;
+        }
+        let mut carried = Vec::new();
+        for post in posts {
+            let handoff = match &post {
+                Post::Router(RouterPost::Route(routed)) => routed.handoff,
+                _ => None,
+            };
+            match handoff {
+                Some(id) if self.planted.strikes(Fault::MailLosesHandoff) => {
+                    self.forget_handoff(id);
+                }
+                _ => carried.push(post),
+            }
+        }
+        carried
+    }
+
+    /// What is written of a batch. Whoever asked is told that all of it is.
+    pub fn written(&mut self, mut batch: Batch) -> Batch {
+        batch.rows.retain(|row| match row {
+            Row::Offline(_) => !self.planted.strikes(Fault::MessageNotStored),
+            Row::OfflineDelivered { .. } => !self.planted.strikes(Fault::DeliveredNotDeleted),
+            Row::LastSeen { .. } | Row::HandedOff { .. } => true,
+        });
+        for (_, change) in &mut batch.changes {
+            if self.planted.strikes(Fault::ChangeNotStored) {
+                let real = mem::replace(change, Box::new(|_| Err(StoreError::NotFound)));
+                *change = undone(real, Arc::clone(&self.undone));
+            }
+        }
+        batch
+    }
+
+    /// What the answers to changes would be if all were stored.
+    pub fn pretended(&mut self, answers: &mut [(usize, Answer)]) {
+        for (_, answer) in answers {
+            let Answer::Committed { changes, .. } = answer else {
+                continue;
+            };
+            for (_, result) in changes {
+                if matches!(result, Err(StoreError::Refused(UNDONE)))
+                    && let Some(value) = self.undone.lock().unwrap().pop()
+                {
+                    *result = Ok(value);
+                }
+            }
+        }
+    }
+
+    /// What a client gets in place of a stanza.
+    pub fn tampered(&mut self, index: usize, element: &Element) -> Vec<Element> {
+        let type_ = element.attribute("type").unwrap_or_default();
+        let from = element.attribute("from").unwrap_or_default();
+        let is_other = !from.starts_with(&self.own_jid(index));
+        let is_presence = element.name == "presence" && is_other;
+        let is_push = type_ == "set" && element.find(ns::ROSTER, "query").is_some();
+        let is_late = element.name == "message" && self.is_late(index, element);
+        let planted = &mut self.planted;
+        let is_lost = (is_push && planted.strikes(Fault::PushLost))
+            || (is_presence && type_.is_empty() && planted.strikes(Fault::AvailableLost))
+            || (is_presence && type_ == "unavailable" && planted.strikes(Fault::UnavailableLost));
+        if is_lost {
+            return Vec::new();
+        }
+        let is_swapped = (is_push && planted.is(Fault::PushesSwapped))
+            || (is_late && planted.is(Fault::LateMessagesSwapped));
+        if is_swapped {
+            return self.swapped(index, element);
+        }
+        if is_presence && type_.is_empty() && planted.strikes(Fault::PresenceShown) {
+            self.show_to_all(index, element);
+        }
+        vec![element.clone()]
+    }
+
+    /// Holds a stanza back until the next one to the same client.
+    fn swapped(&mut self, index: usize, element: &Element) -> Vec<Element> {
+        match self.planted.held.take() {
+            Some((other, held)) if other == index => vec![element.clone(), held],
+            Some((other, held)) if self.clients[other].is_online() => {
+                self.planted.held = Some((other, held));
+                vec![element.clone()]
+            }
+            _ => {
+                self.planted.held = Some((index, element.clone()));
+                Vec::new()
+            }
+        }
+    }
+
+    fn show_to_all(&mut self, index: usize, element: &Element) {
+        let mut shown = element.clone();
+        shown.attributes.retain(|attribute| attribute.name != "to");
+        for other in self.live.clone() {
+            if other != index && self.clients[other].is_online() && self.violations.is_empty() {
+                self.stanza(other, &shown);
+            }
+        }
+    }
+}
+
+const UNDONE: &str = "a planted fault";
+
+/// A change whose savepoint is undone, while what it yields is kept.
+fn undone(real: ChangeFn, values: Arc<Mutex<Vec<Value>>>) -> ChangeFn {
+    Box::new(move |db| {
+        let value = real(db)?;
+        values.lock().unwrap().insert(0, value);
+        Err(StoreError::Refused(UNDONE))
+    })
+}

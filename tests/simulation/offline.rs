@@ -1,0 +1,263 @@
+//! Messages that wait in the store (XEP-0160): each is delivered once, in order, or still there.
+
+use std::collections::BTreeSet;
+
+use stanzad::clock::Wall;
+use stanzad::jid::Jid;
+use stanzad::ns;
+use stanzad::stanza::{Kind, Stanza, Type};
+use stanzad::storage::offline::{OfflineMessage, page};
+use stanzad::storage::{Batch, Row};
+use stanzad::xml::{Element, Payload};
+
+use crate::ledger::{Message, body};
+use crate::world::World;
+
+/// Who has sent what waits from the start.
+const OLD_FRIEND: &str = "friend@elsewhere.example/there";
+/// After so many milliseconds what a client has read is deleted: its connection has written all.
+const DELETION_MILLIS: u64 = 5_000;
+
+/// How a message came to a client.
+#[derive(Clone, Copy, Debug)]
+pub struct Got {
+    pub client: usize,
+    pub at: u64,
+    /// It came from the store, with the time when it was sent (XEP-0203).
+    pub is_late: bool,
+}
+
+/// How stanzas of one sender have come to a client: the number of the last one of each way.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Heard {
+    any: u64,
+    to_account: u64,
+    late: u64,
+}
+
+/// The way that a stanza has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// To the full JID, at once.
+    Direct,
+    /// To the account, at once or as soon as it was stored.
+    ToAccount,
+    /// From the store.
+    Late,
+}
+
+impl Heard {
+    /// Takes a stanza; whether it comes in order. What is sent to a full JID may overtake what waits
+    /// for the account; and a session that takes the place of one to which stored messages were
+    /// delivered gets those behind what it has had already.
+    pub fn take(&mut self, number: u64, way: Way) -> bool {
+        let before = match way {
+            Way::Direct => self.any,
+            Way::ToAccount => self.to_account.max(self.late),
+            Way::Late => self.late,
+        };
+        let last = match way {
+            Way::Direct => &mut self.any,
+            Way::ToAccount => &mut self.to_account,
+            Way::Late => &mut self.late,
+        };
+        *last = number.max(*last);
+        self.any = number.max(self.any);
+        before < number
+    }
+}
+
+impl World {
+    /// Some messages wait from the start.
+    pub fn create_offline_messages(&mut self) {
+        for account in 0..self.accounts.all.len() {
+            if !self.chance.one_in(3) {
+                continue;
+            }
+            let mut rows = Vec::new();
+            // Up to more than a page.
+            for seq in 1..=self.chance.within(1..=70) {
+                rows.push(self.old_message(account, seq));
+            }
+            let batch = Batch {
+                rows,
+                ..Batch::default()
+            };
+            self.store_mut().commit(vec![(0, batch)]);
+        }
+    }
+
+    fn old_message(&mut self, account: usize, seq: u64) -> Row {
+        let number = self.number();
+        let to = self.jid_of(account);
+        let text = Element::new(ns::CLIENT, "body").with_text(body(number));
+        let mut stanza = Stanza::new(Kind::Message, Type::Chat, Payload::from_elements(&[text]));
+        stanza.from = Some(Jid::parse(OLD_FRIEND).unwrap());
+        stanza.to = Some(to.to_jid());
+        stanza.id = Some(format!("m{number}").into());
+        let message = Message {
+            sender: None,
+            from: OLD_FRIEND.to_owned(),
+            to: to.to_string(),
+            account: Some(account),
+            type_: "chat",
+            sent_at: 0,
+            got: Vec::new(),
+            errors: 0,
+            was_stored: true,
+        };
+        self.ledger.messages.insert(number, message);
+        Row::Offline(Box::new(OfflineMessage {
+            account: self.accounts.all[account].id.unwrap(),
+            seq: seq as i64,
+            came: Wall::from_micros(seq),
+            stanza,
+        }))
+    }
+
+    /// A client got a message.
+    pub fn message_got(&mut self, index: usize, number: u64, element: &Element) {
+        let is_late = self.is_late(index, element);
+        let Some(message) = self.ledger.messages.get_mut(&number) else {
+            return self.violated(format!("client {index} got m{number}, which nobody sent"));
+        };
+        let sender = message.sender;
+        let before = message.got.iter().find(|got| got.client == index).copied();
+        let late = message.got.iter().find(|got| got.is_late).copied();
+        message.got.push(Got {
+            client: index,
+            at: self.now,
+            is_late,
+        });
+        let is_harmed = element.attribute("from") != Some(&message.from)
+            || element.find(ns::CLIENT, "body").map(Element::text) != Some(body(number));
+        let is_both = message.errors > 0;
+        let is_direct = self.clients[index].jid.as_ref() == Some(&message.to);
+        // Who reads late may have been sent it first.
+        let reads_late = self.clients[index].was_lazy;
+        let is_twice =
+            is_late && !reads_late && late.is_some_and(|late| !self.may_come_again(late));
+        let is_alone = is_late && !self.has_company(index);
+        // What is shown to a session while stored messages go to another one may come to it again, if
+        // it has taken no messages for a while since (`router::offline` has it join anew).
+        let may_repeat = |before: Got| is_late && !before.is_late && !is_alone;
+        let is_again = before.is_some_and(|before| !may_repeat(before));
+        let client = &mut self.clients[index];
+        let way = match is_late {
+            true => Way::Late,
+            false if is_direct => Way::Direct,
+            false => Way::ToAccount,
+        };
+        let is_in_order = client.heard.entry(sender).or_default().take(number, way);
+        self.count(match is_late {
+            true => "messages from the store",
+            false => "messages delivered at once",
+        });
+        self.note(|| format!("client {index} got m{number}, late: {is_late}"));
+        if is_again {
+            self.violated(format!("client {index} got m{number} twice"));
+        } else if is_twice {
+            self.violated(format!(
+                "client {index} got m{number} from the store, which {late:?} had got"
+            ));
+        } else if is_both {
+            self.violated(format!("client {index} got m{number}, which was returned"));
+        } else if is_harmed {
+            self.violated(format!("client {index} got m{number} changed"));
+        } else if !is_in_order {
+            self.violated(format!(
+                "client {index} got m{number} of client {sender:?} too late, {way:?}"
+            ));
+        } else if is_alone {
+            self.check_overtaken(index, number, sender);
+        }
+    }
+
+    /// Where nobody else is there, no message to the account overtakes another one, unless the
+    /// store could not be read, which leaves what waits there to the next session.
+    fn check_overtaken(&mut self, index: usize, number: u64, sender: Option<usize>) {
+        let started = self.clients[index].started;
+        if self.trouble_at.is_some_and(|at| at >= started) {
+            return;
+        }
+        let later = self.ledger.messages.range(number + 1..).find(|(_, later)| {
+            later.sender == sender
+                && !later.to.contains('/')
+                && later.type_ != "headline"
+                && later.got.iter().any(|got| got.client == index)
+        });
+        if let Some((later, _)) = later {
+            self.violated(format!("client {index} got m{number} after m{later}"));
+        }
+    }
+
+    /// Whether a message came from the store.
+    pub fn is_late(&self, index: usize, element: &Element) -> bool {
+        let domain = self.accounts.all[self.clients[index].account].jid.domain();
+        let delay = element.find(ns::DELAY, "delay");
+        delay.is_some_and(|delay| delay.attribute("from") == Some(domain))
+    }
+
+    /// Whether a message that has come from the store may come again. Not if one who reads has had
+    /// it for a while and is still there, or has left long after.
+    fn may_come_again(&self, before: Got) -> bool {
+        let client = &self.clients[before.client];
+        let until = client.ended.map_or(self.now, |ended| ended.at);
+        client.was_lazy
+            || until < before.at + DELETION_MILLIS
+            || self.trouble_at.is_some_and(|at| at >= before.at)
+            || self
+                .crashed_at
+                .is_some_and(|at| at < before.at + DELETION_MILLIS)
+    }
+
+    /// Whether somebody else of a client's account was or is there at the same time.
+    fn has_company(&self, index: usize) -> bool {
+        let client = &self.clients[index];
+        self.clients.iter().enumerate().any(|(other, company)| {
+            let is_past = company.released.is_some_and(|at| at < client.started);
+            other != index && company.account == client.account && company.jid.is_some() && !is_past
+        })
+    }
+
+    /// The messages that wait for all accounts, by number.
+    pub fn stored_messages(&self) -> BTreeSet<u64> {
+        let ids = self.accounts.all.iter().filter_map(|account| account.id);
+        let pages = ids.map(|id| page(self.store().db(), id, 0, usize::MAX, u64::MAX).unwrap());
+        let messages = pages.flat_map(|page| page.messages);
+        let stanzas = messages.filter_map(|message| message.stanza);
+        let numbers = stanzas.filter_map(|stanza| stanza.id?.strip_prefix('m')?.parse().ok());
+        numbers.collect()
+    }
+
+    /// Remembers after a crash what is stored: it must not get lost from then on.
+    pub fn note_stored_messages(&mut self) {
+        for number in self.stored_messages() {
+            if let Some(message) = self.ledger.messages.get_mut(&number) {
+                message.was_stored = true;
+            }
+        }
+    }
+
+    /// At rest: what was returned or has been read is not stored.
+    pub fn check_stored_messages(&mut self, stored: &BTreeSet<u64>) {
+        let mut wrong = Vec::new();
+        for number in stored {
+            let Some(message) = self.ledger.messages.get(number) else {
+                wrong.push(format!("m{number} is stored, which nobody has sent"));
+                continue;
+            };
+            if message.errors > 0 {
+                wrong.push(format!("m{number} is stored, though it was returned"));
+            }
+            let late = message.got.iter().find(|got| got.is_late);
+            if let Some(late) = late.filter(|late| !self.may_come_again(**late)) {
+                wrong.push(format!(
+                    "m{number} is stored, though it was delivered: {late:?}"
+                ));
+            }
+        }
+        self.count_more("messages stored at rest", stored.len() as u64);
+        wrong.into_iter().for_each(|what| self.violated(what));
+    }
+}
