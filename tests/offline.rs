@@ -27,11 +27,16 @@ fn count(server: &Server, table: &str) -> u64 {
 
 /// Waits until a table has so many rows. A round over the control socket keeps this from spinning.
 fn until_count(server: &Server, table: &str, expected: u64) {
-    let deadline = Instant::now() + PATIENCE;
+    // From the last step that was seen: many and large rows may take long.
+    let mut deadline = Instant::now() + PATIENCE;
+    let mut last = None;
     loop {
         let found = count(server, table);
         if found == expected {
             return;
+        }
+        if last.replace(found) != Some(found) {
+            deadline = Instant::now() + PATIENCE;
         }
         assert!(
             Instant::now() < deadline,
