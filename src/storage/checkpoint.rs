@@ -53,7 +53,7 @@ impl Checkpointer {
     /// Works until `stopped` is disconnected. Sleeps as long as nothing is written.
     pub(super) fn run(self, written: &Receiver<()>, stopped: &Receiver<()>) {
         let mut has_rest = false;
-        let mut has_failed = false;
+        let mut trouble = Trouble::default();
         loop {
             if !has_rest {
                 crossbeam_channel::select! {
@@ -69,7 +69,7 @@ impl Checkpointer {
                 Ok(progress) => {
                     // Readers with an older snapshot, or the writer, kept part of it.
                     has_rest = progress.moved < progress.log;
-                    has_failed = false;
+                    trouble = Trouble::default();
                     if progress.log > self.log_pages_max {
                         self.is_log_long.store(true, Ordering::Relaxed);
                     }
@@ -80,13 +80,33 @@ impl Checkpointer {
                 }
                 Err(error) => {
                     // A full disk, mostly: said once, tried again.
-                    if !has_failed {
+                    if trouble.is_news(&error) {
                         log::error!("checkpoint-failed error={error}");
                     }
-                    (has_rest, has_failed) = (true, true);
+                    has_rest = true;
                 }
             }
         }
+    }
+}
+
+/// Checkpoints that have failed since the last one that did not.
+#[derive(Default)]
+struct Trouble {
+    was_busy: bool,
+    is_told: bool,
+}
+
+impl Trouble {
+    /// Whether an error is to be told.
+    ///
+    /// SQLite is busy also when the head of the log is read while the writer changes it, and so one
+    /// time is no sign of another process.
+    fn is_news(&mut self, error: &StoreError) -> bool {
+        if *error == StoreError::Busy && !std::mem::replace(&mut self.was_busy, true) {
+            return false;
+        }
+        !std::mem::replace(&mut self.is_told, true)
     }
 }
 
@@ -113,6 +133,7 @@ fn checkpoint(connection: &Connection, sql: &str) -> Result<Progress, StoreError
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::FileExt;
     use std::thread;
 
     use super::*;
@@ -148,6 +169,38 @@ mod tests {
         assert!(progress.log > 0);
         assert_eq!(progress.moved, progress.log);
         assert!(!is_log_long);
+    }
+
+    /// The tests of issue 5 met it once in 1,700 kills. The head of the wal-index is there twice;
+    /// here the copies differ, as they do for a moment in each commit.
+    #[test]
+    fn a_head_that_is_being_changed_is_busy() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("db");
+        let writer = schema::open_file(&path, Durability::Full, schema::MIGRATIONS).unwrap();
+        let other = schema::open_again(&path, false).unwrap();
+        passive(&other).unwrap();
+        writer.execute_batch("BEGIN IMMEDIATE").unwrap();
+        let index = dir.path().join("db-shm");
+        let index = std::fs::File::options().write(true).open(index).unwrap();
+        index.write_all_at(b"torn", 8).unwrap();
+        assert_eq!(passive(&other), Err(StoreError::Busy));
+        writer.execute_batch("ROLLBACK").unwrap();
+        passive(&other).unwrap();
+    }
+
+    #[test]
+    fn trouble_is_told_once_and_being_busy_only_if_it_goes_on() {
+        let news = |errors: &[StoreError]| {
+            let mut trouble = Trouble::default();
+            let news = errors.iter().map(|error| trouble.is_news(error));
+            news.collect::<Vec<_>>()
+        };
+        let (busy, full) = (StoreError::Busy, StoreError::Full);
+        assert_eq!(news(&[full.clone(), full.clone()]), [true, false]);
+        let thrice = [busy.clone(), busy.clone(), busy.clone()];
+        assert_eq!(news(&thrice), [false, true, false]);
+        assert_eq!(news(&[busy, full]), [false, true]);
     }
 
     #[test]

@@ -225,7 +225,8 @@ impl WriterCore {
     /// Moves what can be moved of the write-ahead log into the database.
     pub(super) fn checkpoint(&mut self) {
         match checkpoint::passive(self.db.connection()) {
-            Ok(_) => {}
+            // Busy: the checkpointer is at it, and asks again if that is not enough.
+            Ok(_) | Err(StoreError::Busy) => {}
             Err(error @ StoreError::Broken(_)) => self.broken = Some(error),
             Err(error) => log::warn!("checkpoint-failed error={error}"),
         }
