@@ -166,6 +166,9 @@ const _: () = assert!(
 /// Elements of one set of private XML (XEP-0049): clients store one or two at a time, and each takes the
 /// store's writer some 20 µs.
 pub const PRIVATE_SET_ELEMENTS_MAX: usize = 64;
+/// Runs of messages that a session was shown while another one was given the offline messages before
+/// them: one that comes and goes more often gets the oldest of them twice if it takes over.
+pub const OFFLINE_RUNS_MAX: usize = 16;
 /// Offline messages that are read and written to a session at a time: few enough that a turn is short,
 /// enough that a backlog of thousands takes well under a second.
 pub const OFFLINE_PAGE_MESSAGES_MAX: usize = 50;

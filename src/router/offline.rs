@@ -18,7 +18,7 @@
 
 use crate::clock::Wall;
 use crate::jid::BareJid;
-use crate::limits::{OFFLINE_PAGE_BYTES_MAX, OFFLINE_PAGE_MESSAGES_MAX};
+use crate::limits::{OFFLINE_PAGE_BYTES_MAX, OFFLINE_PAGE_MESSAGES_MAX, OFFLINE_RUNS_MAX};
 use crate::ns;
 use crate::router::account::{Account, Standing};
 use crate::router::ask::AskThen;
@@ -39,8 +39,6 @@ pub struct Offline {
     delivered: Tally,
     /// Up to here they were delivered.
     delivered_seq: i64,
-    /// Up to here they are committed.
-    committed_seq: i64,
     last_seq: i64,
     /// Messages whose commit has not been answered.
     writing: usize,
@@ -54,11 +52,48 @@ pub struct Offline {
 struct Flush {
     /// The session that is flushed to.
     session: Key,
-    /// It has got these messages already, when they came: both ends are included.
-    skipped: (i64, i64),
-    /// Other sessions that take messages, each with the first message that came after it.
-    others: Vec<(Key, i64)>,
+    /// What it has got already.
+    shown: Shown,
+    /// Other sessions that take messages, or did.
+    others: Vec<Other>,
     step: Step,
+}
+
+/// A session beside the one that is flushed to.
+#[derive(Debug)]
+struct Other {
+    session: Key,
+    /// The first message that came after it.
+    first: i64,
+    shown: Shown,
+}
+
+/// The messages that a session was shown when they came, while another one was flushed to.
+#[derive(Clone, Debug, Default)]
+struct Shown {
+    /// Runs of messages, in order; both ends are included.
+    runs: Vec<(i64, i64)>,
+    /// Whether the last run goes on: it was shown all that was committed since.
+    goes_on: bool,
+}
+
+impl Shown {
+    fn add(&mut self, seq: i64) {
+        match self.runs.last_mut() {
+            Some(last) if self.goes_on => last.1 = seq,
+            _ => self.runs.push((seq, seq)),
+        }
+        self.goes_on = true;
+        if self.runs.len() > OFFLINE_RUNS_MAX {
+            self.runs.remove(0);
+        }
+    }
+
+    fn has(&self, seq: i64) -> bool {
+        self.runs
+            .iter()
+            .any(|(first, last)| (*first..=*last).contains(&seq))
+    }
 }
 
 #[derive(Debug)]
@@ -86,7 +121,6 @@ impl Offline {
     pub fn new(holding: Holding) -> Offline {
         Offline {
             stored: holding.tally,
-            committed_seq: holding.last_seq,
             last_seq: holding.last_seq,
             ..Offline::default()
         }
@@ -144,7 +178,7 @@ impl Router {
             offline.writing += 1;
         }
         let then: RowContinuation = Box::new(move |router, result| {
-            router.offline_stored(key, id, seq, bytes, result.is_ok());
+            router.offline_stored(key, id, bytes, result.is_ok());
             match result {
                 Ok(()) => {
                     router.show_stored(key, seq, &routed.stanza);
@@ -160,14 +194,12 @@ impl Router {
         self.row_then(Row::Offline(message), then);
     }
 
-    fn offline_stored(&mut self, key: Key, id: i64, seq: i64, bytes: u64, is_stored: bool) {
+    fn offline_stored(&mut self, key: Key, id: i64, bytes: u64, is_stored: bool) {
         let Some(offline) = self.offline_of(key, id) else {
             return;
         };
         offline.writing = offline.writing.saturating_sub(1);
-        if is_stored {
-            offline.committed_seq = seq;
-        } else {
+        if !is_stored {
             offline.stored = offline.stored.minus(Tally { messages: 1, bytes });
         }
     }
@@ -175,19 +207,30 @@ impl Router {
     /// Stored before shown (DESIGN §5): sessions that are not flushed to get the message now, if they
     /// took messages when it came.
     fn show_stored(&mut self, key: Key, seq: i64, stanza: &Stanza) {
+        let flush = |account: &Account| {
+            let others = account.offline.flush.as_ref()?.others.iter();
+            Some(others.map(|other| (other.session, other.first)).collect())
+        };
+        let others: Option<Vec<(Key, i64)>> = self.accounts.get(key).and_then(flush);
+        let shown: Vec<Key> = others
+            .into_iter()
+            .flatten()
+            .filter(|(session, first)| *first <= seq && self.takes_messages(key, *session))
+            .map(|(session, _)| session)
+            .collect();
         let flush = self
             .accounts
-            .get(key)
-            .and_then(|account| account.offline.flush.as_ref());
-        let Some(flush) = flush else {
-            return;
-        };
-        let others = flush.others.iter().filter(|(_, first)| *first <= seq);
-        let others: Vec<Key> = others.map(|(session, _)| *session).collect();
-        for session in others {
-            if self.takes_messages(key, session) {
-                self.write(session, stanza);
+            .get_mut(key)
+            .and_then(|account| account.offline.flush.as_mut());
+        for other in flush.into_iter().flat_map(|flush| &mut flush.others) {
+            if shown.contains(&other.session) {
+                other.shown.add(seq);
+            } else {
+                other.shown.goes_on = false;
             }
+        }
+        for session in shown {
+            self.write(session, stanza);
         }
     }
 
@@ -245,10 +288,15 @@ impl Router {
             return;
         };
         let others = others.into_iter().filter(|other| *other != session);
+        let others = others.map(|session| Other {
+            session,
+            first: next,
+            shown: Shown::default(),
+        });
         account.offline.flush = Some(Box::new(Flush {
             session,
-            skipped: (0, 0),
-            others: others.map(|other| (other, next)).collect(),
+            shown: Shown::default(),
+            others: others.collect(),
             step: Step::Committing { is_closing: false },
         }));
         self.next_page(key);
@@ -293,7 +341,7 @@ impl Router {
         let Some(flush) = &mut account.offline.flush else {
             return;
         };
-        flush.others.retain(|(other, _)| *other != session);
+        flush.others.retain(|other| other.session != session);
         // In the other steps the session is looked at when they are done.
         if flush.session == session && matches!(flush.step, Step::Sending { .. }) {
             self.next_page(key);
@@ -374,7 +422,7 @@ impl Router {
                 return;
             }
         };
-        let Some((session, skipped)) = self.flushed_session(key) else {
+        let Some((session, shown)) = self.flushed_session(key) else {
             self.end_flush(key);
             return;
         };
@@ -387,7 +435,7 @@ impl Router {
             self.end_flush(key);
             return;
         }
-        self.send_page(key, session, skipped, page, is_closing);
+        self.send_page(key, session, &shown, page, is_closing);
     }
 
     /// A page came back empty though something waits.
@@ -409,14 +457,7 @@ impl Router {
         }
     }
 
-    fn send_page(
-        &mut self,
-        key: Key,
-        session: Key,
-        skipped: (i64, i64),
-        page: Page,
-        is_closing: bool,
-    ) {
+    fn send_page(&mut self, key: Key, session: Key, shown: &Shown, page: Page, is_closing: bool) {
         let mut tally = Tally::default();
         for message in &page.messages {
             tally.messages += 1;
@@ -440,8 +481,7 @@ impl Router {
             };
         }
         for message in &page.messages {
-            let is_new = message.seq < skipped.0 || skipped.1 < message.seq;
-            if let (Some(stanza), true) = (&message.stanza, is_new) {
+            if let (Some(stanza), false) = (&message.stanza, shown.has(message.seq)) {
                 self.write(session, stanza);
             }
         }
@@ -475,21 +515,19 @@ impl Router {
         true
     }
 
-    /// The session that is flushed to, with what it is to skip; another one in its place if it takes
-    /// no messages any more. None if nobody does.
-    fn flushed_session(&mut self, key: Key) -> Option<(Key, (i64, i64))> {
+    /// The session that is flushed to, with what it has got already; another one in its place if it
+    /// takes no messages any more. None if nobody does.
+    fn flushed_session(&mut self, key: Key) -> Option<(Key, Shown)> {
         let flush = self.accounts.get(key)?.offline.flush.as_ref()?;
         if self.takes_messages(key, flush.session) {
-            return Some((flush.session, flush.skipped));
+            return Some((flush.session, flush.shown.clone()));
         }
-        let mut others = flush.others.iter().copied();
-        let (session, first) = others.find(|(session, _)| self.takes_messages(key, *session))?;
-        let offline = &mut self.accounts.get_mut(key)?.offline;
-        let skipped = (first, offline.committed_seq);
-        let flush = offline.flush.as_mut()?;
-        flush.others.retain(|(other, _)| *other != session);
-        (flush.session, flush.skipped) = (session, skipped);
-        Some((session, skipped))
+        let mut others = flush.others.iter();
+        let index = others.position(|other| self.takes_messages(key, other.session))?;
+        let flush = self.accounts.get_mut(key)?.offline.flush.as_mut()?;
+        let next = flush.others.remove(index);
+        (flush.session, flush.shown) = (next.session, next.shown);
+        Some((flush.session, flush.shown.clone()))
     }
 
     fn takes_messages(&self, account: Key, session: Key) -> bool {
@@ -559,9 +597,16 @@ impl Router {
 impl Flush {
     /// A session takes messages from now on, of which the next one is `first`.
     fn join(&mut self, session: Key, first: i64) {
-        self.others.retain(|(other, _)| *other != session);
-        if session != self.session {
-            self.others.push((session, first));
+        let mut others = self.others.iter_mut();
+        if let Some(other) = others.find(|other| other.session == session) {
+            other.first = first;
+            other.shown.goes_on = false;
+        } else if session != self.session {
+            self.others.push(Other {
+                session,
+                first,
+                shown: Shown::default(),
+            });
         }
     }
 }

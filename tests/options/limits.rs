@@ -113,6 +113,9 @@ fn kept(server: &Server, before: &str, after: &str) -> String {
     let text = "x".repeat(2_000);
     client.send(format!("<iq type='set' id='k'>{before}{text}{after}</iq>"));
     let reply = client.stanza("iq");
+    // Who has something may store as much as that, whatever the limit is now.
+    client.send(format!("<iq type='set' id='k'>{before}{after}</iq>"));
+    assert_eq!(client.stanza("iq").attribute("type"), Some("result"));
     match reply.attribute("type") {
         Some("error") => error_of(&reply),
         other => other.unwrap().to_owned(),

@@ -122,7 +122,7 @@ impl World {
             return self.violated(format!("client {index} got m{number}, which nobody sent"));
         };
         let sender = message.sender;
-        let before = message.got.iter().find(|got| got.client == index).copied();
+        let is_again = message.got.iter().any(|got| got.client == index);
         let late = message.got.iter().find(|got| got.is_late).copied();
         message.got.push(Got {
             client: index,
@@ -138,10 +138,6 @@ impl World {
         let is_twice =
             is_late && !reads_late && late.is_some_and(|late| !self.may_come_again(late));
         let is_alone = is_late && !self.has_company(index);
-        // What is shown to a session while stored messages go to another one may come to it again, if
-        // it has taken no messages for a while since (`router::offline` has it join anew).
-        let may_repeat = |before: Got| is_late && !before.is_late && !is_alone;
-        let is_again = before.is_some_and(|before| !may_repeat(before));
         let client = &mut self.clients[index];
         let way = match is_late {
             true => Way::Late,

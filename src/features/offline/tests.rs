@@ -632,6 +632,35 @@ fn another_session_goes_on_where_one_has_ended_without_what_it_has() {
     assert_eq!(house.held(), Tally::default());
 }
 
+/// Also if it takes no messages for a while in between.
+#[test]
+fn a_session_that_takes_over_after_a_pause_gets_what_it_has_missed_and_nothing_twice() {
+    let mut house = House::new();
+    house.chat(130);
+    house.site.run_store();
+    let first = house.log_in("first");
+    house.site.run_store();
+    assert_eq!(house.take(first).len(), 50);
+    house.site.run_store();
+    let second = house.log_in("second");
+    house.chat(2);
+    house.site.run_store();
+    house.presence(second, -1);
+    house.chat(2);
+    house.site.run_store();
+    house.presence(second, 0);
+    house.chat(2);
+    house.site.run_store();
+    let mut live = numbers(130..132, false);
+    live.extend(numbers(134..136, false));
+    assert_eq!(house.take(second), live);
+    house.log_out(first);
+    let mut stored = numbers(50..130, true);
+    stored.extend(numbers(132..134, true));
+    assert_eq!(house.drain(second), stored);
+    assert_eq!(house.held(), Tally::default());
+}
+
 #[test]
 fn a_session_that_turns_negative_is_flushed_no_further() {
     let mut house = House::new();
