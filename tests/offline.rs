@@ -171,6 +171,20 @@ fn a_connection_that_dies_unread_loses_nothing() {
     until_count(&server, "offline", 0);
 }
 
+/// RFC 6120 §4.4: a client that leaves in an orderly way has read what came before the end, also if it
+/// leaves at once.
+#[test]
+fn a_client_that_leaves_at_once_gets_nothing_twice() {
+    let server = Server::start("");
+    let mut romeo = Client::login(&server, "romeo@example.org/orchard");
+    send(&mut romeo, 0..20, "are you there?");
+    until_count(&server, "offline", 20);
+    let mut first = juliet(&server, "first");
+    assert_eq!(receive(&mut first, 20), delayed(0..20));
+    log_out(first);
+    until_count(&server, "offline", 0);
+}
+
 /// A client that does not read is sent a page at a time: far more than a session's output may hold does
 /// not end it. What comes meanwhile waits behind.
 #[test]

@@ -61,6 +61,10 @@ pub static FEATURE: Feature = Feature {
             run: Router::offline_flush,
         },
         SessionHook {
+            event: SessionEvent::Closed,
+            run: Router::offline_session_closed,
+        },
+        SessionHook {
             event: SessionEvent::Ended,
             run: Router::offline_session_ended,
         },

@@ -178,16 +178,20 @@ pub enum SessionEvent {
     /// It takes messages to the bare JID from now on: it became available with a priority that is
     /// not negative, or its priority rose from a negative one.
     TakesMessages,
+    /// Its client has closed the stream, and reads on until the server has (RFC 6120 §4.4): what is in
+    /// its output still comes. Then it ends.
+    Closed,
     /// It ends: it is still there, but no longer among the sessions of its account.
     Ended,
 }
 
 impl SessionEvent {
     /// All events.
-    pub const ALL: [SessionEvent; 4] = [
+    pub const ALL: [SessionEvent; 5] = [
         SessionEvent::Available,
         SessionEvent::Presence,
         SessionEvent::TakesMessages,
+        SessionEvent::Closed,
         SessionEvent::Ended,
     ];
 }

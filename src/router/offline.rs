@@ -4,7 +4,8 @@
 //! One session of the account is flushed to at a time. A page is read and written to its output, with
 //! a ping behind it (XEP-0199), and deleted when the client has answered that, be it with an error;
 //! then comes the next page. What the socket has taken proves nothing: behind a connection that died
-//! unnoticed it is lost. So a connection that breaks loses nothing, and one that reads slowly costs a
+//! unnoticed it is lost. A client that closes its stream in an orderly way has got the page too. So a
+//! connection that breaks loses nothing, and one that reads slowly costs a
 //! page of memory. What a client took and did not live to answer it gets again.
 //!
 //! While there is more than that page, messages to the bare JID are stored too, behind the others, so
@@ -300,6 +301,19 @@ impl Router {
             step: Step::Committing { is_closing: false },
         }));
         self.next_page(key);
+    }
+
+    /// The client of a session has closed the stream without an answer. It reads what is in the output
+    /// before our end of the stream (RFC 6120 §4.4), so what it was flushed is delivered.
+    pub fn offline_session_closed(&mut self, session: Key) {
+        let account = self.sessions.get(session).map(|session| session.account);
+        let account = account.and_then(|account| self.accounts.get(account));
+        let flush = account.and_then(|account| account.offline.flush.as_ref());
+        if let Some(flush) = flush.filter(|flush| flush.session == session)
+            && let Step::Sending { last_seq, .. } = flush.step
+        {
+            self.offline_received(session, last_seq);
+        }
     }
 
     /// A session has got all that it was flushed, up to a message: that is delivered.

@@ -14,6 +14,7 @@ use crate::limits::{GATE_PAUSE, OUTPUT_HOLD_BYTES, TURN_BYTES_MAX, TURN_STANZAS_
 use crate::net::throttle::Throttle;
 use crate::net::transport::{Buffers, Read, Transport};
 use crate::router::Router;
+use crate::router::feature::SessionEvent;
 use crate::router::pipeline::Pipeline;
 use crate::router::placement::Placement;
 use crate::shard::connection::{Connection, Ending, Moving};
@@ -444,6 +445,9 @@ impl Shard {
     /// What is to be done also when the connection has gone.
     fn act_without_connection(&mut self, key: Key, action: Action) {
         match action {
+            Action::Closed(session) => {
+                self.router.session_event(SessionEvent::Closed, session);
+            }
             Action::Unbind(session) => self.router.session_closed(session),
             Action::Leave(jid) => self.router.admission_ended(key, &jid),
             Action::Upgrade {

@@ -234,7 +234,12 @@ impl ClientStream {
             // No stream to write an error to: the handshake runs.
             (State::Securing, Event::End(_)) => Ok(drop_now(cx)),
             // Whatever the state, these end the stream.
-            (state, Event::Close) => Ok(self.close(state, cx)),
+            (state, Event::Close) => {
+                if let State::Bound(bound) = &state {
+                    cx.actions.push(Action::Closed(bound.session));
+                }
+                Ok(self.close(state, cx))
+            }
             // RFC 6120 §4.9.1.1: no error answers the client's, only the end.
             (state, Event::Top(top)) if top.is(ns::STREAM, "error") => {
                 let condition = top.payload.children().first();

@@ -89,6 +89,8 @@ pub enum Action {
     Bind(Box<BindRequest>),
     /// Route a stanza of the session; its size as received.
     Route(Box<Stanza>, usize),
+    /// The client has closed the stream of the session, which ends next.
+    Closed(Key),
     /// End the session.
     Unbind(Key),
     /// Give up the place of an admitted identity that has no session.

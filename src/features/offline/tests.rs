@@ -325,6 +325,23 @@ fn an_error_proves_as_much_as_a_result() {
     assert_eq!(house.held(), Tally::default());
 }
 
+/// RFC 6120 §4.4: who closes the stream reads until the other end is closed as well.
+#[test]
+fn who_closes_the_stream_in_an_orderly_way_has_got_the_page() {
+    let mut house = House::new();
+    house.chat(60);
+    house.site.run_store();
+    let balcony = house.log_in("balcony");
+    house.site.run_store();
+    assert_eq!(messages(&house.site.take(balcony)), numbers(0..50, true));
+    let closed = SessionEvent::Closed;
+    house.site.router.session_event(closed, balcony.session);
+    house.log_out(balcony);
+    house.site.run_store();
+    let chamber = house.log_in("chamber");
+    assert_eq!(house.drain(chamber), numbers(50..60, true));
+}
+
 /// A page is asked about once, whatever its session does meanwhile.
 #[test]
 fn a_session_that_has_not_answered_gets_nothing_twice() {
