@@ -5,8 +5,8 @@
 //! a ping behind it (XEP-0199), and deleted when the client has answered that, be it with an error;
 //! then comes the next page. What the socket has taken proves nothing: behind a connection that died
 //! unnoticed it is lost. A client that closes its stream in an orderly way has got the page too. So a
-//! connection that breaks loses nothing, and one that reads slowly costs a
-//! page of memory. What a client took and did not live to answer it gets again.
+//! connection that breaks loses nothing, and one that reads slowly costs a page of memory. What a
+//! client took and did not live to answer it gets again.
 //!
 //! While there is more than that page, messages to the bare JID are stored too, behind the others, so
 //! that none overtakes another (DESIGN §7). Sessions that are not flushed to get these after their
@@ -208,29 +208,25 @@ impl Router {
     /// Stored before shown (DESIGN §5): sessions that are not flushed to get the message now, if they
     /// took messages when it came.
     fn show_stored(&mut self, key: Key, seq: i64, stanza: &Stanza) {
-        let flush = |account: &Account| {
-            let others = account.offline.flush.as_ref()?.others.iter();
-            Some(others.map(|other| (other.session, other.first)).collect())
-        };
-        let others: Option<Vec<(Key, i64)>> = self.accounts.get(key).and_then(flush);
-        let shown: Vec<Key> = others
-            .into_iter()
-            .flatten()
-            .filter(|(session, first)| *first <= seq && self.takes_messages(key, *session))
-            .map(|(session, _)| session)
-            .collect();
+        let takes = self.sessions_where(key, |session| session.takes_messages());
         let flush = self
             .accounts
             .get_mut(key)
             .and_then(|account| account.offline.flush.as_mut());
-        for other in flush.into_iter().flat_map(|flush| &mut flush.others) {
-            if shown.contains(&other.session) {
+        let Some(flush) = flush else {
+            return;
+        };
+        let is_shown = |other: &Other| other.first <= seq && takes.contains(&other.session);
+        let mut meant = Vec::new();
+        for other in &mut flush.others {
+            if is_shown(other) {
                 other.shown.add(seq);
+                meant.push(other.session);
             } else {
                 other.shown.goes_on = false;
             }
         }
-        for session in shown {
+        for session in meant {
             self.write(session, stanza);
         }
     }
