@@ -9,7 +9,11 @@ use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
+use rustix::process::{Pid, Signal};
 use stanzad::net::certificate::self_signed;
 
 /// A directory with a conf file for example.org and example.net, and nothing else.
@@ -94,7 +98,10 @@ impl Site {
     }
 }
 
-/// Runs a command to its end.
+/// The longest that a command may take to its end.
+const COMMAND_TIME: Duration = Duration::from_secs(60);
+
+/// Runs a command to its end, which has to come by itself.
 pub fn ended(command: &mut Command, input: &[u8]) -> Ended {
     let mut child = command
         .stdin(Stdio::piped())
@@ -102,13 +109,21 @@ pub fn ended(command: &mut Command, input: &[u8]) -> Ended {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
+    let pid = Pid::from_child(&child);
     // A command that reads no password may have ended before it is written.
     let _ = child.stdin.take().unwrap().write_all(input);
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || sender.send(child.wait_with_output()));
+    let Ok(output) = receiver.recv_timeout(COMMAND_TIME) else {
+        // It may end just now, which is as wrong.
+        let _ = rustix::process::kill_process(pid, Signal::KILL);
+        panic!("this does not end: {command:?}");
+    };
     let Output {
         status,
         stdout,
         stderr,
-    } = child.wait_with_output().unwrap();
+    } = output.unwrap();
     Ended {
         status: status.code().expect("it ended by itself"),
         stdout: String::from_utf8(stdout).unwrap(),
