@@ -53,6 +53,11 @@ pub const OPEN_FILES_PER_SHARD: u64 = 3;
 /// take as many by default.
 pub const CONNECTIONS_FEW: u64 = 1000;
 
+/// How long it may take until it is stored that a session has ended. A crash forgets it.
+pub const LAST_SEEN_DELAY: Duration = Duration::from_secs(1);
+/// Accounts of a shard for which that waits, from which on it does not: some 100 KiB.
+pub const LAST_SEEN_WAITING_MAX: usize = 1_024;
+
 /// Log lines that wait for the writer of the log. A burst of a login storm fits; what comes on top
 /// is dropped and counted, since a reactor thread must not wait for a disk.
 pub const LOG_LINES_MAX: usize = 4096;

@@ -14,7 +14,7 @@ use crate::router::settlement::Unsettled;
 use crate::slots::Key;
 use crate::stanza::{Condition, StanzaError};
 use crate::stanza::{StreamCondition, StreamError};
-use crate::storage::{Row, StoreError};
+use crate::storage::StoreError;
 
 impl Router {
     /// Checks again, on the shard that owns the account, that a proven identity may come in: that it
@@ -228,10 +228,8 @@ impl Router {
                 self.accounts.remove(key_of_account);
             }
             Standing::Known(record) => {
-                let account = session.jid.bare();
-                let at = self.now.wall;
-                record.last_seen = Some(at);
-                self.row(Row::LastSeen { account, at });
+                record.last_seen = Some(self.now.wall);
+                self.seen(session.jid.bare());
             }
             _ => {}
         }

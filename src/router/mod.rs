@@ -14,6 +14,7 @@ pub mod delivery;
 pub mod effects;
 pub mod feature;
 pub mod iq;
+mod last_seen;
 mod loading;
 pub mod offline;
 pub mod pipeline;
@@ -29,11 +30,13 @@ pub(crate) mod testing;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::clock::Now;
+use crate::clock::{Mono, Now};
 use crate::config::{DomainSettings, Settings};
+use crate::jid::BareJid;
 use crate::router::account::Accounts;
 use crate::router::capabilities::KnownCapabilities;
 use crate::router::effects::{Effects, RouterPost};
+use crate::router::last_seen::LastSeen;
 use crate::router::pipeline::Pipeline;
 use crate::router::placement::Placement;
 use crate::router::presence::Fanouts;
@@ -71,6 +74,7 @@ pub struct Router {
     row_waiters: VecDeque<(u64, RowContinuation)>,
     /// Hand-offs that are to be tried again.
     pub(crate) postponed: Postponed,
+    last_seen: LastSeen,
 }
 
 /// Who goes on when the store has answered.
@@ -114,6 +118,7 @@ impl Router {
             waiters: Slots::default(),
             row_waiters: VecDeque::new(),
             postponed: Postponed::default(),
+            last_seen: LastSeen::default(),
         }
     }
 
@@ -173,6 +178,24 @@ impl Router {
     pub fn row(&mut self, row: Row) {
         self.out.batch.last_row += 1;
         self.out.batch.rows.push(row);
+    }
+
+    /// Remembers that a session of an account ended now, and stores it by and by.
+    fn seen(&mut self, account: BareJid) {
+        let Now { mono, wall } = self.now;
+        self.last_seen.note(account, wall, mono);
+    }
+
+    /// When what [`Router::seen`] has kept back is to be stored.
+    pub fn last_seen_due(&self) -> Option<Mono> {
+        self.last_seen.due()
+    }
+
+    /// Appends what [`Router::seen`] has kept back to the turn's batch.
+    pub fn store_last_seen(&mut self) {
+        for row in self.last_seen.take() {
+            self.row(row);
+        }
     }
 
     /// Appends a row to the turn's batch; `then` goes on after its commit, or with the reason why it

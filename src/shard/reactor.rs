@@ -10,7 +10,7 @@ use mio::{Events, Interest, Poll, Registry, Token, Waker};
 
 use crate::clock::{Clock, Mono};
 use crate::limits::{STOP_WAIT, TURN_POSTS_MAX};
-use crate::net;
+use crate::net::random::RandomPool;
 use crate::net::transport::Transport;
 use crate::post::{Address, Gates, Mailbox};
 use crate::router::settlement;
@@ -90,6 +90,7 @@ impl Sleeper {
             registry,
             index: shard.router.shard as usize,
             surroundings,
+            random: RandomPool::default(),
         };
         let mut events = Events::with_capacity(EVENTS_MAX);
         let (mut posts, mut ready) = (Vec::new(), Vec::new());
@@ -158,6 +159,7 @@ struct World {
     registry: Registry,
     index: usize,
     surroundings: Surroundings,
+    random: RandomPool,
 }
 
 impl World {
@@ -224,7 +226,7 @@ impl Outside for World {
     }
 
     fn random(&mut self, buffer: &mut [u8]) {
-        net::random::fill_random(buffer);
+        self.random.fill(buffer);
     }
 
     fn is_gate_shut(&self) -> bool {

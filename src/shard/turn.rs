@@ -180,7 +180,10 @@ impl Shard {
 
     /// Whether everything that a stop waits for is done.
     pub fn is_stopped(&self) -> bool {
-        self.is_stopping && self.connections.is_empty() && self.router.waiting() == 0
+        self.is_stopping
+            && self.connections.is_empty()
+            && self.router.waiting() == 0
+            && self.router.last_seen_due().is_none()
     }
 
     /// How many connections there are.
@@ -198,7 +201,12 @@ impl Shard {
         }
         let is_waiting = !self.gated.is_empty() || self.router.has_fanout();
         let gate = is_waiting.then(|| now + GATE_PAUSE);
-        let dues = [self.timers.next(), gate, self.router.postponed.next()];
+        let dues = [
+            self.timers.next(),
+            gate,
+            self.router.postponed.next(),
+            self.router.last_seen_due(),
+        ];
         match dues.into_iter().flatten().min() {
             Some(due) => Due::At(due),
             None => Due::Never,
@@ -528,10 +536,16 @@ impl Shard {
         for (id, lane, read) in self.router.out.reads.drain(..) {
             outside.read(id, lane, read);
         }
-        let batch = &mut self.router.out.batch;
-        if batch.rows.is_empty() && batch.changes.is_empty() {
+        let batch = &self.router.out.batch;
+        let is_empty = batch.rows.is_empty() && batch.changes.is_empty();
+        if let Some(due) = self.router.last_seen_due()
+            && (!is_empty || self.is_stopping || due <= self.router.now.mono)
+        {
+            self.router.store_last_seen();
+        } else if is_empty {
             return;
         }
+        let batch = &mut self.router.out.batch;
         let next = Batch {
             last_row: batch.last_row,
             ..Batch::default()

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::limits::{CLOSE_WAIT, OUTPUT_BYTES_MAX};
+use crate::limits::{CLOSE_WAIT, LAST_SEEN_DELAY, OUTPUT_BYTES_MAX};
 use crate::net::transport::TlsFacts;
 use crate::router::commands::AccountCommand;
 use crate::shard::testing::{HEADER, Server, open_settings, plain};
@@ -402,4 +402,38 @@ fn a_shorter_time_for_logins_holds_at_once() {
     server.run();
     server.pass(Duration::from_secs(5));
     assert!(client.take().contains("<connection-timeout"));
+}
+
+/// A session's end is stored with the next thing that is, or after a moment; a stop waits for it.
+#[test]
+fn the_time_of_a_sessions_end_is_stored_by_and_by_and_before_a_stop() {
+    let mut server = Server::new(1, open_settings());
+    let due = |server: &Server| server.shards[0].router.last_seen_due();
+    let client = server.log_in(0, "juliet", "balcony");
+    server.say(&client, "</stream:stream>");
+    let at = server.now + LAST_SEEN_DELAY;
+    assert_eq!(due(&server), Some(at));
+    server.pass(LAST_SEEN_DELAY - Duration::from_millis(1));
+    assert_eq!(due(&server), Some(at));
+    server.pass(Duration::from_millis(1));
+    assert_eq!(due(&server), None);
+
+    let client = server.log_in(0, "juliet", "balcony");
+    server.say(&client, "</stream:stream>");
+    assert!(due(&server).is_some());
+    let romeo = server.log_in(0, "romeo", "orchard");
+    server.say(
+        &romeo,
+        "<iq type='set' id='r'><query xmlns='jabber:iq:roster'>\
+         <item jid='nurse@example.org'/></query></iq>",
+    );
+    assert_eq!(due(&server), None);
+
+    server.say(&romeo, "</stream:stream>");
+    assert!(due(&server).is_some());
+    server.post(0, Post::Stop);
+    server.pass(Duration::from_millis(1));
+    assert_eq!(due(&server), None);
+    server.pass(CLOSE_WAIT);
+    assert!(server.shards[0].is_stopped());
 }
