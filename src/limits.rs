@@ -180,6 +180,9 @@ pub const OFFLINE_PAGE_MESSAGES_MAX: usize = 50;
 /// Bytes of such a page, but for one message that is larger: what a session that does not read costs.
 pub const OFFLINE_PAGE_BYTES_MAX: u64 = 64 * 1024;
 
+/// Silence after which a stream gives its parser back: long for a burst of stanzas, short for a person.
+pub const PARSER_REST_AFTER: Duration = Duration::from_secs(2);
+
 /// How long the peer's `</stream:stream>` is waited for after ours (RFC 6120 §4.4).
 pub const CLOSE_WAIT: Duration = Duration::from_secs(5);
 /// How long an orderly stop may take.

@@ -25,6 +25,8 @@ pub struct Connection {
     pub is_listed: bool,
     /// Whether the socket took no more bytes when last tried.
     pub is_blocked: bool,
+    /// Whether it stands in the queue of those that may come to rest.
+    pub is_watched: bool,
 }
 
 /// What happens to a connection when its output is sent.
@@ -45,9 +47,28 @@ pub enum Ending {
 
 /// The client's XML, as long as it is well-formed.
 pub struct Input {
-    parser: Parser,
+    reading: Reading,
     is_broken: bool,
     is_dry: bool,
+}
+
+/// A parser takes 4 KiB, an eighth of an idle session; making one costs as much as a small stanza.
+enum Reading {
+    Awake(Box<Parser>),
+    /// Between two elements of a stream that has been silent for a while.
+    AtRest(Bounds),
+}
+
+impl Reading {
+    fn awake(&mut self) -> &mut Parser {
+        if let Reading::AtRest(bounds) = self {
+            *self = Reading::Awake(Box::new(Parser::resumed(*bounds)));
+        }
+        match self {
+            Reading::Awake(parser) => parser,
+            Reading::AtRest(_) => unreachable!("it was woken"),
+        }
+    }
 }
 
 /// A connection on its way to the shard of its account, with everything that belongs to it.
@@ -73,6 +94,7 @@ impl Connection {
             armed: None,
             is_listed: false,
             is_blocked: false,
+            is_watched: false,
         }
     }
 }
@@ -80,7 +102,9 @@ impl Connection {
 impl Input {
     fn new() -> Input {
         Input {
-            parser: Parser::new(Bounds::client(UNAUTHENTICATED_ELEMENT_BYTES_MAX)),
+            reading: Reading::Awake(Box::new(Parser::new(Bounds::client(
+                UNAUTHENTICATED_ELEMENT_BYTES_MAX,
+            )))),
             is_broken: false,
             is_dry: true,
         }
@@ -88,8 +112,13 @@ impl Input {
 
     /// Takes bytes from the client. After broken ones nothing is looked at any more.
     pub fn feed(&mut self, bytes: &[u8]) {
+        // White space between stanzas keeps a connection alive (RFC 6120 §4.6.1), and says nothing.
+        let is_at_rest = matches!(self.reading, Reading::AtRest(_));
+        if is_at_rest && bytes.iter().all(|byte| b" \t\r\n".contains(byte)) {
+            return;
+        }
         if !self.is_broken {
-            self.parser.feed(bytes);
+            self.reading.awake().feed(bytes);
             self.is_dry = false;
         }
     }
@@ -99,7 +128,7 @@ impl Input {
         if self.is_broken || self.is_dry {
             return None;
         }
-        match self.parser.next() {
+        match self.reading.awake().next() {
             Ok(Some(Item::Open(header))) => Some(Event::Open(header)),
             Ok(Some(Item::Top(top))) => Some(Event::Top(top)),
             Ok(Some(Item::Close)) => Some(Event::Close),
@@ -116,24 +145,48 @@ impl Input {
 
     /// Bytes behind the last event.
     pub fn unread(&self) -> usize {
-        self.parser.unread()
+        match &self.reading {
+            Reading::Awake(parser) => parser.unread(),
+            Reading::AtRest(_) => 0,
+        }
     }
 
     /// A new document follows; bytes behind the last event belong to it.
     pub fn restart(&mut self) {
-        self.parser.restart();
-        self.is_dry = self.parser.unread() == 0;
+        let parser = self.reading.awake();
+        parser.restart();
+        self.is_dry = parser.unread() == 0;
     }
 
     /// Accepts elements up to so many bytes.
     pub fn accept(&mut self, element_bytes_max: usize) {
-        self.parser.set_bounds(Bounds::client(element_bytes_max));
+        let bounds = Bounds::client(element_bytes_max);
+        match &mut self.reading {
+            Reading::Awake(parser) => parser.set_bounds(bounds),
+            Reading::AtRest(kept) => *kept = bounds,
+        }
     }
 
     /// Looks at nothing any more.
     pub fn ignore(&mut self) {
-        self.parser.discard();
+        self.reading.awake().discard();
         self.is_broken = true;
+    }
+
+    #[cfg(test)]
+    pub(crate) fn is_at_rest(&self) -> bool {
+        matches!(self.reading, Reading::AtRest(_))
+    }
+
+    /// Gives the parser back until more bytes come, if the stream stands between two elements.
+    pub fn rest(&mut self) {
+        if let Reading::Awake(parser) = &self.reading
+            && self.is_dry
+            && !self.is_broken
+            && parser.can_rest()
+        {
+            self.reading = Reading::AtRest(parser.bounds());
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 pub mod connection;
 pub mod listener;
 pub mod reactor;
+mod resting;
 #[cfg(test)]
 mod testing;
 pub mod timer;

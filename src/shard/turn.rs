@@ -10,7 +10,9 @@ mod writing;
 use std::sync::Arc;
 
 use crate::clock::{Mono, Now};
-use crate::limits::{GATE_PAUSE, OUTPUT_HOLD_BYTES, TURN_BYTES_MAX, TURN_STANZAS_MAX};
+use crate::limits::{
+    GATE_PAUSE, OUTPUT_HOLD_BYTES, PARSER_REST_AFTER, TURN_BYTES_MAX, TURN_STANZAS_MAX,
+};
 use crate::net::throttle::Throttle;
 use crate::net::transport::{Buffers, Read, Transport};
 use crate::router::Router;
@@ -18,6 +20,7 @@ use crate::router::feature::SessionEvent;
 use crate::router::pipeline::Pipeline;
 use crate::router::placement::Placement;
 use crate::shard::connection::{Connection, Ending, Moving};
+use crate::shard::resting::Watched;
 use crate::shard::timer::Timers;
 use crate::shard::{Generation, Post};
 use crate::slots::{Key, Slots};
@@ -74,6 +77,7 @@ pub struct Shard {
     pub router: Router,
     connections: Slots<Connection>,
     timers: Timers,
+    watched: Watched,
     generation: Arc<Generation>,
     pipeline: Arc<Pipeline>,
     throttle: Arc<Throttle>,
@@ -107,6 +111,7 @@ impl Shard {
             ),
             connections: Slots::default(),
             timers: Timers::default(),
+            watched: Watched::default(),
             generation,
             pipeline,
             throttle,
@@ -161,6 +166,7 @@ impl Shard {
         while let Some((due, key)) = self.timers.pop_due(now.mono) {
             self.timer(due, key, outside);
         }
+        self.rest_silent();
         // 5. Local work, until there is none; of broadcasts, a turn's share.
         if !outside.is_gate_shut() {
             self.router.fan_out();
@@ -203,6 +209,7 @@ impl Shard {
         let gate = is_waiting.then(|| now + GATE_PAUSE);
         let dues = [
             self.timers.next(),
+            self.watched.next(),
             gate,
             self.router.postponed.next(),
             self.router.last_seen_due(),
@@ -273,6 +280,10 @@ impl Shard {
                 Ok(Read::Data(count)) => {
                     let is_sooner = connection.stream.touch(self.router.now.mono);
                     connection.input.feed(&self.buffers.plain[..count]);
+                    if !connection.is_watched {
+                        connection.is_watched = true;
+                        self.watched.add(key, self.router.now.mono);
+                    }
                     bytes += count;
                     if is_sooner {
                         self.rearm(key);
@@ -324,6 +335,22 @@ impl Shard {
                 self.list(key);
             }
             _ => self.rearm(key),
+        }
+    }
+
+    /// Gives back the parsers of those that have been silent for a while.
+    fn rest_silent(&mut self) {
+        let now = self.router.now.mono;
+        while let Some(key) = self.watched.pop_due(now) {
+            let Some(connection) = self.connections.get_mut(key) else {
+                continue;
+            };
+            if now.since(connection.stream.touched()) < PARSER_REST_AFTER {
+                self.watched.add(key, now);
+            } else {
+                connection.is_watched = false;
+                connection.input.rest();
+            }
         }
     }
 

@@ -44,6 +44,10 @@ enum Stage {
     Closed,
 }
 
+/// The root of nearly all clients' streams, without what only the header tells.
+const USUAL_ROOT: &[u8] = b"<stream:stream xmlns='jabber:client' \
+                            xmlns:stream='http://etherx.jabber.org/streams'>";
+
 /// What is remembered of an open element.
 #[derive(Debug)]
 struct Scope {
@@ -66,6 +70,8 @@ pub struct Parser {
     scopes: Vec<Scope>,
     /// The library stands just behind a tag of a child of the root, and nothing is pending in it.
     behind_tag: bool,
+    /// The root is one for which [`USUAL_ROOT`] can stand.
+    has_usual_root: bool,
     /// Declarations in scope, summed over the elements of this child of the root.
     copies: usize,
     top: Option<Box<Top>>,
@@ -86,6 +92,7 @@ impl Parser {
             start: 0,
             scopes: Vec::new(),
             behind_tag: false,
+            has_usual_root: false,
             copies: 0,
             top: None,
             builder: Builder::default(),
@@ -93,6 +100,29 @@ impl Parser {
         };
         parser.bound_element();
         parser
+    }
+
+    /// A parser in the place of one of which [`Parser::can_rest`] is true.
+    pub fn resumed(bounds: Bounds) -> Parser {
+        let mut parser = Parser::new(bounds);
+        parser.feed(USUAL_ROOT);
+        let root = parser.next();
+        debug_assert!(matches!(root, Ok(Some(Item::Open(_)))), "{root:?}");
+        parser
+    }
+
+    /// Whether nothing of the document matters to what follows but that its root is open, and binds
+    /// what nearly all clients bind: then [`Parser::resumed`] goes on as well.
+    pub fn can_rest(&self) -> bool {
+        self.has_usual_root
+            && self.stage == Stage::Between
+            && self.failed.is_none()
+            && self.reader.source().unread().is_empty()
+    }
+
+    /// The bounds in force.
+    pub fn bounds(&self) -> Bounds {
+        self.bounds
     }
 
     /// Sets the bounds, from the next byte on.
@@ -149,6 +179,7 @@ impl Parser {
         self.start = self.reader.source().offset();
         self.scopes.clear();
         self.behind_tag = false;
+        self.has_usual_root = false;
         self.top = None;
         self.builder = Builder::default();
         self.failed = None;
@@ -390,12 +421,17 @@ impl Parser {
             prefix: name.prefix,
             ..Header::default()
         };
+        let mut has_usual_prefix = header.prefix.as_deref() == Some("stream");
         for (prefix, namespace) in bindings {
             match prefix {
                 "" => header.content_ns = namespace.to_owned(),
                 _ => header.binds_stream_ns |= namespace == ns::STREAM,
             }
+            has_usual_prefix &= prefix != "stream" || namespace == ns::STREAM;
         }
+        self.has_usual_root = has_usual_prefix
+            && (header.name.as_str(), header.content_ns.as_str()) == ("stream", ns::CLIENT)
+            && (declared.bindings, declared.prefixes) == (2, 1);
         for attribute in attributes {
             let name = &attribute.name;
             let field = match (name.namespace.as_deref(), name.local_name.as_str()) {

@@ -92,6 +92,7 @@ impl Shard {
         } = moving;
         connection.armed = None;
         connection.is_listed = false;
+        connection.is_watched = false;
         if let Some(key) = self.insert(connection, output, outside) {
             self.router.admit(key, &jid, proof);
             if self.is_stopping {

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::limits::{CLOSE_WAIT, LAST_SEEN_DELAY, OUTPUT_BYTES_MAX};
+use crate::limits::{CLOSE_WAIT, LAST_SEEN_DELAY, OUTPUT_BYTES_MAX, PARSER_REST_AFTER};
 use crate::net::transport::TlsFacts;
 use crate::router::commands::AccountCommand;
 use crate::shard::testing::{HEADER, Server, open_settings, plain};
@@ -436,4 +436,33 @@ fn the_time_of_a_sessions_end_is_stored_by_and_by_and_before_a_stop() {
     assert_eq!(due(&server), None);
     server.pass(CLOSE_WAIT);
     assert!(server.shards[0].is_stopped());
+}
+
+/// A silent stream costs no parser, and goes on as if it had one.
+#[test]
+fn a_silent_stream_gives_its_parser_back_until_more_comes() {
+    let mut server = Server::new(1, open_settings());
+    let juliet = server.log_in(0, "juliet", "balcony");
+    let romeo = server.log_in(0, "romeo", "orchard");
+    let resting = |server: &Server| {
+        let connections = server.shards[0].connections.iter();
+        connections.filter(|(_, c)| c.input.is_at_rest()).count()
+    };
+    server.pass(PARSER_REST_AFTER - Duration::from_millis(1));
+    server.say(&romeo, "<message to='juliet@example.org/balcony'><body>");
+    assert_eq!(resting(&server), 0);
+    server.pass(PARSER_REST_AFTER);
+    assert_eq!(resting(&server), 1, "romeo is in the midst of a message");
+    server.say(&juliet, " \n");
+    assert_eq!(resting(&server), 1, "keepalives wake nobody");
+    server.say(&romeo, "hi</body></message>");
+    assert!(juliet.take().contains("<body>hi</body>"));
+    server.say(&juliet, &chat("romeo@example.org/orchard", "and you"));
+    assert!(romeo.take().contains("<body>and you</body>"));
+    assert_eq!(resting(&server), 0);
+    server.pass(PARSER_REST_AFTER);
+    server.pass(PARSER_REST_AFTER);
+    assert_eq!(resting(&server), 2);
+    let left = server.say(&juliet, "</stream:stream>");
+    assert!(left.ends_with("</stream:stream>"), "{left}");
 }

@@ -23,6 +23,64 @@ fn single_bytes_change_nothing() {
     }
 }
 
+/// Between any two stanzas a new parser can take the place of one that was given back.
+#[test]
+fn a_resumed_parser_goes_on_where_the_first_one_rested() {
+    let mut rests = 0;
+    for (name, bytes) in documents() {
+        let mut parser = Parser::new(Bounds::client(256 * 1024));
+        let (mut items, mut error) = (Vec::new(), None);
+        for byte in bytes.chunks(1) {
+            parser.feed(byte);
+            error = drain(&mut parser, &mut items);
+            if parser.can_rest() {
+                parser = Parser::resumed(parser.bounds());
+                rests += 1;
+            }
+        }
+        assert_eq!((items, error), parse(&bytes), "{name}");
+    }
+    assert!(rests > 100, "{rests}");
+}
+
+#[test]
+fn a_parser_rests_between_elements_of_a_usual_stream_alone() {
+    let can_rest = |document: &str| {
+        let mut parser = Parser::new(Bounds::client(256 * 1024));
+        parser.feed(document.as_bytes());
+        let _ = drain(&mut parser, &mut Vec::new());
+        parser.can_rest()
+    };
+    assert!(can_rest(HEADER));
+    assert!(can_rest(&format!("{HEADER}<presence/>")));
+    let lang = HEADER.replace(
+        "<stream:stream",
+        "<stream:stream xml:lang='en' to='a.example'",
+    );
+    assert!(can_rest(&lang));
+    for (part, other) in [
+        ("stream:stream", "s:stream"),
+        ("xmlns=", "xmlns:more='urn:m' xmlns="),
+        ("jabber:client", "jabber:server"),
+        ("http://etherx", "https://etherx"),
+    ] {
+        let header = HEADER.replace(part, other).replace(
+            "s:stream xmlns='jabber:client' xmlns:stream",
+            "s:stream xmlns='jabber:client' xmlns:s",
+        );
+        assert!(!can_rest(&header), "{header}");
+    }
+    for begun in [
+        "<",
+        "<presence>",
+        "<presence/></stream:stream>",
+        "<a b='<'/>",
+        "x",
+    ] {
+        assert!(!can_rest(&format!("{HEADER}{begun}")), "{begun}");
+    }
+}
+
 #[test]
 fn a_code_point_cut_in_two_is_not_lost() {
     let document = format!("{HEADER}<message><body>xé漢😀z</body></message>");
