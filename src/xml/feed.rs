@@ -10,8 +10,9 @@ use std::io::{self, Read};
 use std::str;
 
 use super::error::XmlError;
+use super::shortcut::{self, Cut, What};
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Feed {
     buf: Vec<u8>,
     /// Stream offset of `buf[0]`.
@@ -30,6 +31,36 @@ pub(super) struct Feed {
     mark: usize,
     /// Text is being read: the library will tell where it ends by an event.
     in_text: bool,
+    /// What the library does not see of the tag that is being read.
+    cuts: Vec<Cut>,
+    /// Where that tag begins.
+    tag: usize,
+    /// The gap that the library comes to next, as positions in `buf`; `NO_GAP` if there is none.
+    gap: (usize, usize),
+    /// How many gaps it has passed.
+    passed: usize,
+}
+
+const NO_GAP: (usize, usize) = (usize::MAX, usize::MAX);
+
+impl Default for Feed {
+    fn default() -> Feed {
+        Feed {
+            buf: Vec::new(),
+            base: 0,
+            pos: 0,
+            end: 0,
+            whole: 0,
+            broken: false,
+            bound: None,
+            mark: 0,
+            in_text: false,
+            cuts: Vec::new(),
+            tag: 0,
+            gap: NO_GAP,
+            passed: 0,
+        }
+    }
 }
 
 impl Feed {
@@ -63,6 +94,9 @@ impl Feed {
         self.pos -= keep;
         self.whole -= keep;
         self.mark = self.mark.saturating_sub(keep);
+        // Nothing of the tag has been read if there are cuts now: it would have been to its end.
+        self.tag = self.tag.saturating_sub(keep);
+        self.set_gap();
         self.set_end();
     }
 
@@ -89,6 +123,7 @@ impl Feed {
         self.compact();
         if self.buf.is_empty() {
             self.buf = Vec::new();
+            self.cuts = Vec::new();
         }
     }
 
@@ -98,6 +133,52 @@ impl Feed {
         self.buf = Vec::new();
         (self.pos, self.end, self.whole, self.mark) = (0, 0, 0, 0);
         (self.broken, self.in_text, self.bound) = (false, false, None);
+        self.whole_again();
+    }
+
+    /// Cuts what it need not see out of the tag that the library comes to, if it comes to one.
+    pub(super) fn shorten_tag(&mut self) {
+        if self.cuts.is_empty() && self.ahead().first() == Some(&b'<') {
+            let mut cuts = std::mem::take(&mut self.cuts);
+            shortcut::cuts(self.ahead(), &mut cuts);
+            (self.cuts, self.tag, self.passed) = (cuts, self.pos, 0);
+            self.set_gap();
+        }
+    }
+
+    fn set_gap(&mut self) {
+        self.gap = match self.cuts.get(self.passed) {
+            Some(Cut { gap, .. }) => (self.tag + gap.start, self.tag + gap.end),
+            None => NO_GAP,
+        };
+    }
+
+    /// The values that were cut out of the tag that was read, each with the number of its attribute.
+    pub(super) fn cut_values(&self) -> impl Iterator<Item = (usize, &str)> {
+        self.cuts.iter().filter_map(|cut| match cut.what {
+            What::Value(number) => Some((number, self.in_tag(&cut.gap))),
+            What::DefaultNamespace(_) => None,
+        })
+    }
+
+    /// The default namespace that was cut out of the tag that was read.
+    pub(super) fn cut_namespace(&self) -> Option<&str> {
+        self.cuts.iter().find_map(|cut| match &cut.what {
+            What::DefaultNamespace(value) => Some(self.in_tag(value)),
+            What::Value(_) => None,
+        })
+    }
+
+    fn in_tag(&self, range: &std::ops::Range<usize>) -> &str {
+        let bytes = self.buf.get(self.tag + range.start..self.tag + range.end);
+        // Only ASCII is cut out.
+        str::from_utf8(bytes.unwrap_or_default()).unwrap_or_default()
+    }
+
+    /// The library has told the tag; nothing is cut out of what follows.
+    pub(super) fn whole_again(&mut self) {
+        self.cuts.clear();
+        self.gap = NO_GAP;
     }
 
     /// The stream offset of the next byte.
@@ -174,6 +255,11 @@ impl Feed {
 
 impl Read for Feed {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        while self.pos == self.gap.0 {
+            self.pos = self.gap.1;
+            self.passed += 1;
+            self.set_gap();
+        }
         let next = self.buf.get(..self.end).and_then(|read| read.get(self.pos));
         if let (Some(byte), Some(slot)) = (next, out.first_mut()) {
             *slot = *byte;

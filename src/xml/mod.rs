@@ -17,6 +17,7 @@ mod library;
 mod outside;
 mod parser;
 mod payload;
+mod shortcut;
 mod start_tag;
 mod writer;
 

@@ -9,9 +9,12 @@
 //! never sees a DTD, nor white space between elements of the stream; for each element that is
 //! open the namespace declarations in scope are counted, since it copies them all for each event.
 
+use std::sync::Arc;
+
 use ::xml::attribute::OwnedAttribute;
 use ::xml::common::XmlVersion;
 use ::xml::name::OwnedName;
+use ::xml::namespace::Namespace;
 use ::xml::reader::{ErrorKind, EventReader, XmlEvent};
 
 use super::bounds::Bounds;
@@ -51,7 +54,9 @@ const USUAL_ROOT: &[u8] = b"<stream:stream xmlns='jabber:client' \
 /// What is remembered of an open element.
 #[derive(Debug)]
 struct Scope {
-    ns: String,
+    ns: Arc<str>,
+    /// Of names without a prefix. The library does not see every declaration of it.
+    default_ns: Arc<str>,
     /// The stanza itself, and what is in the content namespace all the way up to it.
     is_content: bool,
     /// Declarations of this element and all around it.
@@ -170,7 +175,9 @@ impl Parser {
     ///
     /// Call it between items: an element of which `next` has already seen a part is lost.
     pub fn restart(&mut self) {
-        let feed = std::mem::take(self.reader.source_mut());
+        let mut feed = std::mem::take(self.reader.source_mut());
+        // They were found for an element.
+        feed.whole_again();
         self.reader = reader(feed);
         self.stage = Stage::Prolog {
             declaration: true,
@@ -221,6 +228,9 @@ impl Parser {
                 return Ok(None);
             }
             self.behind_tag = false;
+            if self.stage == Stage::Inside {
+                self.reader.source_mut().shorten_tag();
+            }
             let item = match self.reader.next() {
                 Ok(event) => self.on(event)?,
                 Err(error) => return self.on_obstacle(error.kind()),
@@ -316,17 +326,24 @@ impl Parser {
         match event {
             XmlEvent::StartElement {
                 name,
-                attributes,
+                mut attributes,
                 namespace,
             } => {
                 let bindings = namespace.0.iter().map(|(p, n)| (p.as_str(), n.as_str()));
+                for (number, value) in self.reader.source().cut_values() {
+                    if let Some(attribute) = attributes.get_mut(number) {
+                        attribute.value.push_str(value);
+                    }
+                }
                 let declared = self.check_tag(&attributes, bindings.clone())?;
+                let default_ns = self.default_ns(declared, &namespace);
+                self.reader.source_mut().whole_again();
                 if self.stage == Stage::Root {
                     return self
-                        .open_root(name, attributes, bindings, declared)
+                        .open_root(name, attributes, bindings, declared, default_ns)
                         .map(Some);
                 }
-                self.open_element(name, attributes, declared)?;
+                self.open_element(name, attributes, declared, default_ns)?;
                 Ok(None)
             }
             XmlEvent::EndElement { name } => {
@@ -402,6 +419,19 @@ impl Parser {
         Ok(declared)
     }
 
+    /// The namespace of names without a prefix in the element that was just opened.
+    fn default_ns(&self, declared: Declared, seen: &Namespace) -> Arc<str> {
+        if let Some(cut) = self.reader.source().cut_namespace() {
+            return Arc::from(cut);
+        }
+        match self.scopes.last() {
+            Some(around) if declared.bindings == declared.prefixes => {
+                Arc::clone(&around.default_ns)
+            }
+            _ => Arc::from(seen.get("").unwrap_or_default()),
+        }
+    }
+
     fn bindings_in_scope(&self, declared: Declared) -> (usize, usize) {
         let around = self.scopes.last();
         let around = around.map_or((0, 0), |scope| (scope.bindings, scope.binding_bytes));
@@ -414,6 +444,7 @@ impl Parser {
         attributes: Vec<OwnedAttribute>,
         bindings: impl Iterator<Item = (&'a str, &'a str)>,
         declared: Declared,
+        default_ns: Arc<str>,
     ) -> Result<Item, XmlError> {
         let mut header = Header {
             name: name.local_name,
@@ -444,7 +475,8 @@ impl Parser {
             };
             *field = Some(attribute.value);
         }
-        self.push_scope(header.ns.clone(), false, declared);
+        let ns = Arc::from(header.ns.as_str());
+        self.push_scope(ns, default_ns, false, declared);
         self.stage = Stage::Between;
         self.reader.source_mut().set_bound(None);
         Ok(Item::Open(Box::new(header)))
@@ -455,25 +487,29 @@ impl Parser {
         name: OwnedName,
         attributes: Vec<OwnedAttribute>,
         declared: Declared,
+        default_ns: Arc<str>,
     ) -> Result<(), XmlError> {
-        let ns = name.namespace.unwrap_or_default();
         let (local, prefix) = (name.local_name, name.prefix);
+        let ns = match &prefix {
+            None => Arc::clone(&default_ns),
+            Some(_) => Arc::from(name.namespace.unwrap_or_default()),
+        };
         let Some(parent) = self.scopes.last().filter(|_| self.top.is_some()) else {
             check_namespace(&ns)?;
             check_prefix(&ns, prefix.as_deref())?;
-            if local == "stream" && ns == ns::STREAM {
+            if local == "stream" && *ns == *ns::STREAM {
                 // RFC 6120 §4.2: one stream at a time. Its end would be waited for in vain.
                 return Err(XmlError::BadFormat("A stream within a stream"));
             }
             self.builder.begin();
             self.top = Some(Box::new(Top {
                 name: local,
-                ns: ns.clone(),
+                ns: ns.to_string(),
                 attributes: attributes.into_iter().map(owned).collect(),
                 payload: Payload::empty(),
                 size: 0,
             }));
-            self.push_scope(ns, true, declared);
+            self.push_scope(ns, default_ns, true, declared);
             return Ok(());
         };
         // A stanza goes to streams of either content namespace, and so do those of its children
@@ -484,7 +520,7 @@ impl Parser {
                 check_prefix(&ns, prefix.as_deref())?;
                 None
             }
-            false => (parent.is_content || parent.ns != ns).then_some(ns.as_str()),
+            false => (parent.is_content || parent.ns != ns).then_some(&*ns),
         };
         if let Some(ns) = xmlns {
             check_namespace(ns)?;
@@ -498,14 +534,21 @@ impl Parser {
             )
         });
         self.builder.open(&local, xmlns, written);
-        self.push_scope(ns, is_content, declared);
+        self.push_scope(ns, default_ns, is_content, declared);
         self.check_written()
     }
 
-    fn push_scope(&mut self, ns: String, is_content: bool, declared: Declared) {
+    fn push_scope(
+        &mut self,
+        ns: Arc<str>,
+        default_ns: Arc<str>,
+        is_content: bool,
+        declared: Declared,
+    ) {
         let (bindings, binding_bytes) = self.bindings_in_scope(declared);
         self.scopes.push(Scope {
             ns,
+            default_ns,
             is_content,
             bindings,
             binding_bytes,
