@@ -74,6 +74,15 @@ pub const TURN_BYTES_MAX: usize = 64 * 1024;
 /// Pause between looks at shut gates while reads are held.
 pub const GATE_PAUSE: Duration = Duration::from_millis(2);
 
+/// In which time of rest a stream gathers what it may send at once: at 200 stanzas a second all that a
+/// client asks for at its login, of 2,000 contacts and some hundred rooms, and at 256 KiB ten stanzas of
+/// the largest size.
+pub const STREAM_BURST: Duration = Duration::from_secs(10);
+/// Bytes that a client may send in a second before it has bound a resource.
+pub const UNAUTHENTICATED_BYTES_PER_SECOND: u64 = 4 * 1024;
+/// The same of such a client: 64 KiB, which is room for six logins with the largest elements.
+pub const UNAUTHENTICATED_BURST: Duration = Duration::from_secs(16);
+
 /// Stanzas of one session whose way has not ended; above it its socket is not read.
 pub const UNSETTLED_STANZAS_MAX: usize = 256;
 /// Bytes of such stanzas.

@@ -189,7 +189,8 @@ fn a_client_that_leaves_at_once_gets_nothing_twice() {
 /// not end it. What comes meanwhile waits behind.
 #[test]
 fn a_slow_reader_gets_everything_in_order() {
-    let server = Server::start("[limits]\noffline_bytes_max = 100000000\n");
+    let server =
+        Server::start("[limits]\noffline_bytes_max = 100000000\nbytes_per_second_max = 0\n");
     let mut romeo = Client::login(&server, "romeo@example.org/orchard");
     // More than the kernel's buffers hold.
     const COUNT: u64 = 400;

@@ -196,6 +196,10 @@ mechanisms = ["SCRAM-SHA-256", "PLAIN"]
 hashes = ["SHA-256"]
 [limits]
 connections_per_address_max = 20000
+new_connections_per_address_max = 0
+handshakes_per_address_max = 0
+bytes_per_second_max = 0
+stanzas_per_second_max = 0
 [log]
 level = "warn"
 [domain."example.org"]

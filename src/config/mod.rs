@@ -138,6 +138,14 @@ pub enum Durability {
 pub struct Limits {
     /// Connections at one time from one address (IPv6: from one /64).
     pub connections_per_address_max: u32,
+    /// New connections from one address within a minute; 0: no limit.
+    pub new_connections_per_address_max: u32,
+    /// TLS handshakes with one address within a minute; 0: no limit.
+    pub handshakes_per_address_max: u32,
+    /// Bytes that a client's stream may send, on average; 0: no limit.
+    pub bytes_per_second_max: u32,
+    /// Stanzas of it.
+    pub stanzas_per_second_max: u32,
     /// Seconds from accept until a stream must be authenticated.
     pub unauthenticated_seconds_max: u64,
     /// Bound resources of one account (RFC 6120 §7.6.2.1).
@@ -293,6 +301,13 @@ impl Default for Limits {
         Limits {
             // An office behind one IPv4 address fits; a single host cannot take all descriptors.
             connections_per_address_max: 1000,
+            // All who are behind one address may come at once, and once more within the minute.
+            new_connections_per_address_max: 2000,
+            // 2,000 in a minute take some 1 % of a core (FACTS §4).
+            handshakes_per_address_max: 2000,
+            // A picture of the largest size each second, and 1 % of a core at most.
+            bytes_per_second_max: 256 * 1024,
+            stanzas_per_second_max: 200,
             unauthenticated_seconds_max: 30,
             resources_per_account_max: 10,
             // Rosters of 2,000 are seen in organisations that fill them for their people.

@@ -437,6 +437,42 @@ pub static OPTIONS: &[Spec] = &[
     ),
     spec(
         "limits",
+        "new_connections_per_address_max",
+        "2000",
+        Now,
+        Number(0, 1_000_000, |d, n| {
+            d.whole.limits.new_connections_per_address_max = n as u32;
+        }),
+    ),
+    spec(
+        "limits",
+        "handshakes_per_address_max",
+        "2000",
+        Now,
+        Number(0, 1_000_000, |d, n| {
+            d.whole.limits.handshakes_per_address_max = n as u32;
+        }),
+    ),
+    spec(
+        "limits",
+        "bytes_per_second_max",
+        "262144",
+        Now,
+        Number(0, 1_000_000_000, |d, n| {
+            d.whole.limits.bytes_per_second_max = n as u32;
+        }),
+    ),
+    spec(
+        "limits",
+        "stanzas_per_second_max",
+        "200",
+        Now,
+        Number(0, 1_000_000, |d, n| {
+            d.whole.limits.stanzas_per_second_max = n as u32;
+        }),
+    ),
+    spec(
+        "limits",
         "unauthenticated_seconds_max",
         "30",
         Now,

@@ -1,5 +1,7 @@
 //! Sockets and what guards them: TLS, certificates, and limits, of each address and of the process.
 
+pub mod arrivals;
+pub mod bucket;
 pub mod certificate;
 mod dh_parameters;
 pub mod open_files;

@@ -1,7 +1,8 @@
-//! Limits per address and account: connections, and failed logins, which fade with time.
+//! Limits per address and account: connections, and failed logins, which fade with time. How often an
+//! address comes is counted in `arrivals`.
 //!
-//! The only mutable state that shards share (DESIGN §2). It is touched at accept, close and login,
-//! never per stanza; stripes keep the shards out of each other's way. Time is passed in.
+//! The only mutable state that shards share (DESIGN §2). It is touched at accept, close, handshake
+//! and login, never per stanza; stripes keep the shards out of each other's way. Time is passed in.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -9,6 +10,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
+use super::arrivals::{Arrivals, Refused};
 use crate::clock::Mono;
 
 /// Locks of the table: enough that 256 shards seldom meet at one.
@@ -31,14 +33,18 @@ const DELAY_FIRST: Duration = Duration::from_millis(500);
 /// The longest delay. Longer ones would only keep connections waiting.
 const DELAY_MAX: Duration = Duration::from_secs(8);
 
-/// What an operator may set (`limits.*`), each at least 1: 0 lets nobody in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What an operator may set (`limits.*`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ThrottleLimits {
-    /// Connections from one address at a time.
+    /// Connections from one address at a time; 0 lets nobody in.
     pub connections_per_address_max: u32,
-    /// Failed logins a minute from one address.
+    /// New connections a minute from one address; 0 is no limit.
+    pub new_connections_per_address_max: u32,
+    /// TLS handshakes a minute with one address; 0 is no limit.
+    pub handshakes_per_address_max: u32,
+    /// Failed logins a minute from one address; 0 lets nobody in.
     pub login_failures_per_address_max: u32,
-    /// Failed logins a minute for one account.
+    /// Failed logins a minute for one account; 0 lets nobody in.
     pub login_failures_per_account_max: u32,
 }
 
@@ -57,6 +63,7 @@ pub enum Verdict {
 #[derive(Debug)]
 pub struct Throttle {
     stripes: Vec<Mutex<HashMap<Key, Entry>>>,
+    arrivals: Arrivals,
     limits: RwLock<ThrottleLimits>,
     /// Keyed by chance, so that nobody can aim at a stripe or at another account's entry.
     hasher: RandomState,
@@ -65,7 +72,7 @@ pub struct Throttle {
 /// Who is counted. An IPv6 /64 is one customer's, who has all its addresses; an account is kept as a
 /// keyed hash, since names come from strangers and may have 3 KiB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Key {
+pub(super) enum Key {
     V4(u32),
     V6Net(u64),
     Account(u64),
@@ -84,6 +91,7 @@ impl Throttle {
     pub fn new(limits: ThrottleLimits) -> Throttle {
         Throttle {
             stripes: (0..STRIPES).map(|_| Mutex::default()).collect(),
+            arrivals: Arrivals::new(),
             limits: RwLock::new(limits),
             hasher: RandomState::new(),
         }
@@ -94,11 +102,34 @@ impl Throttle {
         *self.limits.write().unwrap_or_else(PoisonError::into_inner) = limits;
     }
 
-    /// Counts a connection. False, and not counted: the address has as many as it may.
-    #[must_use]
-    pub fn connect(&self, address: IpAddr, now: Mono) -> bool {
-        let limit = self.limits().connections_per_address_max;
+    /// Counts a connection, which [`Throttle::disconnect`] takes back.
+    ///
+    /// # Errors
+    /// The address has as many as it may, or comes too often: it is not counted.
+    pub fn connect(&self, address: IpAddr, now: Mono) -> Result<(), Refused> {
+        let limits = self.limits();
         let key = Key::of(address);
+        if !self.open(key, limits.connections_per_address_max, now) {
+            let limit = "limits.connections_per_address_max";
+            return Err(self.arrivals.refuse(key, limit, now));
+        }
+        let max = limits.new_connections_per_address_max;
+        self.arrivals
+            .connect(key, max, now)
+            .inspect_err(|_| self.disconnect(address))
+    }
+
+    /// When a TLS handshake with the address may begin: at `by` at the latest.
+    ///
+    /// # Errors
+    /// Its turn would come too late, and it has none.
+    pub fn handshake(&self, address: IpAddr, now: Mono, by: Mono) -> Result<Mono, Refused> {
+        let max = self.limits().handshakes_per_address_max;
+        self.arrivals.handshake(Key::of(address), max, now, by)
+    }
+
+    /// Counts a connection if the address may have one more.
+    fn open(&self, key: Key, limit: u32, now: Mono) -> bool {
         let mut stripe = self.stripe(&key);
         let entry = stripe.entry(key).or_insert(Entry {
             at: now,
@@ -288,6 +319,8 @@ mod tests {
 
     const LIMITS: ThrottleLimits = ThrottleLimits {
         connections_per_address_max: 2,
+        new_connections_per_address_max: 0,
+        handshakes_per_address_max: 0,
         login_failures_per_address_max: 10,
         login_failures_per_account_max: 4,
     };
@@ -301,24 +334,58 @@ mod tests {
     fn an_address_has_as_many_connections_as_allowed_and_gets_back_what_it_closes() {
         let table = Throttle::new(LIMITS);
         let one = ip("192.0.2.1");
-        assert!(table.connect(one, START));
-        assert!(table.connect(one, START));
-        assert!(!table.connect(one, START));
-        assert!(table.connect(ip("192.0.2.2"), START));
+        assert!(table.connect(one, START).is_ok());
+        assert!(table.connect(one, START).is_ok());
+        assert!(table.connect(one, START).is_err());
+        assert!(table.connect(ip("192.0.2.2"), START).is_ok());
         table.disconnect(one);
-        assert!(table.connect(one, START));
+        assert!(table.connect(one, START).is_ok());
+    }
+
+    #[test]
+    fn an_address_that_comes_too_often_is_refused_though_it_closes_what_it_opens() {
+        let table = Throttle::new(ThrottleLimits {
+            new_connections_per_address_max: 3,
+            ..LIMITS
+        });
+        let one = ip("2001:db8:0:1::1");
+        for _ in 0..3 {
+            assert!(table.connect(one, START).is_ok());
+            table.disconnect(one);
+        }
+        let refused = table.connect(one, START).unwrap_err();
+        assert_eq!(refused.limit, "limits.new_connections_per_address_max");
+        let neighbor = ip("2001:db8:0:1::2");
+        assert!(
+            table.connect(neighbor, START).is_err(),
+            "a /64 is one customer"
+        );
+        let later = START + Duration::from_secs(60);
+        for _ in 0..2 {
+            assert!(
+                table.connect(one, later).is_ok(),
+                "refusals were not counted as open"
+            );
+        }
+        let refused = table.connect(one, later).unwrap_err();
+        assert_eq!(refused.limit, "limits.connections_per_address_max");
+        assert_eq!(
+            refused.untold,
+            Some(2),
+            "the one of the neighbor, and this one"
+        );
     }
 
     #[test]
     fn a_mapped_address_is_the_ipv4_one_and_a_slash_64_is_one_customer() {
         let table = Throttle::new(LIMITS);
-        assert!(table.connect(ip("192.0.2.1"), START));
-        assert!(table.connect(ip("::ffff:192.0.2.1"), START));
-        assert!(!table.connect(ip("192.0.2.1"), START));
-        assert!(table.connect(ip("2001:db8:0:1::1"), START));
-        assert!(table.connect(ip("2001:db8:0:1:ffff::2"), START));
-        assert!(!table.connect(ip("2001:db8:0:1:5::3"), START));
-        assert!(table.connect(ip("2001:db8:0:2::1"), START));
+        assert!(table.connect(ip("192.0.2.1"), START).is_ok());
+        assert!(table.connect(ip("::ffff:192.0.2.1"), START).is_ok());
+        assert!(table.connect(ip("192.0.2.1"), START).is_err());
+        assert!(table.connect(ip("2001:db8:0:1::1"), START).is_ok());
+        assert!(table.connect(ip("2001:db8:0:1:ffff::2"), START).is_ok());
+        assert!(table.connect(ip("2001:db8:0:1:5::3"), START).is_err());
+        assert!(table.connect(ip("2001:db8:0:2::1"), START).is_ok());
     }
 
     #[test]
@@ -435,9 +502,9 @@ mod tests {
             connections_per_address_max: 0,
             ..LIMITS
         });
-        assert!(!table.connect(ip("192.0.2.1"), START));
+        assert!(table.connect(ip("192.0.2.1"), START).is_err());
         table.set_limits(LIMITS);
-        assert!(table.connect(ip("192.0.2.1"), START));
+        assert!(table.connect(ip("192.0.2.1"), START).is_ok());
         table.disconnect(ip("192.0.2.1"));
         table.disconnect(ip("192.0.2.1"));
         assert!(table.stripes.iter().all(|s| s.lock().unwrap().is_empty()));
@@ -452,7 +519,7 @@ mod tests {
                 let address = IpAddr::from([192, 0, 2, who]);
                 let count = &mut open[usize::from(who)];
                 if opens {
-                    let free = table.connect(address, START);
+                    let free = table.connect(address, START).is_ok();
                     prop_assert_eq!(free, *count < 2);
                     *count += u32::from(free);
                 } else if *count > 0 {

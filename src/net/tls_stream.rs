@@ -383,6 +383,10 @@ impl Transport for SocketTransport {
         Ok(())
     }
 
+    fn is_securing(&self) -> bool {
+        matches!(self.state, State::Handshake(_))
+    }
+
     fn shutdown(&mut self) {
         if self.fin != Fin::Open {
             return;

@@ -98,6 +98,11 @@ pub trait Transport: Send {
     /// If TLS is there already, or OpenSSL cannot make a connection.
     fn start_tls(&mut self, domain: Option<&str>) -> io::Result<()>;
 
+    /// Whether a TLS handshake is to come, or runs.
+    fn is_securing(&self) -> bool {
+        false
+    }
+
     /// Ends our direction: close_notify under TLS, then FIN as soon as everything is written.
     /// Reading goes on. Writing after it yields an error.
     fn shutdown(&mut self);

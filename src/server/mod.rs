@@ -453,10 +453,13 @@ fn worker_count() -> usize {
 }
 
 fn throttle_limits(settings: &Settings) -> ThrottleLimits {
+    let limits = &settings.limits;
     ThrottleLimits {
-        connections_per_address_max: settings.limits.connections_per_address_max,
-        login_failures_per_address_max: settings.limits.login_failures_per_address_max,
-        login_failures_per_account_max: settings.limits.login_failures_per_account_max,
+        connections_per_address_max: limits.connections_per_address_max,
+        new_connections_per_address_max: limits.new_connections_per_address_max,
+        handshakes_per_address_max: limits.handshakes_per_address_max,
+        login_failures_per_address_max: limits.login_failures_per_address_max,
+        login_failures_per_account_max: limits.login_failures_per_account_max,
     }
 }
 

@@ -5,6 +5,7 @@ use crate::jid::BareJid;
 use crate::limits::UNAUTHENTICATED_ELEMENT_BYTES_MAX;
 use crate::net::transport::Transport;
 use crate::router::account::Proof;
+use crate::shard::budget::Budget;
 use crate::stream::c2s::ClientStream;
 use crate::stream::{Event, Origin};
 use crate::xml::{Bounds, Item, Parser};
@@ -19,6 +20,12 @@ pub struct Connection {
     pub stream: ClientStream,
     /// What is to happen when everything is sent.
     pub ending: Ending,
+    /// What its stream may send.
+    pub budget: Budget,
+    /// Until when it is not read: it has sent more than it may, or waits for its handshake.
+    pub paused_until: Option<Mono>,
+    /// Whether the log has told that it is slowed.
+    pub is_told: bool,
     /// The earliest time at which a timer looks at it.
     pub armed: Option<Mono>,
     /// Whether it stands on the list of connections to go on reading.
@@ -91,6 +98,9 @@ impl Connection {
             input: Input::new(),
             stream: ClientStream::new(origin),
             ending: Ending::No,
+            budget: Budget::default(),
+            paused_until: None,
+            is_told: false,
             armed: None,
             is_listed: false,
             is_blocked: false,

@@ -294,9 +294,10 @@ impl Listener {
             log::info!(refused; "not all connections are taken any more");
         }
         let now = self.clock.now().mono;
-        if !self.throttle.connect(peer.ip(), now) {
-            // No answer: who opens so many connections at once gets none of our bytes either.
-            log::debug!(address:% = peer.ip(); "connection refused, too many from one address");
+        if let Err(refused) = self.throttle.connect(peer.ip(), now) {
+            // No answer: who opens so many connections gets none of our bytes either. Left waiting
+            // they would take descriptors.
+            refused.log_connection(peer.ip().to_canonical());
             return;
         }
         match self.transport(kind, socket, peer, taken) {

@@ -1,5 +1,6 @@
 //! Shards: one reactor thread each, which own connections, sessions and accounts (DESIGN §2 to §4).
 
+pub mod budget;
 pub mod connection;
 pub mod listener;
 pub mod reactor;

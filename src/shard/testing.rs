@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::clock::{Mono, Now, Wall};
-use crate::config::{Auth, C2s, DomainSettings, Settings};
+use crate::config::{Auth, C2s, DomainSettings, Limits, Settings};
 use crate::features::FEATURES;
 use crate::jid::{BareJid, Domain};
 use crate::net::throttle::{Throttle, ThrottleLimits};
@@ -207,7 +207,8 @@ impl Certificates for AnyCertificate {
     }
 }
 
-/// The settings of a server of `example.org` that takes PLAIN and ANONYMOUS in the clear.
+/// The settings of a server of `example.org` that takes PLAIN and ANONYMOUS in the clear, as fast as
+/// they come.
 pub fn open_settings() -> Settings {
     let name = Domain::parse("example.org").unwrap();
     let domain = DomainSettings {
@@ -228,6 +229,11 @@ pub fn open_settings() -> Settings {
     };
     Settings {
         domains: BTreeMap::from([(name, Arc::new(domain))]),
+        limits: Limits {
+            bytes_per_second_max: 0,
+            stanzas_per_second_max: 0,
+            ..Limits::default()
+        },
         ..Settings::default()
     }
 }
@@ -258,6 +264,7 @@ impl Server {
             connections_per_address_max: 1000,
             login_failures_per_address_max: 1000,
             login_failures_per_account_max: 1000,
+            ..ThrottleLimits::default()
         }));
         let placement = Placement::new(count);
         let generation = Arc::new(Generation {
@@ -300,7 +307,7 @@ impl Server {
     pub fn connect(&mut self, shard: usize) -> Client {
         let wire = Arc::new(Mutex::new(Wire::default()));
         let address: SocketAddr = "192.0.2.1:5000".parse().unwrap();
-        assert!(self.throttle.connect(address.ip(), self.now));
+        assert!(self.throttle.connect(address.ip(), self.now).is_ok());
         self.next += 1;
         let origin = Origin {
             stream: self.next,

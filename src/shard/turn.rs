@@ -3,6 +3,7 @@
 //! for them.
 
 mod mailbox;
+mod pausing;
 #[cfg(test)]
 mod tests;
 mod writing;
@@ -19,6 +20,7 @@ use crate::router::Router;
 use crate::router::feature::SessionEvent;
 use crate::router::pipeline::Pipeline;
 use crate::router::placement::Placement;
+use crate::shard::budget::{Budget, Used};
 use crate::shard::connection::{Connection, Ending, Moving};
 use crate::shard::resting::Watched;
 use crate::shard::timer::Timers;
@@ -246,9 +248,18 @@ impl Shard {
     }
 
     fn read(&mut self, key: Key, outside: &mut dyn Outside) {
-        let (mut stanzas, mut bytes) = (0, 0);
+        if !self.is_paused(key) {
+            let mut used = Used::default();
+            self.read_turn(key, &mut used, outside);
+            self.charge(key, used);
+        }
+    }
+
+    /// Reads what one turn has room for.
+    fn read_turn(&mut self, key: Key, used: &mut Used, outside: &mut dyn Outside) {
+        let (mut events, mut bytes) = (0, 0);
         loop {
-            if stanzas >= TURN_STANZAS_MAX || bytes >= TURN_BYTES_MAX {
+            if events >= TURN_STANZAS_MAX || bytes >= TURN_BYTES_MAX {
                 self.list(key);
                 return;
             }
@@ -272,7 +283,8 @@ impl Shard {
                 return;
             }
             if let Some(event) = connection.input.next_event() {
-                stanzas += 1;
+                events += 1;
+                used.stanzas += u64::from(event.is_stanza());
                 self.event(key, event, outside);
                 continue;
             }
@@ -285,6 +297,7 @@ impl Shard {
                         self.watched.add(key, self.router.now.mono);
                     }
                     bytes += count;
+                    used.bytes += count as u64;
                     if is_sooner {
                         self.rearm(key);
                     }
@@ -329,7 +342,9 @@ impl Shard {
             return;
         }
         connection.armed = None;
-        match connection.stream.deadline(&self.generation.settings) {
+        let deadline = connection.stream.deadline(&self.generation.settings);
+        self.resume(key);
+        match deadline {
             Some(due) if due <= now => {
                 self.event(key, Event::Deadline, outside);
                 self.list(key);
@@ -354,12 +369,14 @@ impl Shard {
         }
     }
 
-    /// Makes sure that a timer looks at the connection no later than at its deadline.
+    /// Makes sure that a timer looks at the connection no later than at its deadline, or when its pause
+    /// is over.
     fn rearm(&mut self, key: Key) {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
-        let Some(due) = connection.stream.deadline(&self.generation.settings) else {
+        let deadline = connection.stream.deadline(&self.generation.settings);
+        let Some(due) = deadline.into_iter().chain(connection.paused_until).min() else {
             return;
         };
         if connection.armed.is_none_or(|armed| due < armed) {
@@ -422,6 +439,7 @@ impl Shard {
                 connection.ending = Ending::StartTls(domain);
                 self.router.out.outputs.append(key);
             }
+            Action::Pause(until) => self.pause(key, until),
             Action::Restart => connection.input.restart(),
             Action::AcceptStanzas(bytes) => connection.input.accept(bytes),
             Action::LoadCredentials(jid) => {
@@ -450,6 +468,8 @@ impl Shard {
                     proof,
                     origin,
                 } = *request;
+                // What it has sent to log in is no part of what it may send from now on.
+                connection.budget = Budget::default();
                 let result = self.router.bind(key, &jid, &resource, proof, origin);
                 self.event(key, Event::Bound(result), outside);
             }

@@ -21,6 +21,7 @@ use crate::config::Settings;
 use crate::jid::{BareJid, FullJid};
 use crate::net::throttle::Throttle;
 use crate::net::transport::TlsFacts;
+use crate::ns;
 use crate::router::account::Proof;
 use crate::router::effects::Refusal;
 use crate::router::pipeline::Pipeline;
@@ -61,11 +62,20 @@ pub enum Event {
     End(StreamError),
 }
 
+impl Event {
+    /// Whether it is a stanza, which limits count; nonzas are none.
+    pub fn is_stanza(&self) -> bool {
+        matches!(self, Event::Top(top) if top.ns == ns::CLIENT)
+    }
+}
+
 /// What a stream machine asks of its shard. Carried out in order, at once.
 pub enum Action {
     /// Begin the server's TLS handshake when the bytes written so far are sent; the name is the
     /// stream's `to`.
     StartTls(String),
+    /// Read nothing before that time.
+    Pause(Mono),
     /// A new XML document follows.
     Restart,
     /// Accept elements up to so many bytes from now on.

@@ -181,6 +181,7 @@ impl Bench {
                 connections_per_address_max: 10,
                 login_failures_per_address_max: 1000,
                 login_failures_per_account_max: 1000,
+                ..Default::default()
             }),
             now,
             placement: Placement::with_key(4, 1),

@@ -1,9 +1,11 @@
 //! `[limits]`.
 
+use std::net::SocketAddr;
+
 use base64::Engine;
 use stanzad::ns;
 
-use super::common::client::{Client, Heard, error_of, failure_of};
+use super::common::client::{Client, Heard, error_of, failure_of, ssl};
 use super::common::server::{PASSWORD, Server};
 use super::{fresh, stranger};
 
@@ -15,6 +17,34 @@ super::cases! {
         ],
         ["2", "4"],
         connections;
+    new_connections_per_address_max: "limits.new_connections_per_address_max",
+        [
+            "[limits]\nnew_connections_per_address_max = 2\n",
+            "[limits]\nnew_connections_per_address_max = 4\n",
+        ],
+        ["2", "4"],
+        new_connections;
+    handshakes_per_address_max: "limits.handshakes_per_address_max",
+        [
+            "[limits]\nhandshakes_per_address_max = 2\nunauthenticated_seconds_max = 10\n",
+            "[limits]\nhandshakes_per_address_max = 4\nunauthenticated_seconds_max = 10\n",
+        ],
+        ["2", "4"],
+        handshakes;
+    bytes_per_second_max: "limits.bytes_per_second_max",
+        [
+            "[limits]\nbytes_per_second_max = 1000\nstanzas_per_second_max = 0\n",
+            "[limits]\nbytes_per_second_max = 0\nstanzas_per_second_max = 0\n",
+        ],
+        ["slowed down", "not slowed down"],
+        |server| sent(server, &" ".repeat(13_000));
+    stanzas_per_second_max: "limits.stanzas_per_second_max",
+        [
+            "[limits]\nstanzas_per_second_max = 4\nbytes_per_second_max = 0\n",
+            "[limits]\nstanzas_per_second_max = 0\nbytes_per_second_max = 0\n",
+        ],
+        ["slowed down", "not slowed down"],
+        |server| sent(server, &"<message/>".repeat(50));
     unauthenticated_seconds_max: "limits.unauthenticated_seconds_max",
         [
             "[limits]\nunauthenticated_seconds_max = 600\n[c2s]\nidle_seconds = 5\n",
@@ -142,10 +172,67 @@ fn guess(client: &mut Client, user: &str) -> String {
     failure_of(client.plain(user, "wrong"))
 }
 
+/// What the log says of a client that sends this, ten seconds' worth and more, in a moment.
+fn sent(server: &Server, text: &str) -> String {
+    let jid = format!("guest{}@example.org", fresh());
+    server.add(&jid, PASSWORD);
+    let mut client = Client::login(server, &jid);
+    client.send(text);
+    client.settle();
+    client.send("</stream:stream>");
+    client.closes();
+    let end = server.logs(&format!("session ended jid={jid}/"));
+    let stream = end.split(' ').find(|field| field.starts_with("stream="));
+    let log = server.log();
+    let is_of_stream = |line: &str| line.split(' ').any(|field| Some(field) == stream);
+    let slowed = log
+        .lines()
+        .any(|line| line.contains("and is slowed down") && is_of_stream(line));
+    match slowed {
+        true => "slowed down".to_owned(),
+        false => "not slowed down".to_owned(),
+    }
+}
+
+/// An address of this machine that nobody has come from before.
+fn elsewhere() -> SocketAddr {
+    let n = fresh();
+    ([127, 2, (n / 200) as u8, (n % 200) as u8 + 1], 0).into()
+}
+
+/// How many of six connections that come one after the other are let in.
+fn new_connections(server: &Server) -> String {
+    let from = elsewhere();
+    let is_let_in = |_: &u32| {
+        let mut client = Client::connect_from(from, server.c2s);
+        // A refused one is closed, perhaps before it can say anything.
+        let _ = client.try_send(super::common::client::header("example.org"));
+        matches!(client.try_hear(), Ok(Heard::Open(_)))
+    };
+    (0..6).filter(is_let_in).count().to_string()
+}
+
+/// How many of six clients from one address may encrypt.
+fn handshakes(server: &Server) -> String {
+    let from = elsewhere();
+    let is_secured = |_: &u32| {
+        let mut client = Client::connect_from(from, server.c2s);
+        client.open("example.org");
+        client.send("<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>");
+        let came = client.element();
+        if came.is(ns::STREAM, "error") {
+            assert_eq!(came.elements().next().unwrap().name, "policy-violation");
+            return false;
+        }
+        client.handshake(ssl("example.org", |_| ())).unwrap();
+        true
+    };
+    (0..6).filter(is_secured).count().to_string()
+}
+
 /// How many of six connections from one address are let in.
 fn connections(server: &Server) -> String {
-    let n = fresh();
-    let from = ([127, 2, (n / 200) as u8, (n % 200) as u8 + 1], 0).into();
+    let from = elsewhere();
     let mut open = Vec::new();
     for _ in 0..6 {
         let mut client = Client::connect_from(from, server.c2s);

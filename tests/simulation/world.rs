@@ -238,6 +238,7 @@ fn throttle() -> Arc<Throttle> {
         connections_per_address_max: 1000,
         login_failures_per_address_max: 20,
         login_failures_per_account_max: 1000,
+        ..ThrottleLimits::default()
     }))
 }
 
@@ -734,7 +735,7 @@ impl World {
         self.by_address.insert(address, client);
         self.clients[client].address = address;
         let now = Mono::from_millis(self.now);
-        assert!(self.throttle.connect(address.ip(), now));
+        assert!(self.throttle.connect(address.ip(), now).is_ok());
         let accepted = Accepted {
             transport: Box::new(SimulatedTransport::new(wire.clone(), address)),
             origin: Origin {

@@ -18,8 +18,8 @@ impl Shard {
         match post {
             Post::Router(post) => self.router.post(post),
             Post::Accepted(accepted) => {
-                let connection = Connection::new(accepted.transport, accepted.origin);
-                if self.is_stopping {
+                let mut connection = Connection::new(accepted.transport, accepted.origin);
+                if self.is_stopping || !self.may_secure(&mut connection) {
                     self.throttle.disconnect(connection.stream.origin.ip());
                     return;
                 }
@@ -43,6 +43,31 @@ impl Shard {
         }
     }
 
+    /// Has a connection that begins with TLS wait for its address's turn. False: that is too far off.
+    fn may_secure(&self, connection: &mut Connection) -> bool {
+        if !connection.transport.is_securing() {
+            return true;
+        }
+        let now = self.router.now.mono;
+        let address = connection.stream.origin.ip();
+        let settings = &self.generation.settings;
+        let by = connection.stream.handshake_deadline(settings, now);
+        match self.throttle.handshake(address, now, by) {
+            Ok(at) if at > now => {
+                let stream = connection.stream.origin.stream;
+                let milliseconds = at.millis() - now.millis();
+                log::debug!(stream, milliseconds; "TLS handshake waits for its turn");
+                connection.paused_until = Some(at);
+                true
+            }
+            Ok(_) => true,
+            Err(refused) => {
+                refused.log_handshake(address);
+                false
+            }
+        }
+    }
+
     /// Puts a new generation in force. Sessions of a domain that is gone could reach nobody and
     /// nobody them: they end (RFC 6120 §4.9.3.5).
     fn reload(&mut self, generation: Arc<Generation>) {
@@ -61,6 +86,7 @@ impl Shard {
         // The time for a login may be shorter now.
         let keys: Vec<Key> = self.connections.iter().map(|(key, _)| key).collect();
         for key in keys {
+            self.forgive(key);
             self.rearm(key);
         }
     }

@@ -259,6 +259,7 @@ fn every_connection_gives_its_place_back_once() {
         connections_per_address_max: 3,
         login_failures_per_address_max: 1000,
         login_failures_per_account_max: 1000,
+        ..Default::default()
     };
     server.throttle.set_limits(limits);
     for round in 0..5 {
@@ -267,7 +268,7 @@ fn every_connection_gives_its_place_back_once() {
         let hung_up = server.connect(1);
         let address = "192.0.2.1".parse().unwrap();
         assert!(
-            !server.throttle.connect(address, server.now),
+            server.throttle.connect(address, server.now).is_err(),
             "three are open"
         );
         server.say(&moved, "</stream:stream>");

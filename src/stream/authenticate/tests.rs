@@ -48,6 +48,7 @@ fn limits(per_address: u32, per_account: u32) -> ThrottleLimits {
         connections_per_address_max: 10,
         login_failures_per_address_max: per_address,
         login_failures_per_account_max: per_account,
+        ..ThrottleLimits::default()
     }
 }
 

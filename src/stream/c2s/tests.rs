@@ -62,6 +62,7 @@ fn bench(state: &str) -> Bench {
                             connections_per_address_max: 10,
                             login_failures_per_address_max: 2,
                             login_failures_per_account_max: 100,
+                            ..Default::default()
                         });
                     bench.top(&plain);
                     bench.on(unknown());
