@@ -161,7 +161,7 @@ pub(super) fn shake(
         if facts.is_none() && failure.server.is_none() {
             match dialog.server.read(&mut dialog.buffers) {
                 Ok(Read::Established(found)) => facts = Some(*found),
-                Ok(Read::Blocked) => {}
+                Ok(Read::Blocked | Read::Nothing) => {}
                 Ok(other) => failure.server = Some(format!("{other:?}")),
                 Err(e) => failure.server = Some(e.to_string()),
             }
@@ -254,7 +254,7 @@ impl Dialog {
 pub(super) fn next(server: &mut SocketTransport, buffers: &mut Buffers) -> io::Result<Read> {
     for _ in 0..STEPS_MAX {
         match server.read(buffers) {
-            Ok(Read::Blocked) => std::thread::yield_now(),
+            Ok(Read::Blocked | Read::Nothing) => std::thread::yield_now(),
             other => return other,
         }
     }

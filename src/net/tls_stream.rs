@@ -76,7 +76,7 @@ struct Memory {
     rest_at: usize,
     /// Encrypted bytes that the socket has not taken.
     out: Vec<u8>,
-    /// Bytes received so far; counted up to the end of the handshake.
+    /// Bytes received so far.
     received: usize,
 }
 
@@ -220,9 +220,10 @@ impl SocketTransport {
         Ok(Read::Established(Box::new(facts)))
     }
 
-    /// Decrypts until the plain buffer is full or what has been read from the socket is used up.
+    /// Decrypts until the plain buffer is full or what has been read from the socket is used up, which
+    /// is one read(2): a peer could send key updates for ever (RFC 8446 §4.6.3).
     fn decrypt(&mut self, plain: &mut [u8]) -> io::Result<Read> {
-        let mut filled = 0;
+        let (mut filled, mut has_read) = (0, false);
         loop {
             match &mut self.last {
                 Some(_) if filled > 0 => return Ok(Read::Data(filled)),
@@ -239,8 +240,11 @@ impl SocketTransport {
                 return Ok(Read::Data(filled));
             }
             if has_nothing {
+                if has_read {
+                    return Ok(Read::Nothing);
+                }
                 match self.fill()? {
-                    Fill::Some => {}
+                    Fill::Some => has_read = true,
                     Fill::Blocked => return Ok(Read::Blocked),
                     Fill::End => self.last = Some(Ok(())),
                 }
@@ -294,15 +298,25 @@ impl SocketTransport {
 impl Transport for SocketTransport {
     fn read(&mut self, buffers: &mut Buffers) -> io::Result<Read> {
         if let State::Plain(_) = self.state {
-            return self.read_plain(&mut buffers.plain);
+            let result = self.read_plain(&mut buffers.plain);
+            buffers.received = match result {
+                Ok(Read::Data(count)) => count,
+                _ => 0,
+            };
+            return result;
         }
+        let before = self.received();
         self.lend(buffers);
         let result = match self.state {
             State::Handshake(_) => self.handshake(),
             _ => self.decrypt(&mut buffers.plain),
         };
         self.take_back(buffers);
-        self.unread = matches!(result, Ok(Read::Data(_) | Read::Established(_)));
+        buffers.received = self.received().saturating_sub(before);
+        self.unread = matches!(
+            result,
+            Ok(Read::Data(_) | Read::Established(_) | Read::Nothing)
+        );
         // Answers of the handshake, or an alert.
         let written = self.write_out();
         if result.is_err() {
@@ -419,6 +433,13 @@ impl SocketTransport {
             let memory = stream.get_mut();
             mem::swap(&mut memory.raw, &mut buffers.raw);
             (memory.at, memory.end) = (0, 0);
+        }
+    }
+
+    fn received(&self) -> usize {
+        match &self.state {
+            State::Handshake(stream) | State::Secure(stream) => stream.get_ref().received,
+            State::Plain(_) | State::Failed => 0,
         }
     }
 

@@ -19,6 +19,8 @@ pub struct Buffers {
     pub raw: Box<[u8]>,
     /// Bytes after decryption. [`Read::Data`] tells how many of them count.
     pub plain: Box<[u8]>,
+    /// Bytes that the last read took from the socket, as many of them as the transport tells of.
+    pub received: usize,
 }
 
 /// What one step of reading yielded.
@@ -26,6 +28,8 @@ pub struct Buffers {
 pub enum Read {
     /// `plain[..n]` holds clear text; `n` is at least 1.
     Data(usize),
+    /// Bytes came that are no clear text, or not yet: TLS's own messages, a part of a record.
+    Nothing,
     /// Nothing more until the socket is readable again.
     Blocked,
     /// The TLS handshake is done.
@@ -137,6 +141,7 @@ impl Buffers {
         Buffers {
             raw: vec![0; BUFFER_BYTES].into_boxed_slice(),
             plain: vec![0; BUFFER_BYTES].into_boxed_slice(),
+            received: 0,
         }
     }
 }

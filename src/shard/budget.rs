@@ -24,7 +24,7 @@ pub struct Budget {
 /// What a stream has sent in a turn.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Used {
-    /// Bytes of it, decrypted.
+    /// Bytes as received, those that TLS adds included.
     pub bytes: u64,
     /// Stanzas; nonzas count by their bytes alone.
     pub stanzas: u64,

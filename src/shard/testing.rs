@@ -39,6 +39,8 @@ pub struct Wire {
     pub is_dropped: bool,
     /// The domain that `start_tls` was given.
     pub tls: Option<String>,
+    /// Bytes that the peer has sent and that carry no clear text.
+    pub hidden: usize,
     /// What the next read yields, once TLS has begun.
     pub facts: Option<TlsFacts>,
 }
@@ -59,6 +61,11 @@ impl Transport for Socket {
             && let Some(facts) = wire.facts.take()
         {
             return Ok(Read::Established(Box::new(facts)));
+        }
+        buffers.received = wire.hidden.min(buffers.plain.len());
+        if buffers.received > 0 {
+            wire.hidden -= buffers.received;
+            return Ok(Read::Nothing);
         }
         if wire.sent.is_empty() {
             return Ok(if wire.is_ended {

@@ -288,7 +288,14 @@ impl Shard {
                 self.event(key, event, outside);
                 continue;
             }
-            match connection.transport.read(&mut self.buffers) {
+            let result = connection.transport.read(&mut self.buffers);
+            let received = match result {
+                Ok(Read::Data(count)) => count.max(self.buffers.received),
+                _ => self.buffers.received,
+            };
+            bytes += received;
+            used.bytes += received as u64;
+            match result {
                 Ok(Read::Data(count)) => {
                     let is_sooner = connection.stream.touch(self.router.now.mono);
                     connection.input.feed(&self.buffers.plain[..count]);
@@ -296,12 +303,11 @@ impl Shard {
                         connection.is_watched = true;
                         self.watched.add(key, self.router.now.mono);
                     }
-                    bytes += count;
-                    used.bytes += count as u64;
                     if is_sooner {
                         self.rearm(key);
                     }
                 }
+                Ok(Read::Nothing) => {}
                 Ok(Read::Blocked) => return,
                 Ok(Read::Established(facts)) => {
                     self.event(key, Event::Established(facts), outside);

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use super::super::testing::{
     Dialog, Setup, client, connect, next, no_wish, nothing, shake, sockets,
 };
+use super::super::transport::BUFFER_BYTES;
 use super::*;
 
 fn plain(setup: &Setup) -> (SocketTransport, TcpStream) {
@@ -390,7 +391,7 @@ proptest! {
         dialog.client.get_ref().shutdown(Shutdown::Write).unwrap();
         let mut encrypted = Vec::new();
         far.read_to_end(&mut encrypted).unwrap();
-        let mut buffers = Buffers { raw: vec![0; 4096].into(), plain: vec![0; small].into() };
+        let mut buffers = Buffers { raw: vec![0; 4096].into(), plain: vec![0; small].into(), received: 0 };
         let (mut got, mut at) = (Vec::new(), 0);
         let mut real = real;
         for cut in cuts.into_iter().cycle() {
@@ -412,4 +413,51 @@ proptest! {
         }
         prop_assert_eq!(got, expected);
     }
+}
+
+/// RFC 8446 §4.6.3: a key update carries nothing, and any number of them may follow each other. One
+/// read must not go on for as long as they come, and they are counted as what they are, bytes.
+#[test]
+#[expect(unsafe_code, reason = "the openssl crate has no call for it")]
+fn a_flood_of_key_updates_is_read_piece_by_piece_and_counted() {
+    use foreign_types::ForeignTypeRef;
+    use std::ffi::c_int;
+    // Declared by <openssl/ssl.h> since 1.1.1.
+    unsafe extern "C" {
+        fn SSL_key_update(ssl: *mut openssl_sys::SSL, kind: c_int) -> c_int;
+    }
+    let contexts = Setup::ecdsa().contexts();
+    let (mut dialog, _) = connect(&contexts, None, nothing, no_wish).unwrap();
+    // The header of a record, the message with its type of content, and a tag.
+    const UPDATE_BYTES: usize = 5 + 6 + 16;
+    let updates = 3 * BUFFER_BYTES / UPDATE_BYTES;
+    let mut sent = 0;
+    let (mut pieces, mut received) = (0, 0);
+    for _ in 0..1_000_000 {
+        if received == updates * UPDATE_BYTES {
+            break;
+        }
+        for _ in 0..(updates - sent).min(1_000) {
+            // SAFETY: the pointer is that of the client's connection, which is there.
+            assert_eq!(
+                unsafe { SSL_key_update(dialog.client.ssl().as_ptr(), 0) },
+                1
+            );
+            dialog.client.do_handshake().unwrap();
+            sent += 1;
+        }
+        match dialog.server.read(&mut dialog.buffers).unwrap() {
+            Read::Nothing => {
+                pieces += 1;
+                assert!((1..=BUFFER_BYTES).contains(&dialog.buffers.received));
+                assert!(dialog.server.has_buffered());
+                received += dialog.buffers.received;
+            }
+            Read::Blocked => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(received, updates * UPDATE_BYTES);
+    assert!(pieces >= 3);
+    dialog.chat();
 }

@@ -196,6 +196,21 @@ mod tests {
         }
     }
 
+    /// TLS's own messages cost as much as others.
+    #[test]
+    fn bytes_without_clear_text_count_too() {
+        let mut server = Server::new(1, limited(10_000, 0));
+        let juliet = server.log_in(0, "juliet", "balcony");
+        juliet.wire.lock().unwrap().hidden = 400_000;
+        server.say(&juliet, &chat("juliet@example.org/balcony", "hark"));
+        let rest = juliet.wire.lock().unwrap().hidden;
+        assert!((200_000..300_000).contains(&rest), "{rest}");
+        for _ in 0..40 {
+            server.pass(SECOND);
+        }
+        assert!(juliet.take().contains("hark"));
+    }
+
     #[test]
     fn a_paused_stream_costs_no_turns() {
         let mut server = Server::new(1, limited(0, 10));
