@@ -8,11 +8,13 @@ mod pausing;
 mod tests;
 mod writing;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::clock::{Mono, Now};
 use crate::limits::{
-    GATE_PAUSE, OUTPUT_HOLD_BYTES, PARSER_REST_AFTER, TURN_BYTES_MAX, TURN_STANZAS_MAX,
+    GATE_PAUSE, OUTPUT_HOLD_BYTES, PARSER_REST_AFTER, TURN_BYTES_MAX, TURN_NEWCOMERS_MAX,
+    TURN_STANZAS_MAX,
 };
 use crate::net::throttle::Throttle;
 use crate::net::transport::{Buffers, Read, Transport};
@@ -86,6 +88,8 @@ pub struct Shard {
     secret: [u8; 32],
     buffers: Buffers,
     again: Vec<Key>,
+    /// Connections without a session that are to be read, in the order in which they came.
+    newcomers: VecDeque<Key>,
     gated: Vec<Key>,
     posts: Vec<Vec<Post>>,
     actions: Vec<Action>,
@@ -120,6 +124,7 @@ impl Shard {
             secret,
             buffers: Buffers::new(),
             again: Vec::new(),
+            newcomers: VecDeque::new(),
             gated: Vec::new(),
             posts: (0..shards).map(|_| Vec::new()).collect(),
             actions: Vec::new(),
@@ -154,12 +159,17 @@ impl Shard {
                 // Who stands on a list is read when that list's turn comes: once, and under a shut
                 // gate not put on it again with each edge.
                 if self.connections.get(key).is_some_and(|c| !c.is_listed) {
-                    self.read(key, outside);
+                    self.read_in_turn(key, outside);
                 }
             }
         }
         for key in again {
-            if let Some(connection) = self.connections.get_mut(key) {
+            self.read_in_turn(key, outside);
+        }
+        for _ in 0..self.newcomers.len().min(TURN_NEWCOMERS_MAX) {
+            if let Some(key) = self.newcomers.pop_front()
+                && let Some(connection) = self.connections.get_mut(key)
+            {
                 connection.is_listed = false;
                 self.read(key, outside);
             }
@@ -201,6 +211,7 @@ impl Shard {
 
     fn due(&self, now: Mono, is_gate_shut: bool) -> Due {
         let has_work = !self.again.is_empty()
+            || !self.newcomers.is_empty()
             || !self.router.out.outputs.is_clean()
             || !self.router.out.work.is_empty()
             || (self.router.has_fanout() && !is_gate_shut);
@@ -231,6 +242,21 @@ impl Shard {
         {
             connection.is_listed = true;
             self.again.push(key);
+        }
+    }
+
+    /// Reads a session's connection at once. One without a session joins the queue of newcomers: what
+    /// it sends may be a handshake, which costs as much as a hundred messages, and as many may come in
+    /// one turn as the listener has accepted.
+    fn read_in_turn(&mut self, key: Key, outside: &mut dyn Outside) {
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        connection.is_listed = connection.stream.session().is_none();
+        if connection.is_listed {
+            self.newcomers.push_back(key);
+        } else {
+            self.read(key, outside);
         }
     }
 
