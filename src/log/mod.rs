@@ -230,7 +230,6 @@ struct Writer {
 impl Writer {
     fn run(mut self) {
         while let Ok(post) = self.inbox.recv() {
-            let mut lines = 0;
             let mut flushed = Vec::new();
             // What waits is written in one go, yet never so much that a flush starves.
             let waiting: Vec<Post> = self.inbox.try_iter().take(LOG_LINES_MAX).collect();
@@ -238,16 +237,15 @@ impl Writer {
                 match post {
                     Post::Line(level, line) => {
                         self.sink.line(level, &line);
-                        lines += 1;
                     }
                     Post::Sink(sink) => {
-                        self.write(std::mem::take(&mut lines));
+                        self.write();
                         self.sink = sink;
                     }
                     Post::Flush(done) => flushed.push(done),
                 }
             }
-            self.write(lines);
+            self.write();
             self.tell_dropped();
             for done in flushed {
                 // Who asked may have given up waiting.
@@ -256,10 +254,11 @@ impl Writer {
         }
     }
 
-    /// Writes what the sink has gathered; `lines` are lost, and counted so, if it fails.
-    fn write(&mut self, lines: u64) {
-        if self.sink.flush().is_err() {
-            self.dropped.fetch_add(lines, Ordering::Relaxed);
+    /// Writes what the sink has gathered, and counts what is lost.
+    fn write(&mut self) {
+        let lost = self.sink.flush();
+        if lost > 0 {
+            self.dropped.fetch_add(lost, Ordering::Relaxed);
         }
     }
 
@@ -279,7 +278,7 @@ impl Writer {
             SystemTime::now(),
         );
         self.sink.line(Level::Warn, &line);
-        if self.sink.flush().is_err() {
+        if self.sink.flush() > 0 {
             // Told with the next ones, when the sink takes lines again.
             self.dropped.fetch_add(count, Ordering::Relaxed);
         }
@@ -305,12 +304,14 @@ mod tests {
             self.gathered.push(line.to_owned());
         }
 
-        fn flush(&mut self) -> io::Result<()> {
+        fn flush(&mut self) -> u64 {
             let lines = std::mem::take(&mut self.gathered);
             // With the permits' sender gone the sink is quick.
-            self.permits.recv().unwrap_or(Ok(()))?;
+            if self.permits.recv().unwrap_or(Ok(())).is_err() {
+                return lines.len() as u64;
+            }
             self.written.lock().unwrap().extend(lines);
-            Ok(())
+            0
         }
     }
 

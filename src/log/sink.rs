@@ -14,8 +14,9 @@ pub(super) trait Sink: Send {
     /// Takes a line without its end. May keep it until `flush`.
     fn line(&mut self, level: Level, line: &str);
 
-    /// Writes what was taken. On an error it is lost: kept, it would grow without bound.
-    fn flush(&mut self) -> io::Result<()>;
+    /// Writes what was taken, and yields how many lines are lost because that failed: kept, they would
+    /// grow without bound.
+    fn flush(&mut self) -> u64;
 }
 
 /// Opens a sink.
@@ -29,6 +30,7 @@ pub(super) fn open(to: &LogTo) -> Result<Box<dyn Sink>, LogError> {
             out: io::stderr(),
             prefixed: is_stamped(to),
             gathered: Vec::new(),
+            is_torn: false,
         }),
         LogTo::File(path) => {
             let mut options = OpenOptions::new();
@@ -37,11 +39,12 @@ pub(super) fn open(to: &LogTo) -> Result<Box<dyn Sink>, LogError> {
                 out: opened.map_err(failed)?,
                 prefixed: false,
                 gathered: Vec::new(),
+                is_torn: false,
             })
         }
         LogTo::Syslog => Box::new(Syslog {
             logger: Some(connect().map_err(failed)?),
-            failed: None,
+            lost: 0,
         }),
     })
 }
@@ -69,6 +72,8 @@ struct Bytes<W> {
     /// Whether `<N>` goes before each line.
     prefixed: bool,
     gathered: Vec<u8>,
+    /// Whether the last line was written in part: a disk takes what it has room for.
+    is_torn: bool,
 }
 
 impl<W: Write + Send> Sink for Bytes<W> {
@@ -81,13 +86,40 @@ impl<W: Write + Send> Sink for Bytes<W> {
         self.gathered.push(b'\n');
     }
 
-    fn flush(&mut self) -> io::Result<()> {
-        let written = self.out.write_all(&self.gathered);
+    fn flush(&mut self) -> u64 {
+        if self.gathered.is_empty() {
+            return 0;
+        }
+        if self.is_torn {
+            // What is there of a torn line stays a line of its own.
+            self.gathered.insert(0, b'\n');
+        }
+        let written = write(&mut self.out, &self.gathered);
+        let rest = self.gathered[written..].iter();
+        let mut lost = rest.filter(|byte| **byte == b'\n').count();
+        match written.checked_sub(1) {
+            Some(last) => self.is_torn = self.gathered[last] != b'\n',
+            None => lost -= usize::from(self.is_torn),
+        }
         self.gathered.clear();
         // A burst is over; its memory is given back.
         self.gathered.shrink_to(64 * 1024);
-        written
+        lost as u64
     }
+}
+
+/// Writes as many bytes as are taken.
+fn write(out: &mut impl Write, bytes: &[u8]) -> usize {
+    let mut written = 0;
+    while written < bytes.len() {
+        match out.write(&bytes[written..]) {
+            Ok(0) => break,
+            Ok(count) => written += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => break,
+        }
+    }
+    written
 }
 
 /// The priority of syslog(3), which sd-daemon(3) shares.
@@ -115,7 +147,7 @@ fn connect() -> io::Result<SyslogLogger> {
 /// The local syslog socket, connected anew when the service behind it was restarted.
 struct Syslog {
     logger: Option<SyslogLogger>,
-    failed: Option<io::Error>,
+    lost: u64,
 }
 
 impl Syslog {
@@ -138,14 +170,14 @@ impl Sink for Syslog {
     fn line(&mut self, level: Level, line: &str) {
         if self.send(level, line).is_err() {
             self.logger = None;
-            if let Err(error) = self.send(level, line) {
-                self.failed = Some(error);
+            if self.send(level, line).is_err() {
+                self.lost += 1;
             }
         }
     }
 
-    fn flush(&mut self) -> io::Result<()> {
-        self.failed.take().map_or(Ok(()), Err)
+    fn flush(&mut self) -> u64 {
+        std::mem::take(&mut self.lost)
     }
 }
 
@@ -159,11 +191,62 @@ mod tests {
             out: Vec::new(),
             prefixed: true,
             gathered: Vec::new(),
+            is_torn: false,
         };
         sink.line(Level::Error, "store failed");
         sink.line(Level::Info, "started");
-        sink.flush().unwrap();
+        assert_eq!(sink.flush(), 0);
         assert_eq!(sink.out, b"<3>store failed\n<6>started\n");
+    }
+
+    /// Takes so many bytes, then nothing.
+    struct Disk {
+        room: usize,
+        written: Vec<u8>,
+    }
+
+    impl Write for Disk {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let count = bytes.len().min(self.room);
+            if count == 0 {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            self.room -= count;
+            self.written.extend(&bytes[..count]);
+            Ok(count)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn lines_that_a_full_disk_does_not_take_are_counted_and_tear_no_other() {
+        let mut sink = Bytes {
+            out: Disk {
+                room: 8,
+                written: Vec::new(),
+            },
+            prefixed: false,
+            gathered: Vec::new(),
+            is_torn: false,
+        };
+        let mut lose = |lines: &[&str], room| {
+            for line in lines {
+                sink.line(Level::Info, line);
+            }
+            let lost = sink.flush();
+            sink.out.room += room;
+            lost
+        };
+        assert_eq!(lose(&["first", "second", "third"], 0), 2);
+        assert_eq!(lose(&["fourth"], 1), 1);
+        // There is room for the end of the torn line only.
+        assert_eq!(lose(&["fifth"], 100), 1);
+        assert_eq!(lose(&["sixth"], 0), 0);
+        assert_eq!(lose(&[], 0), 0);
+        assert_eq!(sink.out.written, b"first\nse\nsixth\n");
     }
 
     #[test]
