@@ -19,6 +19,7 @@ use clap::{Args, Parser, Subcommand};
 
 use self::ctl::Reach;
 use crate::config::{self, Settings};
+use crate::server::privileges;
 
 /// An XMPP server.
 #[derive(Debug, Parser)]
@@ -179,7 +180,13 @@ impl Failure {
 
 /// Runs the command that the process was started with. Wrong use and `--help` end the process here.
 pub fn main() -> ExitCode {
-    let done = match Cli::parse().command {
+    let command = Cli::parse().command;
+    if let Err(error) = privileges::survive_large_files() {
+        complain(&format!(
+            "a limit on the size of files would end this: {error}"
+        ));
+    }
+    let done = match command {
         Command::Run { config, as_root } => run::run(&config.path, as_root),
         Command::Demo => demo::run(),
         Command::Check(Check::Config {

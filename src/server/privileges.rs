@@ -1,6 +1,10 @@
 //! What the process may do and leave behind: the mode of new files, root, open files.
 
+use std::io;
+use std::sync::Arc;
+
 use rustix::fs::Mode;
+use rustix::process::Signal;
 
 use super::StartError;
 use crate::limits::{CONNECTIONS_FEW, OPEN_FILES_OWN, OPEN_FILES_PER_SHARD};
@@ -10,6 +14,16 @@ use crate::net::open_files::{self, OpenFiles};
 /// 0700): databases, journals, sockets, logs. To be called before any thread starts.
 pub fn restrict_new_files() {
     rustix::process::umask(Mode::RWXG | Mode::RWXO);
+}
+
+/// Has a write beyond a limit on the size of files fail as one on a full disk does (`EFBIG`). Without a
+/// handler the signal that comes with it would end the process.
+///
+/// # Errors
+/// The system's.
+pub fn survive_large_files() -> io::Result<()> {
+    // Nobody looks at the flag: the write that failed tells.
+    signal_hook::flag::register(Signal::XFSZ.as_raw(), Arc::default()).map(drop)
 }
 
 /// Whether the process runs as root. stanzad needs nothing that only root may do: its ports are
