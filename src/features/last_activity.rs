@@ -76,9 +76,7 @@ fn absence(context: &IqContext<'_>) -> Answer {
     Answer::Later(
         Box::new(move |db| Ok(value(accounts::find(db, &jid)?))),
         Box::new(move |_, _, result| {
-            let record = result
-                .and_then(storage_value::<Option<AccountRecord>>)
-                .map_err(|_| StanzaError::new(Condition::InternalServerError))?;
+            let record = result.and_then(storage_value::<Option<AccountRecord>>)?;
             let gone: Wall = record
                 .and_then(|record| record.last_seen)
                 .ok_or_else(|| StanzaError::new(Condition::ItemNotFound).text("Never seen yet"))?;

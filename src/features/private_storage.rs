@@ -61,9 +61,7 @@ fn get(context: &IqContext<'_>) -> Answer {
     Answer::Later(
         Box::new(move |db| Ok(value(account_data::private(db, &jid, &ns, &name)?))),
         Box::new(move |_, _, result| {
-            let stored = result
-                .and_then(storage_value::<Option<Vec<u8>>>)
-                .map_err(|_| StanzaError::new(Condition::InternalServerError))?;
+            let stored = result.and_then(storage_value::<Option<Vec<u8>>>)?;
             let mut query = Element::new(ns::PRIVATE, "query");
             match stored {
                 None => query = query.child(wanted),
@@ -103,7 +101,7 @@ fn set(context: &IqContext<'_>) -> Answer {
                 Ok(Stored::Yes) => Ok(Payload::empty()),
                 Ok(Stored::OverQuota) => Err(over_quota(bytes_max)),
                 Err(StoreError::NotFound) => Err(StanzaError::new(Condition::ServiceUnavailable)),
-                Err(_) => Err(StanzaError::new(Condition::InternalServerError)),
+                Err(error) => Err(error.into()),
             },
         ),
     )

@@ -146,9 +146,7 @@ fn get(context: &IqContext<'_>) -> Answer {
     Answer::Snapshot(
         Box::new(move |db| Ok(value(fetch(db, account_id, since)?))),
         Box::new(move |router, account, result| {
-            let fetched = result
-                .and_then(storage_value::<Fetched>)
-                .map_err(|_| StanzaError::new(Condition::InternalServerError))?;
+            let fetched = result.and_then(storage_value::<Fetched>)?;
             let asker = resource.and_then(|resource| {
                 let key = router.session_of(account, &resource)?;
                 let session = router.sessions.get_mut(key)?;
@@ -272,8 +270,7 @@ fn keep(account_id: i64, contact: BareJid, name: Option<String>, groups: Vec<Str
         }),
         Box::new(|router, account, result| {
             let item = result
-                .and_then(storage_value::<Option<Item>>)
-                .map_err(|_| StanzaError::new(Condition::InternalServerError))?
+                .and_then(storage_value::<Option<Item>>)?
                 .ok_or_else(roster::full)?;
             committed(router, account, &item.contact, item.state);
             router.push_roster(account, &item);
@@ -292,9 +289,8 @@ fn remove(own: BareJid, contact: BareJid, old: State) -> Answer {
             Ok(value((item, handoffs)))
         }),
         Box::new(move |router, account, result| {
-            let (item, handoffs) = result
-                .and_then(storage_value::<(Option<Item>, Vec<Handoff>)>)
-                .map_err(|_| StanzaError::new(Condition::InternalServerError))?;
+            let (item, handoffs) =
+                result.and_then(storage_value::<(Option<Item>, Vec<Handoff>)>)?;
             committed(router, account, &contact, State::NONE);
             if let Some(item) = item {
                 router.push_roster(account, &item);

@@ -76,9 +76,7 @@ fn read(context: &IqContext<'_>, none: fn() -> Result<Payload, StanzaError>) -> 
     Answer::Later(
         Box::new(move |db| Ok(value(account_data::vcard(db, &jid)?))),
         Box::new(move |_, _, result| {
-            let stored = result
-                .and_then(storage_value::<Option<Vec<u8>>>)
-                .map_err(|_| StanzaError::new(Condition::InternalServerError))?;
+            let stored = result.and_then(storage_value::<Option<Vec<u8>>>)?;
             let Some(xml) = stored else {
                 return none();
             };
@@ -114,7 +112,7 @@ fn set(context: &IqContext<'_>) -> Answer {
         Box::new(|_, _, result| match result {
             Ok(_) => Ok(Payload::empty()),
             Err(StoreError::NotFound) => Err(StanzaError::new(Condition::ServiceUnavailable)),
-            Err(_) => Err(StanzaError::new(Condition::InternalServerError)),
+            Err(error) => Err(error.into()),
         }),
     )
 }

@@ -68,7 +68,7 @@ impl Router {
         }
     }
 
-    pub(crate) fn load_failed(&mut self, key: Key) {
+    pub(crate) fn load_failed(&mut self, key: Key, error: &StoreError) {
         let Some(mut account) = self.accounts.remove(key) else {
             return;
         };
@@ -76,14 +76,14 @@ impl Router {
             self.out.admitted.push((conn, Err(Refusal::Unavailable)));
         }
         for command in std::mem::take(&mut account.commands) {
-            command.fail(StoreError::Refused("the account could not be loaded"));
+            command.fail(error.clone());
         }
         while let Some(waiting) = account.inbox.pop() {
             let (Waiting::Inbound(routed) | Waiting::Outbound(_, routed)) = waiting;
             match routed.handoff {
                 // Its sender's change is made already; without the recipient's the two would differ.
                 Some(_) => self.postpone(routed),
-                None => self.reject(routed, StanzaError::new(Condition::InternalServerError)),
+                None => self.reject(routed, error.clone().into()),
             }
         }
     }

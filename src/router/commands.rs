@@ -146,7 +146,7 @@ impl Router {
                         ::log::debug!(jid:% = of; "credentials changed before their upgrade");
                     }
                     Err(error) => {
-                        ::log::error!(jid:% = of, error:%; "credentials not upgraded");
+                        ::log::log!(error.level(), jid:% = of, error:%; "credentials not upgraded");
                     }
                 },
             );

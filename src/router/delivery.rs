@@ -527,8 +527,8 @@ impl Router {
         let then: RowContinuation = Box::new(move |router, result| match result {
             Ok(()) => router.drop_routed(routed),
             Err(error) => {
-                ::log::error!(error:%; "stanza not stored");
-                router.reject(routed, StanzaError::new(Condition::InternalServerError));
+                ::log::log!(error.level(), error:%; "stanza not stored");
+                router.reject(routed, error.into());
             }
         });
         self.row_then(row, then);

@@ -316,7 +316,7 @@ impl Router {
                 .accounts
                 .get(account)
                 .map(|account| account.jid.as_str());
-            ::log::error!(jid = jid.unwrap_or(""), error:%; "request failed in the store");
+            ::log::log!(error.level(), jid = jid.unwrap_or(""), error:%; "request failed in the store");
         }
         let reply = match then(self, account, result) {
             Ok(payload) => Some(request.reply(Type::Result, payload)),

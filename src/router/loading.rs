@@ -85,11 +85,11 @@ impl Router {
                 }
             }
             Err(error) => {
-                ::log::error!(jid:% = account.jid, error:%; "account not loaded");
+                ::log::log!(error.level(), jid:% = account.jid, error:%; "account not loaded");
                 // While it is changing it stays: what follows the commit needs it. What waits has it
                 // loaded again then.
                 if !account.is_changing {
-                    self.load_failed(key);
+                    self.load_failed(key, &error);
                 }
                 return;
             }

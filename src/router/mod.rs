@@ -43,7 +43,7 @@ use crate::router::presence::Fanouts;
 use crate::router::session::Session;
 use crate::router::subscription::Postponed;
 use crate::slots::{Key, Slots};
-use crate::stanza::Stanza;
+use crate::stanza::{Condition, Stanza, StanzaError};
 use crate::storage::{ChangeFn, Lane, ReadFn, Row, StoreError, Value};
 
 /// The state of one shard above its connections.
@@ -255,6 +255,18 @@ impl Router {
     /// How many reads, changes and awaited rows are unanswered.
     pub fn waiting(&self) -> usize {
         self.waiters.len() + self.row_waiters.len()
+    }
+}
+
+impl From<StoreError> for StanzaError {
+    /// A disk that fails lacks room or works again some time: who asked may ask again (RFC 6120
+    /// §8.3.3.18). The cause is for the operator alone.
+    fn from(error: StoreError) -> StanzaError {
+        if error.is_of_disk() {
+            StanzaError::new(Condition::ResourceConstraint).text("Nothing can be stored just now")
+        } else {
+            StanzaError::new(Condition::InternalServerError)
+        }
     }
 }
 

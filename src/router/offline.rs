@@ -26,7 +26,7 @@ use crate::router::ask::AskThen;
 use crate::router::delivery::Routed;
 use crate::router::{Continuation, Router, RowContinuation, Waiter, feature, storage_value};
 use crate::slots::Key;
-use crate::stanza::{Condition, Stanza, StanzaError};
+use crate::stanza::Stanza;
 use crate::storage::offline::{self, Holding, OfflineMessage, Page, Tally};
 use crate::storage::{Db, Lane, ReadFn, Row, StoreError, Value};
 use crate::xml::{Element, Payload};
@@ -186,8 +186,8 @@ impl Router {
                     router.drop_routed(routed);
                 }
                 Err(error) => {
-                    ::log::error!(error:%; "message not stored");
-                    router.reject(routed, StanzaError::new(Condition::InternalServerError));
+                    ::log::log!(error.level(), error:%; "message not stored");
+                    router.reject(routed, error.into());
                 }
             }
             router.flush_after_commit(key);
@@ -427,7 +427,7 @@ impl Router {
             Ok(page) => page,
             Err(error) => {
                 // What is stored stays, for the next session.
-                ::log::error!(jid:% = account.jid, error:%; "offline messages not read");
+                ::log::log!(error.level(), jid:% = account.jid, error:%; "offline messages not read");
                 self.end_flush(key);
                 return;
             }
@@ -587,7 +587,7 @@ impl Router {
                     offline.delivered = offline.delivered.minus(deleted);
                     router.delete_delivered(key);
                 }
-                Err(error) => ::log::error!(error:%; "offline messages not deleted"),
+                Err(error) => ::log::log!(error.level(), error:%; "offline messages not deleted"),
             }
             router.accounts.mark_idle(key, router.now.mono);
         });

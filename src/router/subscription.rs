@@ -173,8 +173,8 @@ impl Router {
                     router.drop_routed(routed);
                 }
                 Err(error) => {
-                    ::log::error!(contact:%, error:%; "subscription not changed");
-                    router.reject(routed, StanzaError::new(Condition::InternalServerError));
+                    ::log::log!(error.level(), contact:%, error:%; "subscription not changed");
+                    router.reject(routed, error.into());
                 }
             }
             router.release(session);
@@ -376,12 +376,12 @@ impl Router {
             // The next start completes it.
             Some(_) if error == StoreError::Stopped => self.out.settle(routed.ticket),
             Some(id) => {
-                ::log::error!(id, error:%; "hand-off not completed, it is tried again");
+                ::log::log!(error.level(), id, error:%; "hand-off not completed, it is tried again");
                 self.postpone(routed);
             }
             None => {
-                ::log::error!(error:%; "subscription not changed");
-                self.reject(routed, StanzaError::new(Condition::InternalServerError));
+                ::log::log!(error.level(), error:%; "subscription not changed");
+                self.reject(routed, error.into());
             }
         }
     }
@@ -456,7 +456,7 @@ impl Router {
         let then: Continuation = Box::new(move |router, result| {
             match result.and_then(storage_value::<Vec<(BareJid, Vec<u8>)>>) {
                 Ok(requests) => router.show_requests(session_key, &waiting, requests),
-                Err(error) => ::log::error!(error:%; "subscription requests not read"),
+                Err(error) => ::log::log!(error.level(), error:%; "subscription requests not read"),
             }
             router.release(session_key);
         });
@@ -509,7 +509,7 @@ impl Router {
             // The next start ends it.
             Ok(()) | Err(StoreError::Stopped) => {}
             Err(error) => {
-                ::log::error!(id, error:%; "hand-off not ended, it is tried again");
+                ::log::log!(error.level(), id, error:%; "hand-off not ended, it is tried again");
                 self.postponed.end_later(self.now.mono, id);
             }
         }

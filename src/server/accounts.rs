@@ -176,7 +176,7 @@ impl Change {
                 StoreError::NotFound => {
                     format!("{jid} does not exist; `stanzad account list` shows what does")
                 }
-                error => format!("{jid} was not changed: {error}"),
+                error => format!("{jid} was not changed: {error}; {}", error.remedy()),
             },
         }
     }

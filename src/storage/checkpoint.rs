@@ -6,12 +6,13 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use rusqlite::Connection;
 
 use super::error::{OpenError, StoreError};
+use super::trouble::{Trouble, Work};
 use super::{Fatal, schema};
 
 /// Time from the first commit after a checkpoint to the next checkpoint (FACTS §6).
@@ -19,6 +20,7 @@ const PERIOD: Duration = Duration::from_millis(500);
 
 pub(super) struct Checkpointer {
     connection: Connection,
+    trouble: Trouble,
     /// Told to the writer: see [`super::writer::Writer`].
     is_log_long: Arc<AtomicBool>,
     fatal: Fatal,
@@ -43,6 +45,7 @@ impl Checkpointer {
     ) -> Result<Checkpointer, OpenError> {
         Ok(Checkpointer {
             connection: schema::open_again(path, false)?,
+            trouble: Trouble::new(Work::Checkpoints, path),
             is_log_long,
             fatal,
             period: PERIOD,
@@ -51,9 +54,9 @@ impl Checkpointer {
     }
 
     /// Works until `stopped` is disconnected. Sleeps as long as nothing is written.
-    pub(super) fn run(self, written: &Receiver<()>, stopped: &Receiver<()>) {
+    pub(super) fn run(mut self, written: &Receiver<()>, stopped: &Receiver<()>) {
         let mut has_rest = false;
-        let mut trouble = Trouble::default();
+        let mut was_busy = false;
         loop {
             if !has_rest {
                 crossbeam_channel::select! {
@@ -69,19 +72,24 @@ impl Checkpointer {
                 Ok(progress) => {
                     // Readers with an older snapshot, or the writer, kept part of it.
                     has_rest = progress.moved < progress.log;
-                    trouble = Trouble::default();
+                    was_busy = false;
+                    if self.trouble.lasts() {
+                        // Until its end is told.
+                        self.trouble.worked(Instant::now());
+                        has_rest |= self.trouble.lasts();
+                    }
                     if progress.log > self.log_pages_max {
                         self.is_log_long.store(true, Ordering::Relaxed);
                     }
                 }
-                Err(StoreError::Broken(message)) => {
-                    (self.fatal)(&format!("cannot checkpoint the database: {message}"));
+                Err(error @ StoreError::Broken(_)) => {
+                    (self.fatal)(&error.last_words(self.trouble.database()));
                     return;
                 }
                 Err(error) => {
                     // A full disk, mostly: said once, tried again.
-                    if trouble.is_news(&error) {
-                        log::error!("checkpoint-failed error={error}");
+                    if is_trouble(&error, &mut was_busy) {
+                        self.trouble.failed(Instant::now(), &error);
                     }
                     has_rest = true;
                 }
@@ -90,24 +98,12 @@ impl Checkpointer {
     }
 }
 
-/// Checkpoints that have failed since the last one that did not.
-#[derive(Default)]
-struct Trouble {
-    was_busy: bool,
-    is_told: bool,
-}
-
-impl Trouble {
-    /// Whether an error is to be told.
-    ///
-    /// SQLite is busy also when the head of the log is read while the writer changes it, and so one
-    /// time is no sign of another process.
-    fn is_news(&mut self, error: &StoreError) -> bool {
-        if *error == StoreError::Busy && !std::mem::replace(&mut self.was_busy, true) {
-            return false;
-        }
-        !std::mem::replace(&mut self.is_told, true)
-    }
+/// Whether a checkpoint that did not succeed has failed.
+///
+/// SQLite is busy also when the head of the log is read while the writer changes it, and so one time is
+/// no sign of another process.
+fn is_trouble(error: &StoreError, was_busy: &mut bool) -> bool {
+    *error != StoreError::Busy || std::mem::replace(was_busy, true)
 }
 
 /// Moves what can be moved without waiting for anybody.
@@ -190,17 +186,11 @@ mod tests {
     }
 
     #[test]
-    fn trouble_is_told_once_and_being_busy_only_if_it_goes_on() {
-        let news = |errors: &[StoreError]| {
-            let mut trouble = Trouble::default();
-            let news = errors.iter().map(|error| trouble.is_news(error));
-            news.collect::<Vec<_>>()
-        };
-        let (busy, full) = (StoreError::Busy, StoreError::Full);
-        assert_eq!(news(&[full.clone(), full.clone()]), [true, false]);
-        let thrice = [busy.clone(), busy.clone(), busy.clone()];
-        assert_eq!(news(&thrice), [false, true, false]);
-        assert_eq!(news(&[busy, full]), [false, true]);
+    fn being_busy_is_trouble_only_if_it_goes_on() {
+        let mut was_busy = false;
+        assert!(!is_trouble(&StoreError::Busy, &mut was_busy));
+        assert!(is_trouble(&StoreError::Full, &mut was_busy));
+        assert!(is_trouble(&StoreError::Busy, &mut was_busy));
     }
 
     #[test]

@@ -62,6 +62,56 @@ impl StoreError {
     }
 }
 
+impl StoreError {
+    /// Whether the disk is at fault, so that all who ask may get this error until it works again. The
+    /// store tells the operator once.
+    pub fn is_of_disk(&self) -> bool {
+        self.spoils_transaction()
+    }
+
+    /// How loudly the log tells of one request that failed with this.
+    pub fn level(&self) -> log::Level {
+        if self.is_of_disk() {
+            log::Level::Debug
+        } else {
+            log::Level::Error
+        }
+    }
+
+    /// What the operator can do.
+    pub fn remedy(&self) -> &'static str {
+        match self {
+            StoreError::Full => {
+                "make room on its file system, or raise the quota of the service user; nothing has to \
+                 be started again"
+            }
+            StoreError::Busy => "end what else uses the database, such as sqlite3",
+            StoreError::Broken(_) => {
+                "look at the disk and the system's log, then start again; if the database turns out \
+                 to be damaged, restore a backup"
+            }
+            StoreError::Sqlite { code, .. } if is_failed_write(*code) => {
+                "see whether its file system is mounted read-only or a limit on the size of files is \
+                 reached (prlimit), and look at the system's log; nothing has to be started again"
+            }
+            StoreError::Sqlite { .. } => {
+                "look at the disk and the system's log, and have a backup at hand"
+            }
+            StoreError::Exists
+            | StoreError::NotFound
+            | StoreError::Refused(_)
+            | StoreError::StepsExceeded
+            | StoreError::Stopped
+            | StoreError::Malformed(_) => "look at the log",
+        }
+    }
+
+    /// Why the process ends, and what to do then.
+    pub(super) fn last_words(&self, database: &Path) -> String {
+        format!("{}: {self}; {}", database.display(), self.remedy())
+    }
+}
+
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -78,6 +128,18 @@ impl fmt::Display for StoreError {
             ),
             StoreError::Broken(message) => {
                 write!(f, "the database cannot be trusted any more: {message}")
+            }
+            StoreError::Sqlite { code, message } if is_failed_write(*code) => {
+                write!(
+                    f,
+                    "the disk takes no writes (SQLite: {message}, code {code})"
+                )
+            }
+            StoreError::Sqlite { code, message } if code & 0xff == ffi::SQLITE_IOERR => {
+                write!(
+                    f,
+                    "the disk cannot be read (SQLite: {message}, code {code})"
+                )
             }
             StoreError::Sqlite { code, message } => write!(f, "SQLite: {message} (code {code})"),
         }
@@ -129,6 +191,18 @@ fn is_untrustworthy(extended_code: i32) -> bool {
             | ffi::SQLITE_IOERR_DATA
             | ffi::SQLITE_READONLY_DBMOVED
     )
+}
+
+/// Whether it is the code of a write that was refused, for any reason but a full disk.
+fn is_failed_write(extended_code: i32) -> bool {
+    extended_code & 0xff == ffi::SQLITE_READONLY
+        || matches!(
+            extended_code,
+            ffi::SQLITE_IOERR_WRITE
+                | ffi::SQLITE_IOERR_TRUNCATE
+                | ffi::SQLITE_IOERR_SHMSIZE
+                | ffi::SQLITE_IOERR_SHMOPEN
+        )
 }
 
 fn sqlite_cause(error: &rusqlite::Error) -> Option<&ffi::Error> {

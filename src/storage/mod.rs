@@ -23,6 +23,7 @@ mod schema;
 #[cfg(test)]
 mod tests;
 mod transaction;
+mod trouble;
 mod writer;
 
 use std::any::Any;
@@ -40,6 +41,7 @@ pub use self::error::{Exposure, OpenError, StoreError};
 use self::offline::OfflineMessage;
 use self::reader::{Job, ReadQueue, Reader};
 pub use self::transaction::WriterCore;
+use self::trouble::{Trouble, Work};
 use self::writer::{Queued, Writer};
 use crate::clock::Wall;
 pub use crate::config::Durability;
@@ -229,8 +231,10 @@ impl Options {
             durability,
             gates: Gates::default(),
             fatal: Arc::new(|words| {
-                log::error!("store-broken {words}");
+                log::error!("stanzad ends: {words}");
                 log::logger().flush();
+                // The log may be on the disk that fails.
+                eprintln!("stanzad ends: {words}");
                 std::process::exit(1);
             }),
             readers: cores.clamp(2, 4),
@@ -310,8 +314,9 @@ impl Store {
             )
         };
         // Connections first: what can fail fails before there are threads to end.
+        let trouble = Arc::new(Mutex::new(Trouble::new(Work::Reads, &path)));
         let readers = (0..options.readers.max(1))
-            .map(|_| Reader::open(&path, Arc::clone(&answers), Arc::clone(&options.fatal)))
+            .map(|_| Reader::open(&path, &answers, &options.fatal, &trouble))
             .collect::<Result<Vec<_>, _>>()?;
         let is_log_long = Arc::new(AtomicBool::new(false));
         let checkpointer =

@@ -7,8 +7,10 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use super::error::{OpenError, StoreError};
+use super::trouble::Trouble;
 use super::{Answer, Answers, CLOSURE_BYTES, Db, Fatal, Lane, ReadFn, Value, schema};
 use crate::limits;
 use crate::post::Load;
@@ -212,13 +214,16 @@ pub(super) struct Reader {
     looks: Arc<AtomicU32>,
     answers: Arc<dyn Answers>,
     fatal: Fatal,
+    /// Shared by all readers.
+    trouble: Arc<Mutex<Trouble>>,
 }
 
 impl Reader {
     pub(super) fn open(
         path: &Path,
-        answers: Arc<dyn Answers>,
-        fatal: Fatal,
+        answers: &Arc<dyn Answers>,
+        fatal: &Fatal,
+        trouble: &Arc<Mutex<Trouble>>,
     ) -> Result<Reader, OpenError> {
         let mut connection = schema::open_again(path, true)?;
         let looks = Arc::new(AtomicU32::new(0));
@@ -235,8 +240,9 @@ impl Reader {
         Ok(Reader {
             db: Db::new(connection),
             looks,
-            answers,
-            fatal,
+            answers: Arc::clone(answers),
+            fatal: Arc::clone(fatal),
+            trouble: Arc::clone(trouble),
         })
     }
 
@@ -250,13 +256,23 @@ impl Reader {
                 read,
             } = job;
             let result = self.read(lane, read);
-            if let Err(StoreError::Broken(message)) = &result {
-                (self.fatal)(&format!("cannot read the database: {message}"));
-            }
+            self.tell(result.as_ref().err());
             // Before the owner's next read may begin, so that its answers keep their order.
             self.answers
                 .answer(shard, vec![Answer::Read { id, result }]);
             queue.finished(lane);
+        }
+    }
+
+    fn tell(&self, error: Option<&StoreError>) {
+        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        match error {
+            Some(error @ StoreError::Broken(_)) => {
+                (self.fatal)(&error.last_words(trouble.database()));
+            }
+            Some(error) if error.is_of_disk() => trouble.failed(Instant::now(), error),
+            _ if trouble.lasts() => trouble.worked(Instant::now()),
+            _ => {}
         }
     }
 

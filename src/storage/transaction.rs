@@ -1,11 +1,13 @@
 //! Batches in, one transaction, answers out: the writer without its thread.
 
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use rusqlite::ffi;
 
 use super::directory::DataDirectory;
 use super::error::{OpenError, StoreError};
+use super::trouble::{Trouble, Work};
 use super::{
     Answer, Batch, ChangeFn, Db, Durability, ReadFn, Row, Value, accounts, body, checkpoint, schema,
 };
@@ -18,9 +20,8 @@ pub struct WriterCore {
     queued: Vec<(usize, Batch)>,
     /// Why nothing is written any more.
     broken: Option<StoreError>,
-    /// Why the last commit failed, if it did; said once for as long as it lasts.
-    trouble: Option<StoreError>,
-    troubles_told: u64,
+    /// Commits that failed.
+    trouble: Trouble,
     /// Whether bodies may be left that no row owns.
     has_orphans: bool,
 }
@@ -32,6 +33,16 @@ enum Place {
         path: PathBuf,
         durability: Durability,
     },
+}
+
+impl Place {
+    /// The database, as it is shown to people.
+    fn path(&self) -> &Path {
+        match self {
+            Place::Memory => Path::new(":memory:"),
+            Place::File { path, .. } => path,
+        }
+    }
 }
 
 impl WriterCore {
@@ -78,13 +89,13 @@ impl WriterCore {
     }
 
     fn new(db: Db, place: Place) -> WriterCore {
+        let trouble = Trouble::new(Work::Commits, place.path());
         WriterCore {
             db,
             place,
             queued: Vec::new(),
             broken: None,
-            trouble: None,
-            troubles_told: 0,
+            trouble,
             has_orphans: true,
         }
     }
@@ -95,6 +106,11 @@ impl WriterCore {
             Place::Memory => None,
             Place::File { path, .. } => Some(path),
         }
+    }
+
+    /// The database, as it is shown to people.
+    pub(super) fn shown_path(&self) -> &Path {
+        self.place.path()
     }
 
     /// The connection, outside of any transaction.
@@ -206,7 +222,7 @@ impl WriterCore {
     /// Those of opening the file again.
     pub fn crash(&mut self) -> Result<(), OpenError> {
         self.queued.clear();
-        let shown = self.path().unwrap_or(Path::new(":memory:")).to_owned();
+        let shown = self.shown_path().to_owned();
         if !self.db.connection().is_autocommit() {
             self.db
                 .execute("ROLLBACK")
@@ -218,7 +234,8 @@ impl WriterCore {
         {
             self.db = Db::new(schema::open_file(path, *durability, schema::MIGRATIONS)?);
         }
-        (self.broken, self.trouble) = (None, None);
+        self.broken = None;
+        self.trouble = Trouble::new(Work::Commits, self.place.path());
         Ok(())
     }
 
@@ -228,7 +245,8 @@ impl WriterCore {
             // Busy: the checkpointer is at it, and asks again if that is not enough.
             Ok(_) | Err(StoreError::Busy) => {}
             Err(error @ StoreError::Broken(_)) => self.broken = Some(error),
-            Err(error) => log::warn!("checkpoint-failed error={error}"),
+            // Told by the checkpointer, which meets it too.
+            Err(error) => log::debug!(error:%; "checkpoint failed"),
         }
     }
 
@@ -249,12 +267,12 @@ impl WriterCore {
             && let Err(error) = checkpoint::truncate(db.connection())
         {
             log::warn!(
-                "checkpoint-failed database={} error={error}",
-                path.display()
+                database:% = path.display(), error:%;
+                "the write-ahead log stays, the next start moves it into the database"
             );
         }
         if let Err((_, error)) = db.connection.close() {
-            log::warn!("close-failed database={} error={error}", path.display());
+            log::warn!(database:% = path.display(), error:%; "database not closed");
         }
         drop(directory);
     }
@@ -300,7 +318,9 @@ impl WriterCore {
             Ok(may_be_more) => may_be_more,
             Err(error) => {
                 // The next commit tries again; a failure of the whole transaction is told by itself.
-                log::warn!("sweep-failed error={error}");
+                if !error.spoils_transaction() {
+                    log::warn!(error:%; "bodies without owners not swept");
+                }
                 false
             }
         }
@@ -349,24 +369,13 @@ impl WriterCore {
             self.broken = Some(error);
             return;
         }
-        let is_known = self.trouble.as_ref() == Some(&error);
-        if !is_known {
-            self.troubles_told += 1;
-            log::error!(
-                "commit-failed database={} error={error}; what needs to be stored is refused until this ends",
-                self.path().unwrap_or(Path::new(":memory:")).display()
-            );
-        }
-        self.trouble = Some(error);
+        self.trouble.failed(Instant::now(), &error);
     }
 
     fn settle_trouble(&mut self, changes_before: u64) {
         // A transaction that wrote nothing needs no space, and so proves nothing.
-        if self.db.connection().total_changes() == changes_before {
-            return;
-        }
-        if let Some(error) = self.trouble.take() {
-            log::info!("commit-works-again after={error}");
+        if self.trouble.lasts() && self.db.connection().total_changes() != changes_before {
+            self.trouble.worked(Instant::now());
         }
     }
 }
@@ -611,14 +620,11 @@ mod tests {
             // One that writes nothing succeeds, and is no sign that there is room again.
             core.commit(vec![(0, batch(vec![sql("SELECT 1")]))]);
         }
-        assert_eq!(core.troubles_told, 1);
+        assert_eq!(core.trouble.told(), 1);
         assert!(stored(&core).is_empty());
         limit(&core, pages + 1000);
         let answers = core.commit(vec![(1, batch(vec![big()]))]);
         assert_eq!(errors(&answers[0].1), [None]);
-        limit(&core, 1);
-        core.commit(vec![(1, batch(vec![big()]))]);
-        assert_eq!(core.troubles_told, 2, "a new shortage is news");
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! The thread that writes: how much goes into one transaction, and when.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -127,11 +126,7 @@ impl Writer {
         }
         // Before the answers: if this returns at all, then in a test.
         if let (false, Some(error)) = (was_broken, self.core.broken()) {
-            let path = self.core.path().unwrap_or(Path::new(":memory:")).display();
-            (self.fatal)(&format!(
-                "database={path}: {error}; look at the disk and the system's log, then start \
-                 again; if the database turns out to be damaged, restore a backup"
-            ));
+            (self.fatal)(&error.last_words(self.core.shown_path()));
         }
         for (shard, answers) in by_shard(answers) {
             self.answers.answer(shard, answers);

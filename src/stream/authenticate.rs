@@ -311,7 +311,7 @@ impl ClientStream {
         let login = match answer {
             Ok(login) => login,
             Err(error) => {
-                log::error!(jid:% = jid, error:%; "credentials not loaded");
+                log::log!(error.level(), jid:% = jid, error:%; "credentials not loaded");
                 let failure = Failure::new(SaslFailure::TemporaryAuthFailure, "the store failed")
                     .with(mechanism)
                     .of(&jid);

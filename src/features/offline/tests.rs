@@ -473,7 +473,7 @@ fn commits_that_fail_leave_no_trace_in_the_count() {
     house.chat(4);
     house.fail_writes();
     let answer = house.site.take(house.romeo);
-    assert_eq!(answer.matches("<internal-server-error ").count(), 4);
+    assert_eq!(answer.matches("<resource-constraint ").count(), 4);
     assert_eq!(house.account().offline.waiting(), Tally::default());
     assert!(house.account().offline.is_idle());
     house.chat(2);

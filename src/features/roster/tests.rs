@@ -552,7 +552,7 @@ fn a_store_that_fails_changes_nothing_and_is_an_error() {
     scene.get(balcony, None);
     scene.send(balcony, "1", Type::Set, query_of([item("a@example.org")]));
     scene.site.answer_change(Err(StoreError::Full));
-    assert!(scene.site.take(balcony).contains("<internal-server-error "));
+    assert!(scene.site.take(balcony).contains("<resource-constraint "));
     assert_eq!(scene.state("a@example.org"), State::NONE);
     scene.send(balcony, "2", Type::Get, with_ver(None));
     scene.site.answer_read(Err(StoreError::Stopped));

@@ -164,7 +164,7 @@ impl Router {
                 // The next start tells them.
                 Err(StoreError::Stopped) => router.no_longer_changing(deceased.key),
                 Err(error) => {
-                    ::log::error!(
+                    ::log::log!(error.level(),
                         jid:% = deceased.jid, error:%;
                         "contacts not told of a deletion, it is tried again"
                     );

@@ -137,7 +137,7 @@ impl Shard {
                 rows,
             } => {
                 if let Err(error) = &rows {
-                    log::error!(shard = self.router.shard, error:%; "rows lost");
+                    log::log!(error.level(), shard = self.router.shard, error:%; "rows lost");
                 }
                 self.router.rows_answered(last_row, &rows);
                 for (id, result) in changes {
