@@ -190,16 +190,24 @@ impl WriterCore {
         Ok(*value.expect("the value is what the closure above boxed"))
     }
 
-    /// Runs a read on the writer's own connection, and sees to it that it only reads.
+    /// Runs a read on the writer's own connection, in a transaction that is rolled back if it has
+    /// written. `PRAGMA query_only` would have each statement compiled anew at its next use.
     ///
     /// # Errors
-    /// The read's own.
+    /// The read's own; [`StoreError::Refused`] if it has written.
     pub fn read(&self, read: ReadFn) -> Result<Value, StoreError> {
-        let connection = self.db.connection();
-        connection.execute_batch("PRAGMA query_only = ON")?;
+        let before = self.db.connection().total_changes();
+        self.db.execute("BEGIN")?;
         let result = read(&self.db);
-        connection.execute_batch("PRAGMA query_only = OFF")?;
-        result
+        let has_written = self.db.connection().total_changes() != before;
+        // The transaction is gone already if SQLite itself has ended it.
+        if !self.db.connection().is_autocommit() {
+            self.db.execute("ROLLBACK")?;
+        }
+        match has_written {
+            true => Err(StoreError::Refused("a read must not write")),
+            false => result,
+        }
     }
 
     /// Queues a batch, for who commits at a time of its own choice.
