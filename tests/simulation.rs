@@ -51,6 +51,8 @@ mod world;
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 use crate::client::Stage;
 use crate::faults::{FAULTS, Fault};
@@ -198,6 +200,29 @@ fn examine(seed: u64, fault: Option<Fault>) -> Result<Outcome, String> {
     }
 }
 
+/// Does something for each, on all processors; the results in the order of the items.
+fn side_by_side<T: Sync, R: Send>(items: &[T], each: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut done = Vec::new();
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some(item) = items.get(index) else {
+                return done;
+            };
+            done.push((index, each(item)));
+        }
+    };
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    let mut done: Vec<(usize, R)> = thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        let results = workers.into_iter().map(|worker| worker.join().unwrap());
+        results.flatten().collect()
+    });
+    done.sort_by_key(|(index, _)| *index);
+    done.into_iter().map(|(_, result)| result).collect()
+}
+
 fn number(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
     Some(
@@ -224,16 +249,20 @@ fn whatever_happens_promises_are_kept() {
     let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
     let mut failures = Vec::new();
     let mut failed = Vec::new();
-    let tried = seeds.clone().count();
-    for seed in seeds {
-        match examine(seed, fault) {
+    let seeds: Vec<u64> = seeds.collect();
+    let tried = seeds.len();
+    for (seed, examined) in seeds
+        .iter()
+        .zip(side_by_side(&seeds, |seed| examine(*seed, fault)))
+    {
+        match examined {
             Ok(outcome) => {
                 for (what, count) in outcome.counts {
                     *counts.entry(what).or_default() += count;
                 }
             }
             Err(failure) => {
-                failed.push(seed);
+                failed.push(*seed);
                 failures.push(failure);
             }
         }
@@ -257,12 +286,14 @@ fn whatever_happens_promises_are_kept() {
 /// The checks can fail: what a fault around the server breaks is found.
 #[test]
 fn planted_faults_are_found() {
-    for (fault, words) in FAULTS {
+    let found = side_by_side(FAULTS, |(fault, words)| {
         let is_found = |seed: &u64| {
             let failure = examine(*seed, Some(*fault)).err();
             failure.is_some_and(|text| words.iter().any(|words| text.contains(words)))
         };
-        let seed = (1..=FAULT_SEEDS).find(is_found);
+        (1..=FAULT_SEEDS).find(is_found)
+    });
+    for ((fault, _), seed) in FAULTS.iter().zip(found) {
         println!("{fault:?} is found by seed {seed:?}");
         assert!(
             seed.is_some(),

@@ -7,37 +7,50 @@ use openssl::hash::{MessageDigest, hash};
 use openssl::pkcs5::pbkdf2_hmac;
 use openssl::pkey::PKey;
 use openssl::sign::Signer;
-use stanzad::sasl::{Credentials, Hash, HashPolicy, Storage};
+use stanzad::sasl::{Credentials, Hash, Verifier};
 
 use crate::network::EXPORTER;
 
 /// How many passwords there are.
 pub const PASSWORDS: usize = 12;
-const ITERATIONS: u32 = 4096;
+/// Far fewer than any server's, since runs shall be quick: what hashing costs is no matter here.
+pub const ITERATIONS: u32 = 16;
 
 /// The password of that number.
 pub fn password(number: usize) -> String {
     format!("secret number {number}")
 }
 
-/// What the server stores of it. Hashing is costly, so it is done once for all runs.
+/// What the server stores of it, with salts of its own.
 pub fn credentials(number: usize) -> Arc<Credentials> {
     static ALL: OnceLock<Vec<Arc<Credentials>>> = OnceLock::new();
     let all = ALL.get_or_init(|| {
-        let policy = HashPolicy {
-            storage: Storage::Scram,
-            hashes: vec![Hash::Sha256, Hash::Sha1],
-            iterations: ITERATIONS,
-            bcrypt_cost: 12,
+        let of = |number: usize| Credentials {
+            scram: [Hash::Sha256, Hash::Sha1]
+                .map(|hash| verifier(number, hash))
+                .into(),
+            bcrypt: None,
         };
-        (0..PASSWORDS)
-            .map(|number| {
-                let salt = |_| [number as u8 + 1; 16];
-                Arc::new(Credentials::derive(&password(number), &policy, &salt).unwrap())
-            })
-            .collect()
+        (0..PASSWORDS).map(|number| Arc::new(of(number))).collect()
     });
     Arc::clone(&all[number])
+}
+
+fn verifier(number: usize, name: Hash) -> Verifier {
+    let digest = match name {
+        Hash::Sha256 => MessageDigest::sha256(),
+        _ => MessageDigest::sha1(),
+    };
+    let salt = vec![number as u8 + 1; 16];
+    let salted = salted(&password(number), &salt, ITERATIONS as usize, digest);
+    let client_key = hmac(digest, &salted, b"Client Key");
+    Verifier {
+        hash: name,
+        salt,
+        iterations: ITERATIONS,
+        stored_key: hash(digest, &client_key).unwrap().to_vec(),
+        server_key: hmac(digest, &salted, b"Server Key"),
+    }
 }
 
 /// An exchange whose first message was sent.
@@ -95,16 +108,16 @@ impl Scram {
         let without_proof = format!("c={binding},r={nonce}");
         let signed = format!("{},{challenge},{without_proof}", self.bare);
         let salted = salted(&self.password, &salt, iterations, self.digest);
-        let client_key = self.hmac(&salted, b"Client Key");
+        let client_key = hmac(self.digest, &salted, b"Client Key");
         let stored_key = hash(self.digest, &client_key).unwrap();
-        let signature = self.hmac(&stored_key, signed.as_bytes());
+        let signature = hmac(self.digest, &stored_key, signed.as_bytes());
         let proof: Vec<u8> = client_key
             .iter()
             .zip(&signature)
             .map(|(a, b)| a ^ b)
             .collect();
-        let server_key = self.hmac(&salted, b"Server Key");
-        self.server_signature = self.hmac(&server_key, signed.as_bytes());
+        let server_key = hmac(self.digest, &salted, b"Server Key");
+        self.server_signature = hmac(self.digest, &server_key, signed.as_bytes());
         let proof = openssl::base64::encode_block(&proof);
         Ok(format!("{without_proof},p={proof}"))
     }
@@ -114,12 +127,12 @@ impl Scram {
         let signature = openssl::base64::encode_block(&self.server_signature);
         success == format!("v={signature}")
     }
+}
 
-    fn hmac(&self, key: &[u8], data: &[u8]) -> Vec<u8> {
-        let key = PKey::hmac(key).unwrap();
-        let mut signer = Signer::new(self.digest, &key).unwrap();
-        signer.sign_oneshot_to_vec(data).unwrap()
-    }
+fn hmac(digest: MessageDigest, key: &[u8], data: &[u8]) -> Vec<u8> {
+    let key = PKey::hmac(key).unwrap();
+    let mut signer = Signer::new(digest, &key).unwrap();
+    signer.sign_oneshot_to_vec(data).unwrap()
 }
 
 /// The salted password; kept, since all runs together log in thousands of times.

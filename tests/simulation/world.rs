@@ -32,6 +32,7 @@ use crate::network::{SimulatedTransport, Wire};
 use crate::number;
 use crate::presence::Presences;
 use crate::rosters::Rosters;
+use crate::scram::ITERATIONS;
 use crate::subscriptions::{Grants, Signals};
 use crate::wishes::Wishes;
 
@@ -132,6 +133,8 @@ pub struct Character {
     pub has_admin: bool,
     /// Accounts that nobody needs are forgotten soon, as on a crowded shard.
     pub has_crowd: bool,
+    /// One domain wants passwords hashed more often than they are.
+    pub has_upgrades: bool,
     /// Few contacts fit into a roster, and few requests wait.
     pub has_tight_limits: bool,
     /// One in so many things that clients do is about their contacts.
@@ -220,11 +223,15 @@ fn settings(character: &Character) -> Settings {
         settings.limits.roster_items_max = 4;
         settings.limits.pending_requests_max = 2;
     }
-    for (name, iterations) in [("example.org", 4096), ("example.net", 4200)] {
+    // Above what accounts are made with, a PLAIN login upgrades them, which takes its time.
+    let more = match character.has_upgrades {
+        true => 4096,
+        false => ITERATIONS,
+    };
+    for (name, iterations) in [("example.org", ITERATIONS), ("example.net", more)] {
         let name = Domain::parse(name).unwrap();
         let mut domain = DomainSettings::new(name.clone());
         domain.auth.hashes = vec![Hash::Sha256, Hash::Sha1];
-        // Above what accounts are made with: a PLAIN login upgrades them.
         domain.auth.iterations = iterations;
         domain.c2s.idle_seconds = if character.has_pings { 20 } else { 300 };
         domain.c2s.ping_timeout_seconds = 10;
@@ -256,6 +263,7 @@ impl Simulation {
             has_pings: chance.one_in(2),
             has_admin: !chance.one_in(4),
             has_crowd: chance.one_in(2),
+            has_upgrades: chance.one_in(8),
             has_tight_limits: chance.one_in(5),
             talks_in: chance.within(2..=6),
             busy_millis: chance.within(10_000..=24_000),
