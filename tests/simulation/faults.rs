@@ -5,12 +5,13 @@ use std::mem;
 use std::sync::{Arc, Mutex};
 
 use stanzad::ns;
+use stanzad::router::account::Proof;
 use stanzad::router::effects::RouterPost;
 use stanzad::shard::Post;
-use stanzad::storage::{Answer, Batch, ChangeFn, Row, StoreError, Value, handoff};
+use stanzad::storage::{Answer, Batch, ChangeFn, Row, StoreError, Value, accounts, handoff};
 use stanzad::xml::Element;
 
-use crate::world::World;
+use crate::world::{Event, Phase, World};
 
 /// One in so many occasions is used.
 const OCCASIONS: u64 = 5;
@@ -37,6 +38,18 @@ pub enum Fault {
     PresenceShown,
     /// A client gets two messages from the store in the other order.
     LateMessagesSwapped,
+    /// Writes are acknowledged, and the server is killed before it commits them.
+    ReplyBeforeCommit,
+    /// A batch of posts from a shard to another one gets lost.
+    PostLost,
+    /// The end of a stanza's way is told twice.
+    SettledTwice,
+    /// What a login has proven is not compared with what is stored when it arrives at the account.
+    CredentialNotChecked,
+    /// A gate that was shut stays shut.
+    GateStaysShut,
+    /// The row that stands for a subscription stanza outlives its way.
+    HandoffNotDeleted,
 }
 
 /// Each of them, and words of what is found: any of them will do, since a fault may show in more ways
@@ -80,6 +93,43 @@ pub const FAULTS: &[(Fault, &[&str])] = &[
         &["which it may not see", "who has not said it"],
     ),
     (Fault::LateMessagesSwapped, &["too late, Late", "after m"]),
+    (
+        Fault::ReplyBeforeCommit,
+        &[
+            "is none of",
+            "was told of",
+            "was told, ",
+            "though it was delivered",
+            "wished were",
+            "was neither delivered nor returned",
+            "from the store, which",
+            "is of version",
+            "got push",
+            "twice",
+        ],
+    ),
+    (
+        Fault::PostLost,
+        &[
+            "are never settled",
+            "was neither delivered nor returned",
+            "was not answered",
+            "wait for ever",
+            "is busy for ever",
+            "do not agree",
+            "is stuck while",
+            "whose last presence is",
+            "who is not there",
+            "says nothing until",
+        ],
+    ),
+    (Fault::SettledTwice, &["settled twice"]),
+    (Fault::CredentialNotChecked, &["was let in as"]),
+    (
+        Fault::GateStaysShut,
+        &["is stuck while", "says nothing until", "was not answered"],
+    ),
+    (Fault::HandoffNotDeleted, &["hand-offs are never completed"]),
 ];
 
 /// The fault of a run.
@@ -89,6 +139,8 @@ pub struct Planted {
     occasions: u64,
     /// A stanza that comes behind the next one of its kind to a client.
     held: Option<(usize, Element)>,
+    /// Nothing is committed any more, but acknowledged, until the server is killed.
+    is_ahead: bool,
 }
 
 impl Planted {
@@ -131,8 +183,44 @@ impl World {
         store.change(move |db| handoff::delete(db, id)).unwrap();
     }
 
+    /// Whether a gate opens.
+    pub fn reopens_gate(&self) -> bool {
+        !self.planted.is(Fault::GateStaysShut)
+    }
+
+    /// The server is killed.
+    pub fn stops_pretending(&mut self) {
+        self.planted.is_ahead = false;
+    }
+
+    /// What arrives at a shard.
+    pub fn arrives(&self, posts: &mut [Post]) {
+        if !self.planted.is(Fault::CredentialNotChecked) {
+            return;
+        }
+        for post in posts {
+            if let Post::Moved(moving) = post
+                && let Some(record) = accounts::find(self.store().db(), &moving.jid).unwrap()
+            {
+                moving.proof = Proof::Credentials(record.generation);
+            }
+        }
+    }
+
     /// What is left of posts between shards.
-    pub fn carried(&mut self, posts: Vec<Post>) -> Vec<Post> {
+    pub fn carried(&mut self, mut posts: Vec<Post>) -> Vec<Post> {
+        if self.planted.strikes(Fault::PostLost) {
+            // Tickets would complain if they were dropped.
+            posts.into_iter().for_each(mem::forget);
+            return Vec::new();
+        }
+        for post in &mut posts {
+            if let Post::Router(RouterPost::Settled(settled)) = post
+                && self.planted.strikes(Fault::SettledTwice)
+            {
+                settled.extend_from_within(..);
+            }
+        }
         if !self.planted.is(Fault::MailLosesHandoff) {
             return posts;
         }
@@ -154,13 +242,23 @@ impl World {
 
     /// What is written of a batch. Whoever asked is told that all of it is.
     pub fn written(&mut self, mut batch: Batch) -> Batch {
+        let is_early = self.phase == Phase::Busy && self.planted.strikes(Fault::ReplyBeforeCommit);
+        if is_early && !self.planted.is_ahead {
+            self.planted.is_ahead = true;
+            let pause = self.chance.within(20..=400);
+            self.after(pause, Event::Crash);
+        }
+        let planted = &mut self.planted;
+        let is_ahead = planted.is_ahead;
         batch.rows.retain(|row| match row {
-            Row::Offline(_) => !self.planted.strikes(Fault::MessageNotStored),
-            Row::OfflineDelivered { .. } => !self.planted.strikes(Fault::DeliveredNotDeleted),
-            Row::LastSeen { .. } | Row::HandedOff { .. } => true,
+            _ if is_ahead => false,
+            Row::Offline(_) => !planted.strikes(Fault::MessageNotStored),
+            Row::OfflineDelivered { .. } => !planted.strikes(Fault::DeliveredNotDeleted),
+            Row::HandedOff { .. } => !planted.strikes(Fault::HandoffNotDeleted),
+            Row::LastSeen { .. } => true,
         });
         for (_, change) in &mut batch.changes {
-            if self.planted.strikes(Fault::ChangeNotStored) {
+            if is_ahead || self.planted.strikes(Fault::ChangeNotStored) {
                 let real = mem::replace(change, Box::new(|_| Err(StoreError::NotFound)));
                 *change = undone(real, Arc::clone(&self.undone));
             }

@@ -416,7 +416,11 @@ impl Simulation {
             }
             Event::Commit => world.commit(),
             Event::Gate => {
-                world.is_gate_shut = !world.is_gate_shut && world.phase == Phase::Busy;
+                let was_shut = world.is_gate_shut;
+                world.is_gate_shut = match was_shut {
+                    true => !world.reopens_gate(),
+                    false => world.phase == Phase::Busy,
+                };
                 let pause = match world.is_gate_shut {
                     true => world.chance.within(1..=60),
                     false => world.chance.within(50..=3_000),
@@ -438,6 +442,7 @@ impl Simulation {
             false => waiting,
         };
         let mut posts: Vec<Post> = world.mail[shard].drain(..taken).collect();
+        world.arrives(&mut posts);
         let mut ready = std::mem::take(&mut world.ready[shard]);
         if world.character.has_false_news && world.chance.one_in(16) {
             // A poll may tell of what is not there (documentation of mio's `Poll`).
@@ -505,6 +510,7 @@ impl Simulation {
             std::mem::forget(shard);
         }
         let world = &mut self.world;
+        world.stops_pretending();
         world.count("crashes");
         world.crashes += 1;
         world.crashed_at = Some(world.now);
