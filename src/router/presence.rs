@@ -273,9 +273,15 @@ impl Router {
             || self.state_of(account, entity).has(State::FROM)
     }
 
-    /// RFC 6121 §4.6.1: who is gone, or answers with an error, need not be told that a session goes.
+    /// RFC 6121 §4.6.1: who is gone, or answers that it is not there, need not be told that a session
+    /// goes.
     pub(crate) fn heard_presence(&mut self, session: Key, stanza: &Stanza) {
-        if matches!(stanza.type_, Type::Unavailable | Type::Error)
+        let is_gone = match stanza.type_ {
+            Type::Unavailable => true,
+            Type::Error => !is_too_much(stanza),
+            _ => false,
+        };
+        if is_gone
             && let Some(session) = self.sessions.get_mut(session)
             && let Some(from) = &stanza.from
         {
@@ -312,6 +318,21 @@ fn stamped(stanza: &Stanza, now: Wall) -> Stanza {
         stamped.payload = stanza.payload.with(&delay(from, now));
     }
     stamped
+}
+
+/// Whether an error says that a stanza was too much for who is there all the same: it may answer
+/// another stanza than the one that showed the session, such as a subscription request.
+fn is_too_much(stanza: &Stanza) -> bool {
+    let error = stanza.payload.find_element(ns::CLIENT, "error");
+    error.is_some_and(|error| {
+        let limits = [
+            Condition::InternalServerError,
+            Condition::PolicyViolation,
+            Condition::ResourceConstraint,
+        ];
+        let mut names = limits.iter().map(Condition::as_str);
+        names.any(|name| error.find(ns::STANZA_ERROR, name).is_some())
+    })
 }
 
 /// Whether a session has sent presence directly to an entity, or to another resource of it.

@@ -377,6 +377,13 @@ fn who_is_gone_or_answers_with_an_error_is_forgotten() {
         site.send(romeo, presence_to(type_, to));
         assert_eq!(directed(&site).is_empty(), is_forgotten, "{type_:?} {to}");
     }
+    // Who had too much of something is there all the same.
+    let hello = presence_to(Type::Available, "romeo@example.org/orchard");
+    let refusal = hello.error(&StanzaError::new(Condition::PolicyViolation));
+    let mut refusal = refusal.unwrap();
+    refusal.to = Some(Jid::parse("juliet@example.org/balcony").unwrap());
+    site.send(romeo, refusal);
+    assert_eq!(directed(&site), orchard());
     // What cannot be sent at all comes back as an error at once.
     site.send(juliet, presence_to(Type::Available, "room@example.net/me"));
     assert!(site.take(juliet).contains("<remote-server-not-found "));
