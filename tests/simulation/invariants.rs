@@ -1,8 +1,13 @@
 //! What holds after every turn, and what holds when all is quiet.
 
+use std::collections::VecDeque;
+
 use stanzad::limits::{
-    INBOX_BYTES_MAX, LATER_MAX, OUTPUT_BYTES_MAX, OUTPUT_HOLD_BYTES, UNSETTLED_STANZAS_MAX,
+    ASKED_MAX, DIRECTED_MAX, INBOX_BYTES_MAX, LATER_MAX, OUTPUT_BYTES_MAX, OUTPUT_HOLD_BYTES,
+    UNSETTLED_STANZAS_MAX, WAITING_BYTES_MAX, WAITING_POSTS_MAX,
 };
+use stanzad::post::Weigh;
+use stanzad::shard::Post;
 use stanzad::shard::turn::Shard;
 use stanzad::storage::roster::states;
 
@@ -31,6 +36,9 @@ pub fn check(shard: &Shard, world: &mut World) {
         if bytes > OUTPUT_BYTES_MAX + STANZA_BYTES {
             world.violated(format!("{bytes} bytes wait for {}", session.jid));
         }
+        if session.directed.len() > DIRECTED_MAX || session.asked.len() > ASKED_MAX {
+            world.violated(format!("{} has told or asked too many", session.jid));
+        }
         let is_known = router
             .accounts
             .get(session.account)
@@ -57,6 +65,18 @@ pub fn check(shard: &Shard, world: &mut World) {
         if has_waiting && !account.is_busy() {
             world.violated(format!("{} keeps waiting what need not wait", account.jid));
         }
+    }
+}
+
+/// What waits in a shard's mailbox. The bound of each sender keeps that far below the mark at which a
+/// real server's gate would shut: the gates of a run shut by chance alone.
+pub fn check_mail(posts: &VecDeque<Post>, violations: &mut Vec<String>) {
+    let bytes: usize = posts.iter().map(Weigh::weight).sum();
+    if posts.len() > WAITING_POSTS_MAX || bytes > WAITING_BYTES_MAX {
+        violations.push(format!(
+            "{} posts of {bytes} bytes wait in a mailbox",
+            posts.len()
+        ));
     }
 }
 

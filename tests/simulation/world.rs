@@ -391,7 +391,9 @@ impl Simulation {
                 }
             }
             Event::Mail(shard, posts) => {
-                world.mail[shard as usize].extend(posts);
+                let mail = &mut world.mail[shard as usize];
+                mail.extend(posts);
+                crate::invariants::check_mail(mail, &mut world.violations);
                 let pause = world.chance.within(0..=2);
                 world.turn_within(shard, pause);
             }
