@@ -26,6 +26,8 @@ mod gathering;
 mod invariants;
 #[path = "simulation/ledger.rs"]
 mod ledger;
+#[path = "simulation/login.rs"]
+mod login;
 #[path = "simulation/network.rs"]
 mod network;
 #[path = "simulation/offline.rs"]
@@ -38,8 +40,12 @@ mod pushes;
 mod reckoning;
 #[path = "simulation/rosters.rs"]
 mod rosters;
+#[path = "simulation/running.rs"]
+mod running;
 #[path = "simulation/scram.rs"]
 mod scram;
+#[path = "simulation/sockets.rs"]
+mod sockets;
 #[path = "simulation/store.rs"]
 mod store;
 #[path = "simulation/subscriptions.rs"]
@@ -56,7 +62,8 @@ use std::thread;
 
 use crate::client::Stage;
 use crate::faults::{FAULTS, Fault};
-use crate::world::{Phase, Simulation};
+use crate::running::Simulation;
+use crate::world::Phase;
 
 /// Seeds that are tried if nobody asks for others.
 const SEEDS: u64 = 100;
