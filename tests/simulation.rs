@@ -62,7 +62,7 @@ use std::thread;
 
 use crate::client::Stage;
 use crate::faults::{FAULTS, Fault};
-use crate::running::Simulation;
+use crate::running::{Simulation, abandon};
 use crate::world::Phase;
 
 /// Seeds that are tried if nobody asks for others.
@@ -180,7 +180,7 @@ fn run(seed: u64, fault: Option<Fault>) -> Outcome {
         return outcome;
     }
     // Tickets on their way would complain on top of what is wrong already.
-    std::mem::forget(simulation);
+    abandon(simulation);
     outcome
 }
 

@@ -11,6 +11,7 @@ use stanzad::shard::Post;
 use stanzad::storage::{Answer, Batch, ChangeFn, Row, StoreError, Value, accounts, handoff};
 use stanzad::xml::Element;
 
+use crate::running::abandon;
 use crate::world::{Event, Phase, World};
 
 /// One in so many occasions is used.
@@ -210,8 +211,7 @@ impl World {
     /// What is left of posts between shards.
     pub fn carried(&mut self, mut posts: Vec<Post>) -> Vec<Post> {
         if self.planted.strikes(Fault::PostLost) {
-            // Tickets would complain if they were dropped.
-            posts.into_iter().for_each(mem::forget);
+            abandon(posts);
             return Vec::new();
         }
         for post in &mut posts {
