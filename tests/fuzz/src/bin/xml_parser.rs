@@ -1,6 +1,9 @@
 //! The XML of a stream: the same items however the bytes are cut and wherever the parser rests,
 //! memory within bounds, nothing after an error or the end, and all that is taken can be written
 //! and read again.
+//!
+//! The first line of an input tells how the rest is cut, and if its first character is odd, the
+//! parser rests in between.
 
 use stanzad::ns;
 use stanzad::xml::{Bounds, Item, Parser, Top, XmlError};
@@ -35,15 +38,17 @@ const HEAP_MAX: usize = 12 * BOUNDS.element_bytes_max + 32 * 1024;
 const HEADER: &[u8] = b"<stream:stream xmlns='jabber:client' \
                         xmlns:stream='http://etherx.jabber.org/streams'>";
 
+/// What a document is: its items, and the error behind them.
+type Outcome = (Vec<Item>, Option<XmlError>);
+
 fn main() {
     run(|input| {
         let (pieces, document) = pieces(input);
-        let whole = outcome(&[document], false);
-        assert_eq!(outcome(&pieces, false), whole, "cuts change what is read");
-        assert_eq!(outcome(&pieces, true), whole, "a rest changes what is read");
+        let whole = read_whole(document);
         // Pieces end up in the parser's buffer as they are: none is larger than an element.
-        let small: Vec<&[u8]> = pieces.iter().flat_map(|piece| piece.chunks(512)).collect();
-        let peak = peak_of(|| read_only(&small));
+        let small = pieces.iter().flat_map(|piece| piece.chunks(512));
+        let rests = input.first().is_some_and(|first| first % 2 == 1);
+        let peak = peak_of(|| read_again(small, rests, &whole));
         assert!(peak <= HEAP_MAX, "{peak} bytes were held");
         for item in &whole.0 {
             if let Item::Top(top) = item {
@@ -53,44 +58,84 @@ fn main() {
     });
 }
 
-/// All items, and the error behind them.
-fn outcome(pieces: &[&[u8]], rests: bool) -> (Vec<Item>, Option<XmlError>) {
+fn read_whole(document: &[u8]) -> Outcome {
     let mut parser = Parser::new(BOUNDS);
+    parser.feed(document);
     let mut items = Vec::new();
-    for piece in pieces {
-        parser.feed(piece);
-        loop {
-            match parser.next() {
-                Ok(Some(item)) => items.push(item),
-                Ok(None) => break,
-                Err(error) => {
-                    check_failed(&mut parser, &error);
-                    return (items, Some(error));
-                }
-            }
+    let error = loop {
+        match parser.next() {
+            Ok(Some(item)) => items.push(item),
+            Ok(None) => break None,
+            Err(error) => break Some(error),
         }
-        // A code point whose end is missing is not yet the library's, nor counted by the bound.
-        assert!(
-            parser.unread() <= BOUNDS.element_bytes_max + 3,
-            "too much is kept"
-        );
-        if rests && parser.can_rest() {
-            parser = Parser::resumed(parser.bounds());
-        }
+    };
+    match &error {
+        Some(error) => check_failed(&mut parser, error),
+        None => check_unread(&parser),
     }
-    if items.last() == Some(&Item::Close) {
+    let is_open = |item: &Item| matches!(item, Item::Open(_));
+    let opens = items.iter().filter(|item| is_open(item)).count();
+    let close = items.iter().position(|item| *item == Item::Close);
+    assert!(
+        items.first().is_none_or(is_open) && opens <= 1,
+        "a second document"
+    );
+    assert!(
+        close.is_none_or(|at| at + 1 == items.len()),
+        "something comes after the end"
+    );
+    if close.is_some() {
         parser.feed(HEADER);
         assert_eq!(parser.next(), Ok(None), "something comes after the end");
         assert_eq!(parser.unread(), 0, "bytes are kept after the end");
         assert!(!parser.can_rest(), "an ended stream rests");
     }
-    let closes = items.iter().filter(|item| **item == Item::Close).count();
-    let opens = items
-        .iter()
-        .filter(|item| matches!(item, Item::Open(_)))
-        .count();
-    assert!(closes <= opens && opens <= 1, "more than one document");
-    (items, None)
+    (items, error)
+}
+
+/// Reads the document in pieces, with another parser wherever that may be if it `rests`. Items are
+/// dropped as soon as they are compared, so that memory held is the parser's.
+fn read_again<'a>(pieces: impl Iterator<Item = &'a [u8]>, rests: bool, whole: &Outcome) {
+    let mut parser = Parser::new(BOUNDS);
+    let mut expected = whole.0.iter();
+    for piece in pieces {
+        parser.feed(piece);
+        loop {
+            match parser.next() {
+                Ok(Some(item)) => {
+                    assert_eq!(Some(&item), expected.next(), "cuts or rests change an item");
+                }
+                Ok(None) => break,
+                Err(error) => {
+                    assert_eq!(
+                        Some(&error),
+                        whole.1.as_ref(),
+                        "cuts or rests change the error"
+                    );
+                    assert_eq!(expected.next(), None, "cuts or rests lose an item");
+                    return check_failed(&mut parser, &error);
+                }
+            }
+        }
+        check_unread(&parser);
+        if rests && parser.can_rest() {
+            parser = Parser::resumed(parser.bounds());
+        }
+    }
+    assert_eq!(
+        (expected.next(), None),
+        (None, whole.1.as_ref()),
+        "cuts or rests lose something"
+    );
+}
+
+/// A code point whose end is missing is not yet the library's, nor counted by the bound.
+fn check_unread(parser: &Parser) {
+    let unread = parser.unread();
+    assert!(
+        unread <= BOUNDS.element_bytes_max + 3,
+        "{unread} bytes are kept"
+    );
 }
 
 fn check_failed(parser: &mut Parser, error: &XmlError) {
@@ -101,14 +146,6 @@ fn check_failed(parser: &mut Parser, error: &XmlError) {
     }
     assert!(!parser.can_rest(), "a broken stream rests");
     assert!(!error.condition().is_empty() && !error.text().is_empty());
-}
-
-fn read_only(pieces: &[&[u8]]) {
-    let mut parser = Parser::new(BOUNDS);
-    for piece in pieces {
-        parser.feed(piece);
-        while let Ok(Some(_)) = parser.next() {}
-    }
 }
 
 /// What was written is read again as the same, and written again as the same bytes.
