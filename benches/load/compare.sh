@@ -1,68 +1,142 @@
 #!/bin/bash
-# Drives stanzad, Prosody and ejabberd one after the other with the same load, on loopback, and
+# Drives stanzad, Prosody and ejabberd with the same load on loopback, in turn within each row, and
 # prints what each message, login, idle session, delivery of presence and mutual subscription costs
 # them, and the ratios (DESIGN §11).
 #
 # usage: compare.sh [SERVER ...]        servers: stanzad prosody ejabberd (default: all)
 #
 # All get the same ECDSA P-256 certificate, TLS version, key exchange group, SCRAM hash, accounts
-# and contacts (set up over the wire), no archive, and no rate limits. Prosody and ejabberd are
-# Debian's packages (apt-get install --no-install-recommends prosody ejabberd); their own services
-# may not run, and nothing outside of $DATA and $OUT is touched. Reports stay in $OUT.
+# and contacts (set up over the wire), no archive, and no rate limits. What TLS agreed on is read in
+# every run, and must be the same in all runs of a row; every delivery is checked. All servers are
+# started at once and the runs of a row alternate between them, so that noise meets all alike; memory
+# is measured in a process that was just started. CPU time is that of all of a server's processes.
 #
-#   SECONDS_MEASURED  of each message and login row (10)      SHARDS   of stanzad (2)
-#   GROUPS_OFFERED    key exchange groups (X25519)            TLS      version (1.3)
-#   ROWS              which rows (see below)                  OUT      directory of the reports
-#   CONTACTS          of each account that has some (50)      FRIENDS  how many have some (510)
+# Prosody and ejabberd are Debian's packages (apt-get install --no-install-recommends prosody
+# ejabberd), of this system or of PEERS_ROOT; their own services may not run, and nothing outside of
+# $DATA and $OUT is touched. $OUT gets results.jsonl (all runs), summary.txt and summary.md.
+# peers/ has a file for each server: its settings, and how it is started.
+#
+#   ROWS              which rows; "main" (the default) and "more" stand for those listed below
+#   RUNS              of each row and server (5); medians are reported, with the lowest and highest
+#   SECONDS_MEASURED  of each message and login run (5)      WARM_UP  seconds before that (2)
+#   GROUPS_OFFERED    key exchange groups (X25519)           TLS      version (1.3)
+#   SHARDS            of stanzad (2)                         OUT      directory of the reports
 #   DATA              directory of the servers' data, to be kept: setting up 12,750 pairs of
 #                     contacts takes Prosody some minutes, and is done once (default: temporary)
+#   PEERS_ROOT        a root with newer peers, entered by chroot(8) as root; for example
+#                     debootstrap --variant=minbase trixie ROOT, then apt-get install in it
+#   CONTACTS          of each account that has some (50)     FRIENDS  how many have some (510)
 #   ACCOUNTS          without contacts (2000; pairs-500 needs 1000)
 #   LOAD, STANZAD     the binaries, built here if not given
 #   NICE              of servers and generator (0); below 0 keeps other work out of the figures
+#   PORT              the first of four in a row (15222)     MECHANISM  of SASL (SCRAM-SHA-256)
+# shellcheck disable=SC2317 # the files of peers/ call these functions
 set -euo pipefail
 
-cd "$(dirname "$0")/../.."
-# Rows for which accounts need contacts.
-ROSTER_ROWS="idle-contacts presence login-contacts"
-: "${SECONDS_MEASURED:=10}" "${SHARDS:=2}" "${GROUPS_OFFERED:=X25519}" "${TLS:=1.3}"
-: "${ROWS:=idle window-1 window-10 pairs-500 rate login $ROSTER_ROWS subscribe}"
-: "${CONTACTS:=50}" "${FRIENDS:=510}"
-: "${OUT:=${CARGO_TARGET_DIR:-target}/compare}"
+here=$(cd "$(dirname "$0")" && pwd)
+cd "$here/../.."
+main_rows="window-1 window-10 pairs-500 rate login presence idle"
+more_rows="subscribe login-contacts idle-contacts shards many"
+: "${ROWS:=main}" "${RUNS:=5}" "${SECONDS_MEASURED:=5}" "${WARM_UP:=2}" "${SHARDS:=2}" "${TLS:=1.3}"
+: "${GROUPS_OFFERED:=X25519}" "${CONTACTS:=50}" "${FRIENDS:=510}" "${ACCOUNTS:=2000}"
+: "${OUT:=${CARGO_TARGET_DIR:-target}/compare}" "${PEERS_ROOT:=}"
 : "${NICE:=0}" "${PORT:=15222}" "${MECHANISM:=SCRAM-SHA-256}"
-: "${ACCOUNTS:=2000}"
-has_friends=
-for row in $ROSTER_ROWS; do case " $ROWS " in *" $row "*) has_friends=yes ;; esac; done
-[ -n "$has_friends" ] || FRIENDS=0
+rows=$ROWS
+ROWS=" $ROWS "
+ROWS=${ROWS/ main / $main_rows }
+ROWS=${ROWS/ more / $more_rows }
+command_line="${DATA:+DATA=$DATA }${PEERS_ROOT:+PEERS_ROOT=$PEERS_ROOT }RUNS=$RUNS ROWS=\"$rows\""
+command_line+=" SECONDS_MEASURED=$SECONDS_MEASURED benches/load/compare.sh${*:+ $*}"
+
+die() { echo "compare.sh: $*" >&2; exit 1; }
+wants() { case "$ROWS" in *" $1 "*) ;; *) return 1 ;; esac; }
+for row in $ROWS; do
+    case " $main_rows $more_rows " in *" $row "*) ;; *) die "no row is named $row" ;; esac
+done
+wants presence || wants login-contacts || wants idle-contacts || FRIENDS=0
 servers=("$@")
 [ $# -gt 0 ] || servers=(stanzad prosody ejabberd)
 
-die() { echo "compare.sh: $*" >&2; exit 1; }
-[ "$(ulimit -n)" -ge 4096 ] || ulimit -n 4096 || die "2,000 sessions need ulimit -n 4096"
+ulimit -n "$(ulimit -Hn)"
+[ "$(ulimit -n)" = unlimited ] || [ "$(ulimit -n)" -ge 4096 ] || die "2,000 sessions need ulimit -n 4096"
+# As many sessions as the limit on open files admits, less what server and generator need besides.
+open_files=$(ulimit -n)
+[ "$open_files" != unlimited ] && [ "$open_files" -lt 20400 ] || open_files=20400
+many=$(((open_files - 400) / 200 * 200))
 
 if [ -z "${LOAD:-}" ]; then
     LOAD=$(cargo build --bench load --profile release --message-format json |
         sed -n 's/.*"name":"load".*"executable":"\([^"]*\)".*/\1/p' | tail -1)
 fi
 [ -x "$LOAD" ] || die "no load generator at '$LOAD'"
+if [ -z "${STANZAD:-}" ]; then
+    cargo build --release >&2
+    STANZAD=${CARGO_TARGET_DIR:-target}/release/stanzad
+fi
 
-work=${DATA:+$DATA/$FRIENDS-with-$CONTACTS}
+work=${DATA:+$DATA/510-with-$CONTACTS}
 work=${work:-$(mktemp -d /tmp/compare.XXXXXX)}
 mkdir -p "$work" "$OUT"
-server_pid=
+work=$(cd "$work" && pwd)
+results=$OUT/results.jsonl
+: > "$results"
+
+# Directory, port and process of each server that has been started.
+declare -A dir=() port=() pid=()
+failures=0
+
+# The command before a peer's own, which enters PEERS_ROOT with the data directory at the same path.
+# Its mounts end with the process.
+# shellcheck disable=SC2016 # the inner shell expands these
+enter='mount -t proc proc "$1/proc" && mount --rbind /dev "$1/dev" && mkdir -p "$1$2" &&
+    mount --bind "$2" "$1$2" && root=$1 && shift 2 && exec chroot "$root" "$@"'
+peer=(nice -n "$NICE")
+[ -z "$PEERS_ROOT" ] || peer+=(unshare --mount sh -c "$enter" enter "$PEERS_ROOT" "$work")
+
+# The version of the first of these packages that is there.
+package() {
+    local name
+    for name in "$@"; do
+        dpkg-query --admindir="$PEERS_ROOT/var/lib/dpkg" -W -f '${Version}' "$name" 2>/dev/null && return
+    done
+    echo unknown
+}
+
+# A peer's data belong to its version; stanzad moves its own on.
+home() {
+    case $1 in
+        stanzad*) echo "$work/$1" ;;
+        *) echo "$work/$1${PEERS_ROOT:+-$(basename "$PEERS_ROOT")}" ;;
+    esac
+}
+
+# shellcheck source=benches/load/peers/stanzad.sh
+. "$here/peers/stanzad.sh"
+# shellcheck source=benches/load/peers/prosody.sh
+. "$here/peers/prosody.sh"
+# shellcheck source=benches/load/peers/ejabberd.sh
+. "$here/peers/ejabberd.sh"
+
 stop() {
-    [ -n "$server_pid" ] || return 0
-    kill "$server_pid" 2>/dev/null || true
-    for _ in $(seq 50); do
-        kill -0 "$server_pid" 2>/dev/null || break
+    local server=$1 process=${pid[$1]:-}
+    [ -n "$process" ] || return 0
+    unset "pid[$server]"
+    kill "$process" 2>/dev/null || true
+    for _ in $(seq 100); do
+        kill -0 "$process" 2>/dev/null || break
         sleep 0.1
     done
-    kill -9 "$server_pid" 2>/dev/null || true
-    wait "$server_pid" 2>/dev/null || true
-    server_pid=
+    kill -9 "$process" 2>/dev/null || true
+    wait "$process" 2>/dev/null || true
 }
-trap 'stop; [ -n "${DATA:-}" ] || rm -rf "$work"' EXIT
+stop_all() {
+    local server
+    for server in "${!pid[@]}"; do stop "$server"; done
+}
+trap 'stop_all; [ -n "${DATA:-}" ] || rm -rf "$work"' EXIT
 
-if [ ! -e "$work/example.org.crt" ]; then
+# Kept data may be older than its certificate is valid.
+if ! openssl x509 -checkend 86400 -noout -in "$work/example.org.crt" >/dev/null 2>&1; then
     openssl ecparam -name prime256v1 -genkey -noout -out "$work/example.org.key" 2>/dev/null
     openssl req -new -x509 -key "$work/example.org.key" -out "$work/example.org.crt" -days 30 \
         -subj /CN=example.org -addext subjectAltName=DNS:example.org 2>/dev/null
@@ -76,201 +150,158 @@ accounts() {
     for ((i = 0; i < FRIENDS; i++)); do echo "friend$i pw$i"; done
 }
 
-# Waits until somebody listens on the port: start NAME's last step.
+# Waits until the server takes connections; and what it may still have to do is its file's to know.
 await_port() {
     for _ in $(seq 600); do
-        (exec 3<>"/dev/tcp/127.0.0.1/$PORT") 2>/dev/null && return
-        kill -0 "$server_pid" 2>/dev/null || break
+        (exec 3<>"/dev/tcp/127.0.0.1/${port[$1]}") 2>/dev/null && return
+        kill -0 "${pid[$1]}" 2>/dev/null || break
         sleep 0.1
     done
-    tail -20 "$work/$1.log" >&2 || true
-    die "$1 does not listen on $PORT"
+    tail -20 "${dir[$1]}.log" >&2 || true
+    die "$1 does not listen on ${port[$1]}"
 }
 
-start_prosody() {
-    command -v prosody >/dev/null || die "no prosody: apt-get install --no-install-recommends prosody"
-    local dir=$work/prosody accounts user password
-    accounts=$dir/data/example%2eorg/accounts
-    mkdir -p "$accounts"
-    while read -r user password; do
-        # Hashed by Prosody at the account's first login.
-        [ -e "$accounts/$user.dat" ] ||
-            echo "return { [\"password\"] = \"$password\" };" > "$accounts/$user.dat"
-    done < <(accounts)
-    cat > "$dir/prosody.cfg.lua" <<CONF
-pidfile = "$dir/prosody.pid"
-data_path = "$dir/data"
-daemonize = false
-run_as_root = true
-network_backend = "epoll"
-gc = { mode = "${PROSODY_GC:-generational}" }
-modules_enabled = { "roster", "saslauth", "tls", "disco", "ping", "posix" }
-modules_disabled = { "s2s", "s2s_auth_certs" }
-authentication = "internal_hashed"
-password_hash = "SHA-256"
-storage = "internal"
-c2s_require_encryption = true
-c2s_interfaces = { "127.0.0.1" }
-c2s_ports = { $PORT }
-c2s_direct_tls_ports = { }
-ssl = { certificate = "$work/example.org.crt", key = "$work/example.org.key" }
-log = { warn = "$work/prosody.log" }
-VirtualHost "example.org"
-CONF
-    nice -n "$NICE" prosody -F --config "$dir/prosody.cfg.lua" >>"$work/prosody.log" 2>&1 &
-    server_pid=$!
-    await_port prosody
-}
-
-start_ejabberd() {
-    command -v erl >/dev/null || die "no ejabberd: apt-get install --no-install-recommends ejabberd"
-    local dir=$work/ejabberd
-    mkdir -p "$dir/mnesia"
-    cat "$work/example.org.crt" "$work/example.org.key" > "$dir/example.org.pem"
-    cat > "$dir/ejabberd.yml" <<CONF
-hosts: [example.org]
-loglevel: warning
-certfiles: ["$dir/example.org.pem"]
-auth_method: internal
-auth_password_format: scram
-auth_scram_hash: sha256
-disable_sasl_mechanisms: [digest-md5, X-OAUTH2]
-listen:
-  - port: $PORT
-    ip: "127.0.0.1"
-    module: ejabberd_c2s
-    backlog: 1024
-    starttls: true
-    starttls_required: true
-    max_stanza_size: 262144
-    protocol_options: [no_sslv3, no_tlsv1, no_tlsv1_1]
-access_rules:
-  c2s: {allow: all}
-modules:
-  mod_disco: {}
-  mod_ping: {}
-  mod_roster: {}
-CONF
-    # As ejabberdctl does, but without a distributed node, so that no epmd is left behind.
-    accounts > "$dir/accounts"
-    local register="
-        {ok, Accounts} = file:read_file(\"$dir/accounts\"),
-        [begin
-            [User, Password] = binary:split(Line, <<\" \">>),
-            ejabberd_auth:user_exists(User, <<\"example.org\">>) orelse
-                (ok = ejabberd_auth:try_register(User, <<\"example.org\">>, Password))
-         end || Line <- binary:split(Accounts, <<\"\\n\">>, [global, trim])],
-        file:write_file(\"$dir/ready\", <<>>)."
-    HOME=$dir ERL_LIBS=/usr/lib/x86_64-linux-gnu ERL_MAX_PORTS=32000 ERL_CRASH_DUMP=$dir/crash.dump \
-        EJABBERD_CONFIG_PATH=$dir/ejabberd.yml EJABBERD_LOG_PATH=$work/ejabberd.log \
-        nice -n "$NICE" erl -noinput +K true +P 250000 -mnesia dir "\"$dir/mnesia\"" -s ejabberd \
-        -eval "$register" >>"$work/ejabberd.log" 2>&1 &
-    server_pid=$!
-    await_port ejabberd
-    for _ in $(seq 3000); do
-        [ -e "$dir/ready" ] && return
-        sleep 0.1
-    done
-    tail -20 "$work/ejabberd.log" >&2
-    die "ejabberd did not take the accounts"
-}
-
-start_stanzad() {
-    [ -n "${STANZAD:-}" ] || { cargo build --release >&2; STANZAD=${CARGO_TARGET_DIR:-target}/release/stanzad; }
-    local dir=$work/stanzad config=$work/stanzad/stanzad.toml
-    mkdir -p "$dir/certs"
-    cp -p "$work"/example.org.{crt,key} "$dir/certs/"
-    [ -d "$dir/data" ] || install -d -m 700 "$dir/data"
-    cat > "$config" <<CONF
-[server]
-data = "$dir/data"
-shards = $SHARDS
-control = "$dir/control.sock"
-[listen]
-c2s = ["127.0.0.1:$PORT"]
-c2s_tls = []
-[tls]
-certificates = "$dir/certs"
-[auth]
-mechanisms = ["SCRAM-SHA-256", "PLAIN"]
-hashes = ["SHA-256"]
-[limits]
-connections_per_address_max = 20000
-new_connections_per_address_max = 0
-handshakes_per_address_max = 0
-bytes_per_second_max = 0
-stanzas_per_second_max = 0
-[log]
-level = "warn"
-[domain."example.org"]
-CONF
-    nice -n "$NICE" "$STANZAD" run --config "$config" >>"$work/stanzad.log" 2>&1 &
-    server_pid=$!
-    await_port stanzad
-    for _ in $(seq 100); do
-        [ ! -S "$dir/control.sock" ] || break
-        sleep 0.1
-    done
-    [ ! -e "$dir/ready" ] || return 0
-    local user password
-    while read -r user password; do
-        echo "$password" |
-            "$STANZAD" account add --config "$config" "$user@example.org" >/dev/null ||
-            die "stanzad did not take $user@example.org"
-    done < <(accounts)
-    touch "$dir/ready"
+# start NAME: runs start_NAME of its file in peers/, which sets pid[NAME].
+start() {
+    dir[$1]=$(home "$1")
+    mkdir -p "${dir[$1]}"
+    case $1 in
+        stanzad) port[$1]=$PORT ;;
+        prosody) port[$1]=$((PORT + 1)) ;;
+        ejabberd) port[$1]=$((PORT + 2)) ;;
+        *) port[$1]=$((PORT + 3)) ;;
+    esac
+    "start_${1%%-*}" "$1"
 }
 
 # load SERVER ...: the generator against a server.
 load() {
-    nice -n "$NICE" "$LOAD" --label "$1" --address "127.0.0.1:$PORT" --domain example.org \
+    nice -n "$NICE" "$LOAD" --address "127.0.0.1:${port[$1]}" --domain example.org \
         --tls-version "$TLS" --groups "$GROUPS_OFFERED" --mechanism "$MECHANISM" "${@:2}"
 }
 friends=(--user-format "friend{}")
 
-# row SERVER NAME COMMAND ...: one run of the generator, if ROWS names it.
-row() {
-    local server=$1 name=$2
-    shift 2
-    case " $ROWS " in *" $name "*) ;; *) return 0 ;; esac
-    load "$server" --json --pid "$server_pid" --seconds "$SECONDS_MEASURED" "$@" \
-        > "$OUT/$server-$name.json" || {
-        rm -f "$OUT/$server-$name.json"
-        tail -5 "$work/$server.log" >&2 || true
-        die "$server, $name: the run failed"
-    }
+# run SERVER LABEL ROW GOAL ...: one run. One that fails is told, and the others go on.
+run() {
+    local server=$1 label=$2 row=$3 goal=$4 report
+    shift 4
+    kill -0 "${pid[$server]}" 2>/dev/null || die "$server has ended; see ${dir[$server]}.log"
+    if report=$(load "$server" --label "$label" --row "$row" --goal "$goal" --json \
+        --pid "${pid[$server]}" --warm-up-seconds "$WARM_UP" --seconds "$SECONDS_MEASURED" "$@" \
+        2>"$OUT/last-run.txt"); then
+        echo "$report" >> "$results"
+        printf '%s\r' "$(date +%T) $row: $label" >&2
+    else
+        echo "$row: $label failed: $(tail -3 "$OUT/last-run.txt")" >&2
+        failures=$((failures + 1))
+    fi
 }
 
-for server in "${servers[@]}"; do
-    "start_$server"
-    # All accounts once: a server may hash a password or make a row at the first login.
-    load "$server" --accounts "$ACCOUNTS" --warm-up-seconds 0 --seconds 0.1 login >/dev/null ||
-        die "$server: no login"
-    if [ "$FRIENDS" -gt 0 ]; then
-        load "$server" --pid "$server_pid" "${friends[@]}" \
-            contacts --sessions "$FRIENDS" --contacts "$CONTACTS" >&2 || die "$server: no contacts"
-    fi
-    stop
-    # Memory is measured in a process that has done nothing else.
-    "start_$server"
-    row "$server" idle idle --sessions "$ACCOUNTS"
-    row "$server" window-1 messages --pairs 50 --window 1
-    row "$server" window-10 messages --pairs 50 --window 10
-    row "$server" pairs-500 messages --pairs 500 --window 1
-    row "$server" rate rate --rate 2000 --pairs 50
-    row "$server" login login --concurrency 8
-    row "$server" presence "${friends[@]}" presence --sessions "$FRIENDS" --contacts "$CONTACTS"
-    row "$server" login-contacts "${friends[@]}" --accounts "$FRIENDS" \
-        login --concurrency 8 --contacts "$CONTACTS"
-    row "$server" subscribe subscribe
-    stop
-    case " $ROWS " in *" idle-contacts "*)
-        "start_$server"
-        row "$server" idle-contacts "${friends[@]}" \
-            idle --sessions "$FRIENDS" --contacts "$CONTACTS"
-        stop
-        ;;
-    esac
-done
+# row NAME ROW GOAL ...: RUNS runs with each server, in turn, if ROWS names it.
+row() {
+    wants "$1" || return 0
+    local i server
+    for ((i = 0; i < RUNS; i++)); do
+        for server in "${servers[@]}"; do run "$server" "$server" "${@:2}"; done
+    done
+}
 
-"$LOAD" ratios --base "${servers[0]}" "$OUT"/*.json
+# The same, each in a server that was just started.
+fresh_row() {
+    wants "$1" || return 0
+    local i server
+    for ((i = 0; i < RUNS; i++)); do
+        for server in "${servers[@]}"; do
+            start "$server"
+            run "$server" "$server" "${@:2}"
+            stop "$server"
+        done
+    done
+}
+
+# What is done once with kept data: all accounts log in, as a server may hash a password or make a row
+# at the first login, and friends become contacts of each other.
+prepare() {
+    local server=$1 done_once="${dir[$1]}/prepared-$ACCOUNTS"
+    if [ ! -e "$done_once" ]; then
+        load "$server" --accounts "$ACCOUNTS" --warm-up-seconds 0 --seconds 0.1 login >/dev/null ||
+            die "$server: no login"
+        touch "$done_once"
+    fi
+    done_once="${dir[$server]}/contacts-$FRIENDS-$CONTACTS"
+    if [ "$FRIENDS" -gt 0 ] && [ ! -e "$done_once" ]; then
+        load "$server" "${friends[@]}" contacts --sessions "$FRIENDS" --contacts "$CONTACTS" >&2 ||
+            die "$server: no contacts"
+        touch "$done_once"
+    fi
+}
+
+head=$OUT/servers.txt
+{
+    echo "$(date -u +%F), $(lscpu | sed -n 's/^Model name: *//p'), $(nproc) cores, Linux $(uname -r)"
+    echo "TLS $TLS, $GROUPS_OFFERED, ECDSA P-256, $MECHANISM; no archive, no rate limits;" \
+        "median (lowest-highest) of $RUNS runs of $SECONDS_MEASURED s"
+} > "$head"
+for server in "${servers[@]}"; do
+    start "$server"
+    prepare "$server"
+    echo "$server: $("describe_$server")" >> "$head"
+    stop "$server"
+done
+cat "$head" >&2
+
+# Memory first, while nothing else runs.
+fresh_row idle "idle, $ACCOUNTS sessions" ">= 3" idle --sessions "$ACCOUNTS" --settle-seconds 3
+fresh_row idle-contacts "idle, $FRIENDS sessions, $CONTACTS contacts" "" \
+    "${friends[@]}" idle --sessions "$FRIENDS" --contacts "$CONTACTS" --settle-seconds 3
+
+for server in "${servers[@]}"; do start "$server"; done
+row window-1 "messages, 50 pairs, 1 outstanding" ">= 4" messages --pairs 50 --window 1
+row window-10 "messages, 50 pairs, 10 outstanding" ">= 3.5" messages --pairs 50 --window 10
+row pairs-500 "messages, 500 pairs, 1 outstanding" ">= 4" messages --pairs 500 --window 1
+row rate "messages at a rate of 2,000/s, 50 pairs" "latency >= 1" rate --rate 2000 --pairs 50
+row login "login" ">= 3.5" login --concurrency 8
+row presence "presence, $FRIENDS sessions, $CONTACTS contacts" ">= 3.5" \
+    "${friends[@]}" presence --sessions "$FRIENDS" --contacts "$CONTACTS"
+row login-contacts "login, $CONTACTS contacts, 10 online" "" \
+    "${friends[@]}" --accounts "$FRIENDS" login --concurrency 8 --contacts "$CONTACTS"
+row subscribe "mutual subscription" "" subscribe
+stop_all
+
+# Rows of stanzad alone.
+if wants shards && [[ " ${servers[*]} " == *" stanzad "* ]]; then
+    start stanzad
+    start stanzad-one-shard
+    for ((i = 0; i < RUNS; i++)); do
+        run stanzad-one-shard "one shard" "shards: messages, 50 pairs, 1 outstanding" \
+            "CPU <= 1.2, threads <= 1.15" --threads shard- messages --pairs 50 --window 1
+        run stanzad "$SHARDS shards" "shards: messages, 50 pairs, 1 outstanding" \
+            "CPU <= 1.2, threads <= 1.15" --threads shard- messages --pairs 50 --window 1
+    done
+    stop_all
+fi
+if wants many && [[ " ${servers[*]} " == *" stanzad "* ]]; then
+    start stanzad
+    add_accounts "$many"
+    for ((i = 0; i < RUNS; i++)); do
+        for sessions in 200 "$many"; do
+            run stanzad "$sessions sessions" "many sessions: messages, 1 outstanding of each pair" \
+                "<= 2.2" messages --pairs "$((sessions / 2))" --window 1
+        done
+    done
+    stop_all
+fi
+
+status=0
+"$LOAD" summary "$results" > "$OUT/summary.txt" || status=1
+{
+    echo "\`$command_line\`"
+    echo
+    sed 's/^/- /' "$head"
+    sed -n "s/.*\"generator's OpenSSL\":\"\([^\"]*\)\".*/- load generator: \1/p;q" "$results"
+    "$LOAD" summary --markdown "$results" 2>/dev/null || true
+} > "$OUT/summary.md"
+cat "$head" "$OUT/summary.txt"
+echo "$OUT/summary.md has the main figures in Markdown, $results all."
+[ "$failures" = 0 ] || die "$failures runs failed"
+exit "$status"

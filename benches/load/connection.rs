@@ -7,6 +7,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::SocketAddr;
 
 use mio::net::TcpStream;
+use openssl::hash::MessageDigest;
 use openssl::ssl::{
     ErrorCode, Ssl, SslConnector, SslContext, SslMethod, SslMode, SslOptions, SslRef, SslStream,
     SslVerifyMode, SslVersion,
@@ -272,8 +273,8 @@ impl Connection {
         self.flush()
     }
 
-    /// TLS version, cipher suite and key exchange group, once they are agreed.
-    pub fn tls_facts(&self) -> Option<[String; 3]> {
+    /// TLS version, cipher suite, key exchange group and certificate, once they are agreed.
+    pub fn tls_facts(&self) -> Option<[String; 4]> {
         let Layer::Tls {
             stream,
             established: true,
@@ -283,7 +284,8 @@ impl Connection {
         };
         let ssl = stream.ssl();
         let cipher = ssl.current_cipher().map_or("none", |cipher| cipher.name());
-        Some([ssl.version_str().to_owned(), cipher.to_owned(), group(ssl)])
+        let version = ssl.version_str().to_owned();
+        Some([version, cipher.to_owned(), group(ssl), certificate(ssl)])
     }
 }
 
@@ -313,6 +315,18 @@ fn write_out(socket: &mut TcpStream, bytes: &mut Vec<u8>) -> io::Result<()> {
 
 fn tls_error(error: openssl::ssl::Error) -> io::Error {
     error.into_io_error().unwrap_or_else(io::Error::other)
+}
+
+/// What tells the server's certificate from others: its key type and the head of its SHA-256 digest.
+fn certificate(ssl: &SslRef) -> String {
+    let Some(certificate) = ssl.peer_certificate() else {
+        return "no certificate".into();
+    };
+    let bits = certificate.public_key().map_or(0, |key| key.bits());
+    let digest = certificate.digest(MessageDigest::sha256());
+    let digest = digest.map_or_else(|_| Vec::new(), |digest| digest.to_vec());
+    let head: String = digest.iter().take(6).map(|b| format!("{b:02x}")).collect();
+    format!("{bits}-bit certificate {head}")
 }
 
 /// The name of the group agreed on. The safe crate has no call for it.

@@ -335,7 +335,7 @@ impl Fleet {
     }
 
     /// TLS version, cipher suite and group of some session.
-    pub fn tls_facts(&self) -> Option<[String; 3]> {
+    pub fn tls_facts(&self) -> Option<[String; 4]> {
         self.sessions
             .iter()
             .find_map(|(_, session)| session.connection.tls_facts())

@@ -21,7 +21,7 @@ struct LoginLoop {
     done: u64,
     time: Histogram,
     last: Option<Instant>,
-    tls: Option<[String; 3]>,
+    tls: Option<[String; 4]>,
     failure: Option<Failure>,
 }
 

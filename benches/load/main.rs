@@ -31,6 +31,7 @@ mod sequence;
 mod session;
 mod subscribe;
 mod subscription;
+mod summary;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -51,9 +52,11 @@ pub struct Timing {
 }
 
 /// Reads the usage of the server, if its process is known, and of this process.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Meter {
     pub server: Option<u32>,
+    /// How the names begin of those of the server's threads that are to share its work.
+    pub threads: Option<String>,
 }
 
 /// What server and generator have used.
@@ -74,6 +77,17 @@ impl Meter {
             server,
             own: Usage::own(),
         })
+    }
+
+    /// CPU time of each of the server's threads that are watched, in a constant order.
+    ///
+    /// # Errors
+    /// If there are none.
+    pub fn threads(&self) -> Result<Vec<Duration>, String> {
+        match (self.server, &self.threads) {
+            (Some(server), Some(prefix)) => process::threads(server, prefix),
+            _ => Ok(Vec::new()),
+        }
     }
 }
 
@@ -118,20 +132,26 @@ fn run(options: &Options) -> Result<(), String> {
             check();
             return Ok(());
         }
-        Command::Ratios { base, files } => {
-            print!("{}", report::ratios(base, files)?);
-            return Ok(());
-        }
+        Command::Summary {
+            base,
+            markdown,
+            files,
+        } => return summary::print(base, *markdown, files),
         _ => {}
     }
     let meter = Meter {
         server: options.pid,
+        threads: options.threads.clone(),
     };
     meter.read()?;
     let timing = options.timing();
     options.check_open_files()?;
     options.create_accounts()?;
-    let mut report = Report::new(options.label.clone(), command.row());
+    let row = options.row.clone().unwrap_or_else(|| command.row());
+    let mut report = Report::new(options.label.clone(), row);
+    if let Some(goal) = &options.goal {
+        report.fact("goal", goal.clone());
+    }
     report.fact(
         "generator's OpenSSL",
         openssl::version::version().to_owned(),
@@ -148,7 +168,7 @@ fn run(options: &Options) -> Result<(), String> {
         return outcome;
     }
     if options.json {
-        println!("{:#}", report.json());
+        println!("{}", report.json());
         eprint!("{}", report.table());
     } else {
         print!("{}", report.table());
@@ -213,7 +233,7 @@ fn measure(
             let circles = Circles::new(contacts, sessions)?;
             subscribe::set_up(fleet, circles, meter, report)
         }
-        Command::Check | Command::Ratios { .. } => unreachable!("they drive no server"),
+        Command::Check | Command::Summary { .. } => unreachable!("they drive no server"),
     }
 }
 
@@ -229,5 +249,6 @@ fn check() {
     scanner::check();
     scram::check();
     sequence::check();
+    summary::check();
     println!("load: the generator's parts are right; --help tells how to drive a server");
 }

@@ -1,6 +1,10 @@
 //! Messages between pairs of sessions: a closed loop (a window of outstanding messages for each
 //! pair) or an open one (a fixed rate, whatever the server makes of it).
 //!
+//! Latency counts from when a message was due: with a closed loop that is when it is queued, with a
+//! fixed rate what the rate says. A server or generator that stalls is so charged for all that had to
+//! wait meanwhile, not for the one message that met the stall.
+//!
 //! The first of a pair sends, the second receives. Each message received is checked: it is the next
 //! of its pair, from the sender's full JID, of the same type and with the same body. What comes
 //! twice, out of order, changed, or not at all is counted, and makes the run fail.
@@ -52,7 +56,7 @@ struct Pair {
     sender_jid: Vec<u8>,
     next: u64,
     expected: u64,
-    /// When each outstanding message was queued, oldest first.
+    /// When each outstanding message was due, oldest first.
     sent: VecDeque<Instant>,
 }
 
@@ -97,7 +101,8 @@ pub fn run(
     let mut schedule = Schedule::new(shape.drive);
     if let Drive::Window(window) = shape.drive {
         for _ in 0..window {
-            (0..shape.pairs).for_each(|pair| work.send(fleet, pair));
+            let now = Instant::now();
+            (0..shape.pairs).for_each(|pair| work.send(fleet, pair, now));
         }
     }
     work.go(fleet, &mut schedule, timing.warm_up)?;
@@ -107,21 +112,14 @@ pub fn run(
     };
     work.latency = Histogram::default();
     schedule.late = Histogram::default();
-    let (before, began) = (meter.read()?, Instant::now());
+    let (before, threads, began) = (meter.read()?, meter.threads()?, Instant::now());
     work.go(fleet, &mut schedule, timing.measured)?;
     let (used, took) = (meter.read()?.since(&before), began.elapsed());
+    let after = meter.threads()?;
     let received = work.counts.received;
-    let latency = std::mem::take(&mut work.latency);
 
-    work.refill = false;
     drop(pacer);
-    while work.outstanding() > 0 && work.last.elapsed() < PATIENCE {
-        fleet
-            .turn(&mut work, Some(Duration::from_millis(100)))
-            .map_err(|e| e.to_string())?;
-        work.check()?;
-    }
-    work.counts.lost += work.outstanding();
+    work.finish(fleet)?;
     report.fact(
         "checked",
         format!(
@@ -135,7 +133,10 @@ pub fn run(
         "/s",
     );
     report.cpu("message", received, took, used);
-    report.percentiles("latency", &latency);
+    report.compare_with_own(used);
+    let worked = after.iter().zip(&threads).map(|(now, then)| *now - *then);
+    report.threads(&worked.collect::<Vec<_>>());
+    report.percentiles("latency", &work.latency);
     if let Drive::Rate(_) = shape.drive {
         report.figure(
             "sent late p99",
@@ -187,13 +188,14 @@ impl Messages {
         self.last = Instant::now();
         loop {
             let now = Instant::now();
+            // What was due is sent even if the time is over: it belongs to it.
+            while let Some(due) = schedule.due().filter(|due| *due <= now.min(end)) {
+                let pair = (schedule.done % self.pairs.len() as u64) as usize;
+                self.send(fleet, pair, due);
+                schedule.advance(now);
+            }
             if now >= end {
                 return Ok(());
-            }
-            while schedule.is_due(now) {
-                let pair = (schedule.done % self.pairs.len() as u64) as usize;
-                self.send(fleet, pair);
-                schedule.advance(now);
             }
             let timeout = Duration::from_millis(100).min(end - now);
             fleet.turn(self, Some(timeout)).map_err(|e| e.to_string())?;
@@ -207,6 +209,21 @@ impl Messages {
         }
     }
 
+    /// Waits for what is still on its way. How long that takes counts too: those that are late are
+    /// the last to come.
+    fn finish(&mut self, fleet: &mut Fleet) -> Result<(), String> {
+        self.refill = false;
+        self.last = Instant::now();
+        while self.outstanding() > 0 && self.last.elapsed() < PATIENCE {
+            fleet
+                .turn(self, Some(Duration::from_millis(100)))
+                .map_err(|e| e.to_string())?;
+            self.check()?;
+        }
+        self.counts.lost += self.outstanding();
+        Ok(())
+    }
+
     fn check(&mut self) -> Result<(), String> {
         self.trouble.take().map_or(Ok(()), Err)
     }
@@ -215,7 +232,7 @@ impl Messages {
         self.pairs.iter().map(|pair| pair.sent.len() as u64).sum()
     }
 
-    fn send(&mut self, fleet: &mut Fleet, pair: usize) {
+    fn send(&mut self, fleet: &mut Fleet, pair: usize, due: Instant) {
         let pair = &mut self.pairs[pair];
         // A session that is gone has made trouble, which ends the run after this turn.
         let parts = [&pair.head[..], &sequence::written(pair.next), &pair.tail];
@@ -223,7 +240,7 @@ impl Messages {
             return;
         }
         pair.next += 1;
-        pair.sent.push_back(Instant::now());
+        pair.sent.push_back(due);
         self.counts.sent += 1;
     }
 
@@ -270,7 +287,7 @@ impl Workload for Messages {
         match self.receives_for.get(session) {
             Some(&Some(pair)) => {
                 if self.receive(pair, stanza, now) && self.refill {
-                    self.send(fleet, pair);
+                    self.send(fleet, pair, Instant::now());
                 }
             }
             _ => {
@@ -352,10 +369,6 @@ impl Schedule {
 
     fn due(&self) -> Option<Instant> {
         Some(self.start + self.interval?.mul_f64(self.done as f64))
-    }
-
-    fn is_due(&self, now: Instant) -> bool {
-        self.due().is_some_and(|due| due <= now)
     }
 
     fn advance(&mut self, now: Instant) {

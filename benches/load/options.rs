@@ -30,7 +30,7 @@ pub struct Options {
     /// The domain of the accounts
     #[arg(long, default_value = "example.org")]
     pub domain: String,
-    /// How TLS begins
+    /// How TLS begins: asked for in the stream, or at once (XEP-0368)
     #[arg(long, value_enum, default_value_t = Tls::Starttls)]
     pub tls: Tls,
     /// The only TLS version to offer: 1.2 or 1.3 (default: both)
@@ -60,6 +60,9 @@ pub struct Options {
     /// Process of the server: its CPU time and memory are read, and those of its children
     #[arg(long)]
     pub pid: Option<u32>,
+    /// Tell how evenly those of its threads share the work whose names begin so (with messages)
+    #[arg(long, value_name = "PREFIX")]
+    pub threads: Option<String>,
     /// Send no initial presence (not with contacts)
     #[arg(long)]
     pub no_presence: bool,
@@ -72,7 +75,13 @@ pub struct Options {
     /// Name of the server in the report
     #[arg(long, default_value = "server")]
     pub label: String,
-    /// Print JSON on standard output, and the table on standard error
+    /// Name of the run in the report: runs of one name are compared (default: what it does)
+    #[arg(long)]
+    pub row: Option<String>,
+    /// What is hoped for, as words that the report and its summary repeat
+    #[arg(long)]
+    pub goal: Option<String>,
+    /// Print JSON, one line, on standard output, and the table on standard error
     #[arg(long)]
     pub json: bool,
     /// Ignored: `cargo bench` passes it, after all other arguments
@@ -96,7 +105,7 @@ pub enum Command {
         #[command(flatten)]
         message: Message,
     },
-    /// Messages at a fixed rate, whatever the server makes of it
+    /// Messages at a fixed rate, whatever the server makes of it; latency counts from when each was due
     Rate {
         /// Pairs of a sender and a receiver
         #[arg(long, default_value_t = 50)]
@@ -161,12 +170,15 @@ pub enum Command {
         #[arg(long, default_value_t = 50)]
         contacts: usize,
     },
-    /// Compare reports that --json wrote
-    Ratios {
-        /// The server that others are divided by
+    /// Compare reports that --json wrote: medians with their spread, and ratios
+    Summary {
+        /// The label that others are divided by; in rows without it the first is
         #[arg(long, default_value = "stanzad")]
         base: String,
-        /// The reports
+        /// Print the main figures as tables in Markdown
+        #[arg(long)]
+        markdown: bool,
+        /// Files of reports, one or more in each
         #[arg(required = true)]
         files: Vec<PathBuf>,
     },
@@ -253,7 +265,7 @@ impl Command {
             Command::Contacts { sessions, contacts } => {
                 format!("contacts, {sessions} accounts, {contacts} each")
             }
-            Command::Ratios { .. } => "ratios".into(),
+            Command::Summary { .. } => "summary".into(),
             Command::Check => "check".into(),
         }
     }
@@ -301,7 +313,7 @@ impl Command {
             Command::Idle { sessions, .. }
             | Command::Presence { sessions, .. }
             | Command::Contacts { sessions, .. } => *sessions,
-            Command::Ratios { .. } | Command::Check => 0,
+            Command::Summary { .. } | Command::Check => 0,
         }
     }
 

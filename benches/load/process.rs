@@ -1,4 +1,4 @@
-//! CPU time and memory of a server: one process and all its descendants, from /proc (Linux).
+//! CPU time and memory of a server: one process and all its descendants, or threads, from /proc (Linux).
 
 use std::fs;
 use std::time::Duration;
@@ -70,26 +70,55 @@ impl Usage {
 
 struct Stat {
     parent: u32,
+    /// Without children.
+    own: Duration,
     user: Duration,
     system: Duration,
 }
 
 impl Stat {
     fn read(pid: u32) -> Option<Stat> {
-        let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        Stat::parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+    }
+
+    fn parse(text: &str) -> Option<Stat> {
         // The command's name may hold anything, but the last parenthesis closes it (proc(5)).
         let fields: Vec<&str> = text[text.rfind(')')? + 1..].split_whitespace().collect();
         let number = |field: usize| fields.get(field - 3)?.parse::<u64>().ok();
-        let time = |own: usize, reaped: usize| {
-            let ticks = number(own)? + number(reaped)?;
+        let time = |one: usize, other: usize| {
+            let ticks = number(one)? + number(other)?;
             Some(Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND))
         };
         Some(Stat {
             parent: number(4)? as u32,
+            own: time(14, 15)?,
             user: time(14, 16)?,
             system: time(15, 17)?,
         })
     }
+}
+
+/// CPU time since each began of the threads of a process whose name begins with `prefix`, by name.
+///
+/// # Errors
+/// If there is no such thread.
+pub fn threads(pid: u32, prefix: &str) -> Result<Vec<Duration>, String> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).map_err(|e| format!("{pid}: {e}"))?;
+    let mut times: Vec<(String, Duration)> = tasks
+        .filter_map(|task| {
+            let task = task.ok()?.path();
+            let name = fs::read_to_string(task.join("comm")).ok()?;
+            let stat = Stat::parse(&fs::read_to_string(task.join("stat")).ok()?)?;
+            // Times of reaped children are the process's and stand in each of its threads too.
+            Some((name.trim_end().to_owned(), stat.own))
+        })
+        .filter(|(name, _)| name.starts_with(prefix))
+        .collect();
+    times.sort();
+    if times.is_empty() {
+        return Err(format!("process {pid} has no thread named {prefix}..."));
+    }
+    Ok(times.into_iter().map(|(_, time)| time).collect())
 }
 
 /// The process and all its descendants.

@@ -1,8 +1,5 @@
-//! What a run found: a table for people, JSON for `load ratios`, and the table of several servers.
+//! What a run found: a table for people, and JSON on one line for programs and `load summary`.
 
-use std::collections::BTreeMap;
-use std::fs;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
@@ -46,9 +43,9 @@ impl Report {
     }
 
     /// Adds what TLS agreed on.
-    pub fn tls(&mut self, facts: Option<[String; 3]>) {
-        if let Some([version, cipher, group]) = facts {
-            self.fact("TLS", format!("{version}, {cipher}, {group}"));
+    pub fn tls(&mut self, facts: Option<[String; 4]>) {
+        if let Some(facts) = facts {
+            self.fact("TLS", facts.join(", "));
         }
     }
 
@@ -67,6 +64,32 @@ impl Report {
             per(used.own.cpu()),
             "us",
         );
+    }
+
+    /// Warns if a run of messages says more about the generator than about the server.
+    pub fn compare_with_own(&mut self, used: Used) {
+        let Some(server) = used.server else { return };
+        if used.own.cpu() > server.cpu() {
+            let share = used.own.cpu().as_secs_f64() / server.cpu().as_secs_f64().max(0.001);
+            let warning = format!("the generator used {share:.2} times the server's CPU time");
+            self.fact("warning", warning);
+        }
+    }
+
+    /// Adds how unevenly threads of the server have worked, if there are several.
+    pub fn threads(&mut self, used: &[Duration]) {
+        let (Some(busiest), Some(idlest)) = (used.iter().max(), used.iter().min()) else {
+            return;
+        };
+        let each: Vec<_> = used
+            .iter()
+            .map(|time| time.as_millis().to_string())
+            .collect();
+        self.fact("CPU of the threads", format!("{} ms", each.join(", ")));
+        if used.len() > 1 {
+            let ratio = busiest.as_secs_f64() / idlest.as_secs_f64().max(0.001);
+            self.figure("busiest over idlest thread", ratio, "x");
+        }
     }
 
     /// Adds percentiles of durations.
@@ -105,87 +128,4 @@ impl Report {
         let figures: Map<_, _> = figures.collect();
         json!({ "label": self.label, "row": self.row, "facts": facts, "figures": figures })
     }
-}
-
-/// Figures that `load ratios` shows.
-const COMPARED: [&str; 15] = [
-    "server CPU per message",
-    "server CPU per login",
-    "server CPU per delivery",
-    "server CPU per pair",
-    "server memory per session",
-    "latency p50",
-    "latency p99",
-    "messages a second",
-    "logins a second",
-    "deliveries a second",
-    "pairs a second",
-    "generator CPU per message",
-    "generator CPU per login",
-    "generator CPU per delivery",
-    "generator CPU per pair",
-];
-
-/// The reports of one row, by the server's label.
-type Row = BTreeMap<String, Value>;
-
-/// Reads the files that runs with `--json` wrote, and shows for each row every server's figures, and
-/// theirs divided by those of server `base`.
-///
-/// # Errors
-/// If a file cannot be read or is no report.
-pub fn ratios(base: &str, files: &[PathBuf]) -> Result<String, String> {
-    let mut rows: BTreeMap<String, Row> = BTreeMap::new();
-    let mut labels: Vec<String> = Vec::new();
-    for file in files {
-        let text = fs::read_to_string(file).map_err(|e| format!("{}: {e}", file.display()))?;
-        let report: Value =
-            serde_json::from_str(&text).map_err(|e| format!("{}: {e}", file.display()))?;
-        let (Some(label), Some(row)) = (report["label"].as_str(), report["row"].as_str()) else {
-            return Err(format!("{}: no label or no row", file.display()));
-        };
-        if !labels.iter().any(|known| known == label) {
-            labels.push(label.to_owned());
-        }
-        rows.entry(row.to_owned())
-            .or_default()
-            .insert(label.to_owned(), report.clone());
-    }
-    labels.sort_by_key(|label| label != base);
-    let mut table = String::new();
-    for (name, row) in &rows {
-        let heads: String = labels.iter().map(|label| format!("{label:<20}")).collect();
-        table += &format!("{name}\n{:38}{}\n", "", heads.trim_end());
-        COMPARED
-            .iter()
-            .for_each(|figure| table += &compared_line(figure, base, &labels, row));
-        for (label, report) in row {
-            let tls = report["facts"]["TLS"].as_str().unwrap_or("TLS unknown");
-            table += &format!("  {label}: {tls}\n");
-        }
-    }
-    Ok(table)
-}
-
-/// One figure of all servers; empty if none has it.
-fn compared_line(name: &str, base: &str, labels: &[String], row: &Row) -> String {
-    let figure = |label: &str| row.get(label)?["figures"][name]["value"].as_f64();
-    let unit = row
-        .values()
-        .find_map(|report| report["figures"][name]["unit"].as_str());
-    let Some(unit) = unit else {
-        return String::new();
-    };
-    let based = figure(base).filter(|based| *based > 0.0);
-    let mut line = format!("  {:<36}", format!("{name}, {unit}"));
-    for label in labels {
-        line += &match (figure(label), based) {
-            (None, _) => format!("{:<20}", "-"),
-            (Some(value), Some(based)) if label != base => {
-                format!("{:<20}", format!("{value:.1} (x{:.2})", value / based))
-            }
-            (Some(value), _) => format!("{:<20}", format!("{value:.1}")),
-        };
-    }
-    line.trim_end().to_owned() + "\n"
 }
