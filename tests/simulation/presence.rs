@@ -201,7 +201,7 @@ impl World {
                 let condition = condition(element);
                 let is_due = match condition.as_str() {
                     "remote-server-not-found" => true,
-                    "internal-server-error" => self.trouble_at.is_some(),
+                    "internal-server-error" | "resource-constraint" => self.trouble_at.is_some(),
                     _ => false,
                 };
                 if !is_due {
@@ -361,7 +361,9 @@ impl World {
             "bad-request" => said.is_bad,
             // A broadcast also goes to whom presence was directed.
             "remote-server-not-found" => said.to.is_none() || to.contains("elsewhere.example"),
-            "resource-constraint" => self.character.has_flood || self.character.has_bursts,
+            "resource-constraint" => {
+                had_trouble || self.character.has_flood || self.character.has_bursts
+            }
             "internal-server-error" => had_trouble,
             _ => false,
         };

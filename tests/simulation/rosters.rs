@@ -263,7 +263,9 @@ impl World {
         let own = self.own_jid(index);
         let is_due = match (kind, condition) {
             // Too many stanzas wait for the account.
-            (_, "resource-constraint") => self.character.has_flood || self.character.has_bursts,
+            (_, "resource-constraint") => {
+                had_trouble || self.character.has_flood || self.character.has_bursts
+            }
             (_, "internal-server-error") => had_trouble,
             (Kind::Set, _) => self.wishes.get(number).is_some_and(|wish| match condition {
                 "item-not-found" => wish.what.is_none(),

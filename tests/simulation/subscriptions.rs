@@ -249,7 +249,7 @@ impl World {
         let is_due = match condition.as_str() {
             "remote-server-not-found" => sent.contact.ends_with("elsewhere.example"),
             "policy-violation" => is_tight,
-            "internal-server-error" => had_trouble,
+            "internal-server-error" | "resource-constraint" => had_trouble,
             _ => false,
         };
         if !is_due || is_again {
