@@ -31,6 +31,7 @@ pub struct Got {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Heard {
     any: u64,
+    headline: u64,
     to_account: u64,
     late: u64,
 }
@@ -40,6 +41,8 @@ pub struct Heard {
 pub enum Way {
     /// To the full JID, at once.
     Direct,
+    /// To the account, of the type that is never stored.
+    Headline,
     /// To the account, at once or as soon as it was stored.
     ToAccount,
     /// From the store.
@@ -48,16 +51,18 @@ pub enum Way {
 
 impl Heard {
     /// Takes a stanza; whether it comes in order. What is sent to a full JID may overtake what waits
-    /// for the account; and a session that takes the place of one to which stored messages were
+    /// for the account, and so may a headline; and a session that takes the place of one to which stored messages were
     /// delivered gets those behind what it has had already.
     pub fn take(&mut self, number: u64, way: Way) -> bool {
         let before = match way {
             Way::Direct => self.any,
+            Way::Headline => self.headline.max(self.to_account).max(self.late),
             Way::ToAccount => self.to_account.max(self.late),
             Way::Late => self.late,
         };
         let last = match way {
             Way::Direct => &mut self.any,
+            Way::Headline => &mut self.headline,
             Way::ToAccount => &mut self.to_account,
             Way::Late => &mut self.late,
         };
@@ -133,6 +138,7 @@ impl World {
             || element.find(ns::CLIENT, "body").map(Element::text) != Some(body(number));
         let is_both = message.errors > 0;
         let is_direct = self.clients[index].jid.as_ref() == Some(&message.to);
+        let is_headline = message.type_ == "headline";
         // Who reads late may have been sent it first.
         let reads_late = self.clients[index].was_lazy;
         let is_twice =
@@ -142,6 +148,7 @@ impl World {
         let way = match is_late {
             true => Way::Late,
             false if is_direct => Way::Direct,
+            false if is_headline => Way::Headline,
             false => Way::ToAccount,
         };
         let is_in_order = client.heard.entry(sender).or_default().take(number, way);
