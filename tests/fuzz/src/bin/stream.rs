@@ -367,8 +367,10 @@ fn shard(generation: &Arc<Generation>, pipeline: &Arc<Pipeline>) -> Shard {
         connections_per_address_max: 1000,
         login_failures_per_address_max: 1000,
         login_failures_per_account_max: 1000,
+        ..ThrottleLimits::default()
     }));
-    assert!(throttle.connect(address().ip(), Mono::from_millis(1000)));
+    let admitted = throttle.connect(address().ip(), Mono::from_millis(1000));
+    assert_eq!(admitted, Ok(()));
     Shard::new(
         0,
         Placement::new(1),
