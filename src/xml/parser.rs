@@ -460,7 +460,9 @@ impl Parser {
             }
             has_usual_prefix &= prefix != "stream" || namespace == ns::STREAM;
         }
+        // Of an empty root the library has the end still to tell.
         self.has_usual_root = has_usual_prefix
+            && self.behind_tag
             && (header.name.as_str(), header.content_ns.as_str()) == ("stream", ns::CLIENT)
             && (declared.bindings, declared.prefixes) == (2, 1);
         for attribute in attributes {
