@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::clock::Wall;
 use crate::ns;
-use crate::router::account::Account;
+use crate::router::account::{Account, Standing};
 use crate::router::feature::{
     Answer, Disco, Feature, Hook, HookContext, IqContext, IqRoute, Spec, Stage, Target, Verdict,
     value,
@@ -73,12 +73,18 @@ fn absence(context: &IqContext<'_>) -> Answer {
         return Answer::Now(query(Duration::ZERO));
     }
     let (jid, now) = (account.jid.clone(), context.now.wall);
+    // What the last session has left may still wait to be stored.
+    let in_memory = match &account.standing {
+        Standing::Known(record) => record.last_seen,
+        _ => None,
+    };
     Answer::Later(
         Box::new(move |db| Ok(value(accounts::find(db, &jid)?))),
         Box::new(move |_, _, result| {
             let record = result.and_then(storage_value::<Option<AccountRecord>>)?;
             let gone: Wall = record
                 .and_then(|record| record.last_seen)
+                .max(in_memory)
                 .ok_or_else(|| StanzaError::new(Condition::ItemNotFound).text("Never seen yet"))?;
             let micros = now.micros().saturating_sub(gone.micros());
             Ok(query(Duration::from_micros(micros)))
@@ -113,7 +119,6 @@ fn may_see(account: &Account, stanza: &Stanza) -> bool {
 mod tests {
     use super::*;
     use crate::jid::Jid;
-    use crate::router::account::Standing;
     use crate::router::testing::Site;
 
     static FEATURES: &[&Feature] = &[&FEATURE];
