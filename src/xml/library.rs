@@ -37,6 +37,9 @@ pub(super) fn syntax_error(message: &str) -> XmlError {
         XmlError::UnsupportedEncoding
     } else if begins("This document is larger") {
         XmlError::TooBig("attributes of one element")
+    } else if begins("Unexpected closing tag") {
+        // The text names namespaces, of which the library does not see all (`shortcut`).
+        XmlError::NotWellFormed("An end tag does not match its start tag".into())
     } else {
         // The text quotes the peer and goes into logs.
         let shown = |c: char| {
