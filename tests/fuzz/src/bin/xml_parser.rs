@@ -107,9 +107,10 @@ fn read_again<'a>(pieces: impl Iterator<Item = &'a [u8]>, rests: bool, whole: &O
                 }
                 Ok(None) => break,
                 Err(error) => {
+                    // Texts may quote what the library has seen, which is less of a whole tag.
                     assert_eq!(
-                        Some(&error),
-                        whole.1.as_ref(),
+                        Some(error.condition()),
+                        whole.1.as_ref().map(XmlError::condition),
                         "cuts or rests change the error"
                     );
                     assert_eq!(expected.next(), None, "cuts or rests lose an item");
