@@ -140,8 +140,9 @@ impl IqContext<'_> {
 pub enum Answer {
     /// With these children, at once.
     Now(Payload),
-    /// After a read of the store. At most [`crate::limits::LATER_MAX`] of an account's own requests are
-    /// outstanding, and [`crate::limits::LATER_FOR_OTHERS_MAX`] of others.
+    /// After a read of the store. The stream of the account's own session is suspended until then; its
+    /// other sessions and other accounts are served meanwhile. At most [`crate::limits::LATER_MAX`] of
+    /// an account's own requests are outstanding, and [`crate::limits::LATER_FOR_OTHERS_MAX`] of others.
     Later(ReadFn, ThenFn),
     /// After a read during which the account does not change, so that what it yields still holds when
     /// the reply is sent, and no push overtakes it. The asker's stream is suspended until then.

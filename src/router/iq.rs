@@ -21,7 +21,6 @@ struct Pending {
     ticket: Ticket,
     asker: Asker,
     account: Key,
-    is_suspended: bool,
     then: ThenFn,
 }
 
@@ -210,14 +209,7 @@ impl Router {
             return;
         }
         *account.later_mut(is_own) += 1;
-        let pending = Pending {
-            asker: self.asker(Some(account_key), &routed),
-            request: routed.stanza,
-            ticket: routed.ticket,
-            account: account_key,
-            is_suspended: false,
-            then,
-        };
+        let pending = self.suspend_for(account_key, routed, then);
         let then: Continuation = Box::new(move |router, result| {
             if let Some(account) = router.accounts.get_mut(account_key) {
                 *account.later_mut(is_own) -= 1;
@@ -262,7 +254,8 @@ impl Router {
         self.change_account(account_key, change, then);
     }
 
-    /// Suspends the stream of the account's own session that asked (RFC 6120 §10.1).
+    /// Suspends the stream of the account's own session that asked (RFC 6120 §10.1): a change that it
+    /// sends next is not seen by a read, and replies come in the order of the requests.
     fn suspend_for(&mut self, account: Key, routed: Routed, then: ThenFn) -> Pending {
         let asker = self.asker(Some(account), &routed);
         if let Asker::Session(session) = asker {
@@ -273,7 +266,6 @@ impl Router {
             ticket: routed.ticket,
             asker,
             account,
-            is_suspended: true,
             then,
         }
     }
@@ -308,7 +300,6 @@ impl Router {
             ticket,
             asker,
             account,
-            is_suspended,
             then,
         } = pending;
         if let Err(error) = &result {
@@ -329,9 +320,7 @@ impl Router {
             self.write(session, &stanza);
         }
         self.out.settle(ticket);
-        if let Asker::Session(session) = asker
-            && is_suspended
-        {
+        if let Asker::Session(session) = asker {
             self.release(session);
         }
     }

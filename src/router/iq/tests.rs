@@ -112,17 +112,26 @@ fn a_refusal_is_an_error_reply() {
     assert_eq!(site.open(juliet), 0);
 }
 
+/// RFC 6120 §10.1: the readers are several, and would answer in any order.
 #[test]
-fn a_read_is_answered_later_and_holds_nothing_up() {
+fn a_read_is_answered_later_and_suspends_its_own_stream_alone() {
     let (mut site, juliet) = site();
+    let phone = site.bind("juliet@example.org", "phone", Some(0));
+    let romeo = site.bind("romeo@example.org", "orchard", Some(0));
     site.send(juliet, request("later", "1", None));
     assert_eq!(site.open(juliet), 1);
-    assert!(!holds(&site, juliet));
-    site.send(juliet, request("now", "2", None));
-    assert!(site.take(juliet).contains("id='2'"), "it may overtake");
+    assert!(holds(&site, juliet), "what it sends next waits");
+    site.send(phone, request("now", "2", None));
+    assert!(site.take(phone).contains("id='2'"), "nobody else waits");
     site.answer_read(Ok(value(())));
     assert!(site.take(juliet).contains("id='1' type='result'"));
+    assert!(!holds(&site, juliet));
+    assert!(site.router.out.resumed.contains(&juliet.conn));
     assert_eq!(site.open(juliet), 0);
+    site.send(romeo, request("later", "1", Some("juliet@example.org")));
+    assert!(!holds(&site, romeo) && !holds(&site, juliet));
+    site.answer_read(Ok(value(())));
+    assert!(site.take(romeo).contains("id='1' type='result'"));
     site.send(juliet, request("later", "3", None));
     site.answer_read(Err(StoreError::Stopped));
     assert!(site.take(juliet).contains("<internal-server-error "));
