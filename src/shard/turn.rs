@@ -2,8 +2,10 @@
 //! [`Transport`](crate::net::transport::Transport) and [`Outside`], so that a simulator can stand in
 //! for them.
 
+mod acting;
 mod mailbox;
 mod pausing;
+mod reading;
 #[cfg(test)]
 mod tests;
 mod writing;
@@ -12,25 +14,19 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::clock::{Mono, Now};
-use crate::limits::{
-    GATE_PAUSE, OUTPUT_HOLD_BYTES, PARSER_REST_AFTER, TURN_BYTES_MAX, TURN_NEWCOMERS_MAX,
-    TURN_STANZAS_MAX,
-};
+use crate::limits::{GATE_PAUSE, PARSER_REST_AFTER, TURN_NEWCOMERS_MAX};
 use crate::net::throttle::Throttle;
-use crate::net::transport::{Buffers, Read, Transport};
+use crate::net::transport::{Buffers, Transport};
 use crate::router::Router;
-use crate::router::feature::SessionEvent;
 use crate::router::pipeline::Pipeline;
 use crate::router::placement::Placement;
-use crate::shard::budget::{Budget, Used};
-use crate::shard::connection::{Connection, Ending, Moving};
+use crate::shard::connection::Connection;
 use crate::shard::resting::Watched;
 use crate::shard::timer::Timers;
 use crate::shard::{Generation, Post};
 use crate::slots::{Key, Slots};
-use crate::storage::{Batch, Lane, ReadFn, Value, logins};
-use crate::stream::{Action, BindRequest, Context, Event};
-use crate::{router, storage};
+use crate::storage::{Batch, Lane, ReadFn, Value};
+use crate::stream::{Action, Event};
 
 /// What a shard wants of the world at the turn's end, and the chance it draws.
 pub trait Outside {
@@ -233,135 +229,6 @@ impl Shard {
         }
     }
 
-    // --- 3. reading ---
-
-    /// Remembers to go on reading in the next turn.
-    fn list(&mut self, key: Key) {
-        if let Some(connection) = self.connections.get_mut(key)
-            && !connection.is_listed
-        {
-            connection.is_listed = true;
-            self.again.push(key);
-        }
-    }
-
-    /// Reads a session's connection at once. One without a session joins the queue of newcomers: what
-    /// it sends may be a handshake, which costs as much as a hundred messages, and as many may come in
-    /// one turn as the listener has accepted.
-    fn read_in_turn(&mut self, key: Key, outside: &mut dyn Outside) {
-        let Some(connection) = self.connections.get_mut(key) else {
-            return;
-        };
-        connection.is_listed = connection.stream.session().is_none();
-        if connection.is_listed {
-            self.newcomers.push_back(key);
-        } else {
-            self.read(key, outside);
-        }
-    }
-
-    /// The socket may have bytes, or take some again.
-    fn noticed(&mut self, key: Key, is_closed: bool) {
-        let Some(connection) = self.connections.get_mut(key) else {
-            return;
-        };
-        connection.transport.readable(is_closed);
-        if connection.is_blocked {
-            connection.is_blocked = false;
-            // Asking for the buffer puts the connection on the list of those to be written.
-            self.router.out.outputs.append(key);
-        }
-    }
-
-    fn read(&mut self, key: Key, outside: &mut dyn Outside) {
-        if !self.is_paused(key) {
-            let mut used = Used::default();
-            self.read_turn(key, &mut used, outside);
-            self.charge(key, used);
-        }
-    }
-
-    /// Reads what one turn has room for.
-    fn read_turn(&mut self, key: Key, used: &mut Used, outside: &mut dyn Outside) {
-        let (mut events, mut bytes) = (0, 0);
-        loop {
-            if events >= TURN_STANZAS_MAX || bytes >= TURN_BYTES_MAX {
-                self.list(key);
-                return;
-            }
-            let Some(connection) = self.connections.get_mut(key) else {
-                return;
-            };
-            if !connection.stream.takes_input() || matches!(connection.ending, Ending::StartTls(_))
-            {
-                return;
-            }
-            let holds = connection
-                .stream
-                .session()
-                .is_some_and(|session| self.router.holds_reading(session));
-            if holds || self.router.out.outputs.len(key) > OUTPUT_HOLD_BYTES {
-                return;
-            }
-            if outside.is_gate_shut() {
-                connection.is_listed = true;
-                self.gated.push(key);
-                return;
-            }
-            if let Some(event) = connection.input.next_event() {
-                events += 1;
-                used.stanzas += u64::from(event.is_stanza());
-                self.event(key, event, outside);
-                continue;
-            }
-            let result = connection.transport.read(&mut self.buffers);
-            let received = match result {
-                Ok(Read::Data(count)) => count.max(self.buffers.received),
-                _ => self.buffers.received,
-            };
-            bytes += received;
-            used.bytes += received as u64;
-            match result {
-                Ok(Read::Data(count)) => {
-                    let is_sooner = connection.stream.touch(self.router.now.mono);
-                    connection.input.feed(&self.buffers.plain[..count]);
-                    if !connection.is_watched {
-                        connection.is_watched = true;
-                        self.watched.add(key, self.router.now.mono);
-                    }
-                    if is_sooner {
-                        self.rearm(key);
-                    }
-                }
-                Ok(Read::Nothing) => {}
-                Ok(Read::Blocked) => return,
-                Ok(Read::Established(facts)) => {
-                    self.event(key, Event::Established(facts), outside);
-                }
-                Ok(Read::End) => {
-                    // RFC 6120 §4.4: who ends its stream and its direction at once is answered too.
-                    if connection.stream.is_ending() {
-                        connection.ending = Ending::Drop;
-                        self.router.out.outputs.append(key);
-                    } else {
-                        self.write(key, outside);
-                        self.remove(key, outside);
-                    }
-                    return;
-                }
-                Err(error) => {
-                    log::debug!(stream = connection.stream.origin.stream, error:%; "connection failed");
-                    // An alert may tell the peer what was wrong with its handshake.
-                    if let Err(error) = connection.transport.flush() {
-                        log::trace!(error:%; "alert not sent");
-                    }
-                    self.remove(key, outside);
-                    return;
-                }
-            }
-        }
-    }
-
     // --- 4. timers ---
 
     fn timer(&mut self, armed: Mono, key: Key, outside: &mut dyn Outside) {
@@ -414,176 +281,6 @@ impl Shard {
         if connection.armed.is_none_or(|armed| due < armed) {
             connection.armed = Some(due);
             self.timers.add(due, key);
-        }
-    }
-
-    // --- events and actions ---
-
-    /// Gives an event to a stream machine and carries out what it asks for.
-    fn event(&mut self, key: Key, event: Event, outside: &mut dyn Outside) {
-        let mut actions = std::mem::take(&mut self.actions);
-        let Some(connection) = self.connections.get_mut(key) else {
-            self.actions = actions;
-            return;
-        };
-        crate::log::panic::handling(connection.stream.origin.stream);
-        let mut random = |buffer: &mut [u8]| outside.random(buffer);
-        let mut context = Context {
-            now: self.router.now,
-            settings: &self.generation.settings,
-            pipeline: &self.pipeline,
-            certificates: self.generation.certificates.as_ref(),
-            throttle: &self.throttle,
-            secret: &self.secret,
-            random: &mut random,
-            placement: &self.router.placement,
-            shard: self.router.shard,
-            unread: connection.input.unread(),
-            out: &mut self.scratch,
-            actions: &mut actions,
-        };
-        connection.stream.on(event, &mut context);
-        self.flush_scratch(key);
-        for action in actions.drain(..) {
-            self.act(key, action, outside);
-        }
-        self.actions = actions;
-        self.rearm(key);
-    }
-
-    fn flush_scratch(&mut self, key: Key) {
-        if self.scratch.is_empty() {
-            return;
-        }
-        if let Some(output) = self.router.out.outputs.append(key) {
-            output.extend_from_slice(&self.scratch);
-        }
-        self.scratch.clear();
-    }
-
-    fn act(&mut self, key: Key, action: Action, outside: &mut dyn Outside) {
-        let Some(connection) = self.connections.get_mut(key) else {
-            self.act_without_connection(key, action);
-            return;
-        };
-        match action {
-            Action::StartTls(domain) => {
-                connection.ending = Ending::StartTls(domain);
-                self.router.out.outputs.append(key);
-            }
-            Action::Pause(until) => self.pause(key, until),
-            Action::Restart => connection.input.restart(),
-            Action::AcceptStanzas(bytes) => connection.input.accept(bytes),
-            Action::LoadCredentials(jid) => {
-                let read: ReadFn =
-                    Box::new(move |db| Ok(router::feature::value(logins::login(db, &jid)?)));
-                let waiter = router::Waiter::Connection(key);
-                self.router.read(storage::Lane::Quick, read, waiter);
-            }
-            Action::Work(job) => {
-                if !outside.work(key, job) {
-                    self.event(key, Event::Worked(None), outside);
-                }
-            }
-            Action::Admit(jid, proof) => {
-                let owner = self.router.placement.shard_of(jid.as_str());
-                if owner == self.router.shard {
-                    self.router.admit(key, &jid, proof);
-                } else {
-                    self.move_to(owner, key, jid, proof, outside);
-                }
-            }
-            Action::Bind(request) => {
-                let BindRequest {
-                    jid,
-                    resource,
-                    proof,
-                    origin,
-                } = *request;
-                // What it has sent to log in is no part of what it may send from now on.
-                connection.budget = Budget::default();
-                let result = self.router.bind(key, &jid, &resource, proof, origin);
-                self.event(key, Event::Bound(result), outside);
-            }
-            Action::Route(stanza, size) => {
-                let Some(session) = connection.stream.session() else {
-                    return;
-                };
-                if let Err(error) = self.router.outbound(session, *stanza, size) {
-                    self.event(key, Event::End(error), outside);
-                }
-            }
-            Action::Shutdown => {
-                if connection.ending == Ending::No {
-                    connection.ending = Ending::Shutdown;
-                }
-                self.router.out.outputs.append(key);
-                // Reading goes on, for the peer's end.
-                self.list(key);
-            }
-            Action::Drop => {
-                connection.ending = Ending::Drop;
-                self.router.out.outputs.append(key);
-            }
-            other => self.act_without_connection(key, other),
-        }
-    }
-
-    /// What is to be done also when the connection has gone.
-    fn act_without_connection(&mut self, key: Key, action: Action) {
-        match action {
-            Action::Closed(session) => {
-                self.router.session_event(SessionEvent::Closed, session);
-            }
-            Action::Unbind(session) => self.router.session_closed(session),
-            Action::Leave(jid) => self.router.admission_ended(key, &jid),
-            Action::Upgrade {
-                jid,
-                generation,
-                credentials,
-            } => self
-                .router
-                .upgrade_credentials(jid, generation, credentials),
-            _ => {}
-        }
-    }
-
-    /// Takes the connection to the shard that owns the account it has proven (DESIGN §3).
-    fn move_to(
-        &mut self,
-        owner: u32,
-        key: Key,
-        jid: crate::jid::BareJid,
-        proof: router::account::Proof,
-        outside: &mut dyn Outside,
-    ) {
-        let Some(connection) = self.connections.remove(key) else {
-            return;
-        };
-        let output = self.router.out.outputs.close(key);
-        outside.deregister(connection.transport.as_ref());
-        if let Some(posts) = self.posts.get_mut(owner as usize) {
-            posts.push(Post::Moved(Box::new(Moving {
-                connection,
-                output,
-                jid,
-                proof,
-            })));
-        }
-    }
-
-    /// Forgets a connection, whose session ends with it.
-    fn remove(&mut self, key: Key, outside: &mut dyn Outside) {
-        let Some(mut connection) = self.connections.remove(key) else {
-            return;
-        };
-        self.router.out.outputs.close(key);
-        outside.deregister(connection.transport.as_ref());
-        self.throttle.disconnect(connection.stream.origin.ip());
-        let mut actions = Vec::new();
-        connection.stream.hung_up(&mut actions);
-        for action in actions {
-            self.act_without_connection(key, action);
         }
     }
 

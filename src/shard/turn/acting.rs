@@ -1,0 +1,181 @@
+//! Events for the stream machines, and what these ask for in return.
+
+use super::{Outside, Shard};
+use crate::router;
+use crate::router::feature::SessionEvent;
+use crate::shard::Post;
+use crate::shard::budget::Budget;
+use crate::shard::connection::{Ending, Moving};
+use crate::slots::Key;
+use crate::storage::{self, ReadFn, logins};
+use crate::stream::{Action, BindRequest, Context, Event};
+
+impl Shard {
+    /// Gives an event to a stream machine and carries out what it asks for.
+    pub(super) fn event(&mut self, key: Key, event: Event, outside: &mut dyn Outside) {
+        let mut actions = std::mem::take(&mut self.actions);
+        let Some(connection) = self.connections.get_mut(key) else {
+            self.actions = actions;
+            return;
+        };
+        crate::log::panic::handling(connection.stream.origin.stream);
+        let mut random = |buffer: &mut [u8]| outside.random(buffer);
+        let mut context = Context {
+            now: self.router.now,
+            settings: &self.generation.settings,
+            pipeline: &self.pipeline,
+            certificates: self.generation.certificates.as_ref(),
+            throttle: &self.throttle,
+            secret: &self.secret,
+            random: &mut random,
+            placement: &self.router.placement,
+            shard: self.router.shard,
+            unread: connection.input.unread(),
+            out: &mut self.scratch,
+            actions: &mut actions,
+        };
+        connection.stream.on(event, &mut context);
+        self.flush_scratch(key);
+        for action in actions.drain(..) {
+            self.act(key, action, outside);
+        }
+        self.actions = actions;
+        self.rearm(key);
+    }
+
+    pub(super) fn flush_scratch(&mut self, key: Key) {
+        if self.scratch.is_empty() {
+            return;
+        }
+        if let Some(output) = self.router.out.outputs.append(key) {
+            output.extend_from_slice(&self.scratch);
+        }
+        self.scratch.clear();
+    }
+
+    pub(super) fn act(&mut self, key: Key, action: Action, outside: &mut dyn Outside) {
+        let Some(connection) = self.connections.get_mut(key) else {
+            self.act_without_connection(key, action);
+            return;
+        };
+        match action {
+            Action::StartTls(domain) => {
+                connection.ending = Ending::StartTls(domain);
+                self.router.out.outputs.append(key);
+            }
+            Action::Pause(until) => self.pause(key, until),
+            Action::Restart => connection.input.restart(),
+            Action::AcceptStanzas(bytes) => connection.input.accept(bytes),
+            Action::LoadCredentials(jid) => {
+                let read: ReadFn =
+                    Box::new(move |db| Ok(router::feature::value(logins::login(db, &jid)?)));
+                let waiter = router::Waiter::Connection(key);
+                self.router.read(storage::Lane::Quick, read, waiter);
+            }
+            Action::Work(job) => {
+                if !outside.work(key, job) {
+                    self.event(key, Event::Worked(None), outside);
+                }
+            }
+            Action::Admit(jid, proof) => {
+                let owner = self.router.placement.shard_of(jid.as_str());
+                if owner == self.router.shard {
+                    self.router.admit(key, &jid, proof);
+                } else {
+                    self.move_to(owner, key, jid, proof, outside);
+                }
+            }
+            Action::Bind(request) => {
+                let BindRequest {
+                    jid,
+                    resource,
+                    proof,
+                    origin,
+                } = *request;
+                // What it has sent to log in is no part of what it may send from now on.
+                connection.budget = Budget::default();
+                let result = self.router.bind(key, &jid, &resource, proof, origin);
+                self.event(key, Event::Bound(result), outside);
+            }
+            Action::Route(stanza, size) => {
+                let Some(session) = connection.stream.session() else {
+                    return;
+                };
+                if let Err(error) = self.router.outbound(session, *stanza, size) {
+                    self.event(key, Event::End(error), outside);
+                }
+            }
+            Action::Shutdown => {
+                if connection.ending == Ending::No {
+                    connection.ending = Ending::Shutdown;
+                }
+                self.router.out.outputs.append(key);
+                // Reading goes on, for the peer's end.
+                self.list(key);
+            }
+            Action::Drop => {
+                connection.ending = Ending::Drop;
+                self.router.out.outputs.append(key);
+            }
+            other => self.act_without_connection(key, other),
+        }
+    }
+
+    /// What is to be done also when the connection has gone.
+    pub(super) fn act_without_connection(&mut self, key: Key, action: Action) {
+        match action {
+            Action::Closed(session) => {
+                self.router.session_event(SessionEvent::Closed, session);
+            }
+            Action::Unbind(session) => self.router.session_closed(session),
+            Action::Leave(jid) => self.router.admission_ended(key, &jid),
+            Action::Upgrade {
+                jid,
+                generation,
+                credentials,
+            } => self
+                .router
+                .upgrade_credentials(jid, generation, credentials),
+            _ => {}
+        }
+    }
+
+    /// Takes the connection to the shard that owns the account it has proven (DESIGN §3).
+    pub(super) fn move_to(
+        &mut self,
+        owner: u32,
+        key: Key,
+        jid: crate::jid::BareJid,
+        proof: router::account::Proof,
+        outside: &mut dyn Outside,
+    ) {
+        let Some(connection) = self.connections.remove(key) else {
+            return;
+        };
+        let output = self.router.out.outputs.close(key);
+        outside.deregister(connection.transport.as_ref());
+        if let Some(posts) = self.posts.get_mut(owner as usize) {
+            posts.push(Post::Moved(Box::new(Moving {
+                connection,
+                output,
+                jid,
+                proof,
+            })));
+        }
+    }
+
+    /// Forgets a connection, whose session ends with it.
+    pub(super) fn remove(&mut self, key: Key, outside: &mut dyn Outside) {
+        let Some(mut connection) = self.connections.remove(key) else {
+            return;
+        };
+        self.router.out.outputs.close(key);
+        outside.deregister(connection.transport.as_ref());
+        self.throttle.disconnect(connection.stream.origin.ip());
+        let mut actions = Vec::new();
+        connection.stream.hung_up(&mut actions);
+        for action in actions {
+            self.act_without_connection(key, action);
+        }
+    }
+}
