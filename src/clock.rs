@@ -72,6 +72,11 @@ impl Wall {
         self.0
     }
 
+    /// The time since an earlier moment; none if the clock has gone back.
+    pub fn since(self, earlier: Wall) -> Duration {
+        Duration::from_micros(self.0.saturating_sub(earlier.0))
+    }
+
     /// The moment as XEP-0082 §3.2 writes it, in UTC, to the millisecond.
     pub fn date_time(self) -> String {
         let millis = i64::try_from(self.0 / 1000).unwrap_or(i64::MAX);

@@ -192,6 +192,25 @@ pub const OFFLINE_PAGE_MESSAGES_MAX: usize = 50;
 /// Bytes of such a page, but for one message that is larger: what a session that does not read costs.
 pub const OFFLINE_PAGE_BYTES_MAX: u64 = 64 * 1024;
 
+/// Bytes of the id that another server gives to a stream. Those of servers in use have at most 40.
+pub const STREAM_ID_BYTES_MAX: usize = 256;
+/// Pairs of a local and a remote domain that one shard keeps a link for. Those without a stream and
+/// without stanzas make room for others.
+pub const PEER_LINKS_MAX: usize = 20_000;
+/// Stanzas that wait for one link's stream.
+pub const PEER_QUEUE_STANZAS_MAX: usize = 1_000;
+/// Bytes of them: two of the largest that a client may send, and a chat of a thousand lines.
+pub const PEER_QUEUE_BYTES_MAX: usize = 1024 * 1024;
+/// How long presence and requests wait for a stream: people give up at about that time, and a few
+/// addresses can be tried meanwhile.
+pub const PEER_REQUEST_WAIT: Duration = Duration::from_secs(60);
+/// The first pause before a server that was not reached is tried again; it doubles each time.
+pub const PEER_RETRY_FIRST: Duration = Duration::from_secs(5);
+/// The longest of these pauses.
+pub const PEER_RETRY_MAX: Duration = Duration::from_secs(300);
+/// How long a server is taken for refused that does not exist, or that policy keeps us from.
+pub const PEER_REFUSED_PAUSE: Duration = Duration::from_secs(60);
+
 /// Silence after which a stream gives its parser back: long for a burst of stanzas, short for a person.
 pub const PARSER_REST_AFTER: Duration = Duration::from_secs(2);
 

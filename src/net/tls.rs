@@ -32,11 +32,12 @@ const GROUPS_CLASSICAL: [&str; 3] = ["X25519", "P-256", "P-384"];
 /// 112 bits of strength at the least: RSA and DH from 2048 bits, no SHA-1 signatures.
 const SECURITY_LEVEL: u32 = 2;
 
-/// Certificates of a client that we take in one handshake, beyond which its chain is cut.
-const CLIENT_CHAIN_DEPTH_MAX: u32 = 8;
+/// Certificates of a peer that we take in one handshake, beyond which its chain is cut.
+const PEER_CHAIN_DEPTH_MAX: u32 = 8;
 
-/// The application protocol of client connections, in the form of RFC 7301 §3.1.
+/// The application protocols of clients and of servers, in the form of RFC 7301 §3.1.
 pub(super) const ALPN_CLIENT: &[u8] = b"\x0bxmpp-client";
+pub(super) const ALPN_SERVER: &[u8] = b"\x0bxmpp-server";
 
 /// The rules of TLS for the whole server, and the files of its domains.
 ///
@@ -58,11 +59,24 @@ pub struct TlsSettings {
     pub dhparam: Option<DhParam>,
     /// Whether our order of suites counts, and not the client's.
     pub prefer_server_ciphers: bool,
-    /// Whether clients are asked for a certificate. Any is taken and none is needed; what it proves
-    /// is found out by [`super::certificate::client_identities`].
-    pub request_client_certificate: bool,
+    /// With whom.
+    pub with: With,
     /// The domains served, in order: the first one with a certificate is the default.
     pub domains: Vec<TlsDomain>,
+}
+
+/// Who is at the other end. Nobody's certificate is checked in the handshake: what it proves depends
+/// on the domain, which is known only when the stream's header has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum With {
+    /// Clients that connect to us.
+    Clients {
+        /// Whether they are asked for a certificate. Any is taken and none is needed; what it proves
+        /// is found out by [`super::certificate::client_identities`].
+        request_certificate: bool,
+    },
+    /// Other servers, whoever connects. Both show their certificates (XEP-0178 §3).
+    Servers,
 }
 
 /// What a domain has of its own.
@@ -96,6 +110,8 @@ pub struct TlsProblem {
 pub struct TlsContexts {
     by_name: HashMap<String, SslContext>,
     default: Option<SslContext>,
+    /// For connections to other servers in the name of a domain that has no certificate.
+    without_certificate: Option<SslContext>,
     certificates: Vec<CertificateInfo>,
     /// What all contexts have in common.
     rules: TlsSettings,
@@ -117,27 +133,42 @@ static CHOICE: OnceLock<Index<Ssl, Choice>> = OnceLock::new();
 static DH_LABEL: OnceLock<Index<SslContext, String>> = OnceLock::new();
 
 impl TlsSettings {
-    /// What the configuration says.
-    pub fn from_config(settings: &Settings) -> TlsSettings {
+    /// What the configuration says, for streams of clients.
+    pub fn for_clients(settings: &Settings) -> TlsSettings {
+        let request_certificate = settings
+            .domains
+            .values()
+            .any(|domain| domain.auth.client_ca.is_some());
+        TlsSettings::from_config(
+            settings,
+            With::Clients {
+                request_certificate,
+            },
+        )
+    }
+
+    /// The same for streams of servers.
+    pub fn for_servers(settings: &Settings) -> TlsSettings {
+        TlsSettings::from_config(settings, With::Servers)
+    }
+
+    fn from_config(settings: &Settings, with: With) -> TlsSettings {
         let domains = settings.domains.values().map(|domain| TlsDomain {
             name: domain.name.as_str().to_owned(),
             ascii: domain.name.to_ascii(),
             certificate: domain.certificate.clone(),
             key: domain.key.clone(),
             dhparam: domain.dhparam.clone(),
-            required: domain.c2s.require_encryption,
+            required: with != With::Servers && domain.c2s.require_encryption,
         });
-        let mut rules = TlsSettings::rules(&settings.tls);
-        rules.domains = domains.collect();
-        rules.request_client_certificate = settings
-            .domains
-            .values()
-            .any(|domain| domain.auth.client_ca.is_some());
-        rules
+        TlsSettings {
+            domains: domains.collect(),
+            ..TlsSettings::rules(&settings.tls, with)
+        }
     }
 
     /// The rules of the whole server, without any domain.
-    fn rules(tls: &Tls) -> TlsSettings {
+    fn rules(tls: &Tls, with: With) -> TlsSettings {
         TlsSettings {
             certificates: Some(tls.certificates.clone()),
             min_version: tls.min_version,
@@ -146,7 +177,7 @@ impl TlsSettings {
             groups: tls.groups.clone(),
             dhparam: tls.dhparam.clone(),
             prefer_server_ciphers: tls.prefer_server_ciphers,
-            request_client_certificate: false,
+            with,
             domains: Vec::new(),
         }
     }
@@ -154,7 +185,12 @@ impl TlsSettings {
 
 impl Default for TlsSettings {
     fn default() -> TlsSettings {
-        TlsSettings::rules(&Tls::default())
+        TlsSettings::rules(
+            &Tls::default(),
+            With::Clients {
+                request_certificate: false,
+            },
+        )
     }
 }
 
@@ -186,6 +222,7 @@ impl TlsContexts {
         let mut contexts = TlsContexts {
             by_name: HashMap::new(),
             default: None,
+            without_certificate: None,
             certificates: Vec::new(),
             rules: TlsSettings {
                 domains: Vec::new(),
@@ -244,6 +281,12 @@ impl TlsContexts {
                 }
             }
         }
+        if problems.is_empty() && settings.with == With::Servers {
+            match with_rules(settings) {
+                Ok(context) => contexts.without_certificate = Some(context.build()),
+                Err(error) => problems.push(TlsProblem::server(error.to_string())),
+            }
+        }
         // The parameters are checked even where no certificate makes use of them yet.
         if let Some(Err(text)) = settings.dhparam.as_ref().map(|source| groups.get(source)) {
             let problem = TlsProblem::server(text);
@@ -272,11 +315,7 @@ impl TlsContexts {
     ///
     /// # Errors
     /// If there is no certificate at all, or OpenSSL has no memory.
-    pub(super) fn accept(
-        self: &Arc<Self>,
-        domain: Option<&str>,
-        alpn: &'static [u8],
-    ) -> Result<Ssl, AcceptError> {
+    pub(super) fn accept(self: &Arc<Self>, domain: Option<&str>) -> Result<Ssl, AcceptError> {
         let named = domain.and_then(|d| self.by_name.get(d));
         let context = named
             .or(self.default.as_ref())
@@ -286,11 +325,50 @@ impl TlsContexts {
             self.choice,
             Choice {
                 contexts: Some(self.clone()),
-                alpn,
+                alpn: self.alpn(),
             },
         );
         ssl.set_accept_state();
         Ok(ssl)
+    }
+
+    /// A connection to another server that is to send its ClientHello. `domain`'s certificate is shown
+    /// if it is asked for, and `remote`, in A-labels, is whom we ask for. `is_direct`: TLS comes first,
+    /// so that ALPN must tell the protocol (XEP-0368 §3).
+    ///
+    /// # Errors
+    /// If these contexts are for clients, or OpenSSL has no memory.
+    pub(super) fn connect(
+        &self,
+        domain: &str,
+        remote: &str,
+        is_direct: bool,
+    ) -> Result<Ssl, AcceptError> {
+        let context = match self.rules.with {
+            With::Servers => self.by_name.get(domain),
+            With::Clients { .. } => None,
+        };
+        let context = context
+            .or(self.without_certificate.as_ref())
+            .ok_or(AcceptError::NoCertificate)?;
+        let new = || {
+            let mut ssl = Ssl::new(context)?;
+            // RFC 6066 §3: the domain, not the host of an SRV record (RFC 7590 §3.4, XEP-0368 §3).
+            ssl.set_hostname(remote)?;
+            if is_direct {
+                ssl.set_alpn_protos(self.alpn())?;
+            }
+            ssl.set_connect_state();
+            Ok(ssl)
+        };
+        new().map_err(AcceptError::OpenSsl)
+    }
+
+    fn alpn(&self) -> &'static [u8] {
+        match self.rules.with {
+            With::Clients { .. } => ALPN_CLIENT,
+            With::Servers => ALPN_SERVER,
+        }
     }
 
     fn add(&mut self, domain: &TlsDomain, infos: Vec<CertificateInfo>, context: SslContext) {
@@ -377,7 +455,11 @@ pub(super) fn dh_label(ssl: &SslRef) -> Option<&str> {
 
 /// A context with all that is the same for every domain.
 fn with_rules(settings: &TlsSettings) -> Result<SslContextBuilder, ErrorStack> {
-    let mut context = SslContext::builder(SslMethod::tls_server())?;
+    // A server connects to others with the rules and the certificate with which it accepts them.
+    let mut context = SslContext::builder(match settings.with {
+        With::Clients { .. } => SslMethod::tls_server(),
+        With::Servers => SslMethod::tls(),
+    })?;
     context.set_min_proto_version(Some(match settings.min_version {
         TlsVersion::V1_2 => SslVersion::TLS1_2,
         TlsVersion::V1_3 => SslVersion::TLS1_3,
@@ -406,11 +488,17 @@ fn with_rules(settings: &TlsSettings) -> Result<SslContextBuilder, ErrorStack> {
             | SslMode::RELEASE_BUFFERS
             | SslMode::NO_AUTO_CHAIN,
     );
-    if settings.request_client_certificate {
+    let has_peer_certificates = match settings.with {
+        With::Clients {
+            request_certificate,
+        } => request_certificate,
+        With::Servers => true,
+    };
+    if has_peer_certificates {
         // Any certificate is let through: whether it proves anything depends on the domain, which is
         // known only when the stream's header has come (XEP-0178 §2).
         context.set_verify_callback(SslVerifyMode::PEER, |_valid, _chain| true);
-        context.set_verify_depth(CLIENT_CHAIN_DEPTH_MAX);
+        context.set_verify_depth(PEER_CHAIN_DEPTH_MAX);
         context.set_session_id_context(b"stanzad")?;
     }
     Ok(context)

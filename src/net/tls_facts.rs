@@ -46,7 +46,7 @@ pub(super) fn collect(ssl: &SslRef, dh_label: Option<&str>) -> Result<TlsFacts, 
             exporter: exporter(ssl)?,
             end_point: ssl.certificate().map(end_point).transpose()?.flatten(),
         },
-        client_chain: client_chain(ssl)?,
+        peer_chain: peer_chain(ssl)?,
         resumed: ssl.session_reused(),
     })
 }
@@ -77,14 +77,15 @@ pub(super) fn end_point(certificate: &X509Ref) -> Result<Option<Vec<u8>>, ErrorS
         .transpose()
 }
 
-/// The client's certificates in DER, leaf first.
-fn client_chain(ssl: &SslRef) -> Result<Vec<Vec<u8>>, ErrorStack> {
+/// The peer's certificates in DER, leaf first.
+fn peer_chain(ssl: &SslRef) -> Result<Vec<Vec<u8>>, ErrorStack> {
     let Some(leaf) = ssl.peer_certificate() else {
         return Ok(Vec::new());
     };
     let mut chain = vec![leaf.to_der()?];
-    // On the server's side OpenSSL leaves the leaf out of the chain.
-    for certificate in ssl.peer_cert_chain().into_iter().flatten() {
+    // Only where we have accepted does OpenSSL leave the leaf out of the chain.
+    let leaves = usize::from(!ssl.is_server());
+    for certificate in ssl.peer_cert_chain().into_iter().flatten().skip(leaves) {
         chain.push(certificate.to_der()?);
     }
     Ok(chain)

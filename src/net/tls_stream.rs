@@ -1,4 +1,5 @@
-//! A socket as a shard sees it: clear text, then TLS by STARTTLS, or TLS from the first byte.
+//! A socket as a shard sees it, accepted or dialled: clear text, then TLS by STARTTLS, or TLS from the
+//! first byte.
 //!
 //! OpenSSL works on memory, not on the socket: one read(2) into a buffer that the shard lends, one
 //! write(2) a call. So it never waits for writing, and an idle connection holds no buffer
@@ -11,6 +12,9 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 
 use openssl::ssl::{ErrorCode, SslStream};
+
+use rustix::io::Errno;
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::open_files::Taken;
 use super::tls::{self, AcceptError, TlsContexts};
@@ -25,13 +29,15 @@ const OUT_BYTES_MAX: usize = 64 * 1024;
 /// with a client's certificate chain, have some 10 KiB.
 const HANDSHAKE_BYTES_MAX: usize = 64 * 1024;
 
-/// A client's connection over TCP.
+/// A connection over TCP.
 pub struct SocketTransport {
     socket: TcpStream,
     /// Behind the socket, as fields are dropped in their order: it is closed by then.
     _taken: Option<Taken>,
     peer: SocketAddr,
     state: State,
+    /// We have dialled, and the peer has not answered yet.
+    is_connecting: bool,
     fin: Fin,
     /// Whether a read may yield something without a new edge: the last one did.
     unread: bool,
@@ -46,11 +52,28 @@ pub struct SocketTransport {
 }
 
 enum State {
-    Plain(Arc<TlsContexts>),
+    Plain(Side),
     Handshake(SslStream<Memory>),
     Secure(SslStream<Memory>),
     /// TLS has failed; nothing can be said or heard.
     Failed,
+}
+
+/// Which side of the handshake is ours.
+enum Side {
+    Accepted(Arc<TlsContexts>),
+    Dialled(Dialled),
+}
+
+/// What a connection to another server is for.
+#[derive(Clone)]
+pub struct Dialled {
+    /// Those for servers.
+    pub contexts: Arc<TlsContexts>,
+    /// The local domain, whose certificate is shown.
+    pub local: String,
+    /// The other domain, in A-labels.
+    pub remote: String,
 }
 
 /// How far our direction has been ended.
@@ -98,13 +121,18 @@ impl SocketTransport {
         contexts: Arc<TlsContexts>,
     ) -> io::Result<SocketTransport> {
         socket.set_nonblocking(true)?;
+        SocketTransport::new(socket, peer, Side::Accepted(contexts))
+    }
+
+    fn new(socket: TcpStream, peer: SocketAddr, side: Side) -> io::Result<SocketTransport> {
         // A turn writes once all that it has: waiting for more would only delay it.
         socket.set_nodelay(true)?;
         Ok(SocketTransport {
             socket,
             _taken: None,
             peer,
-            state: State::Plain(contexts),
+            state: State::Plain(side),
+            is_connecting: false,
             fin: Fin::Open,
             unread: false,
             short_is_last: false,
@@ -112,6 +140,79 @@ impl SocketTransport {
             closing: false,
             last: None,
         })
+    }
+
+    /// A connection to another server, which is being made: until then reading is blocked, and writing
+    /// too. `is_direct`: it begins with TLS (XEP-0368).
+    ///
+    /// # Errors
+    /// What can be told at once, such as that there is no route.
+    pub fn dial(
+        address: SocketAddr,
+        dialled: Dialled,
+        is_direct: bool,
+    ) -> io::Result<SocketTransport> {
+        let domain = Domain::for_address(address);
+        let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_nonblocking(true)?;
+        match socket.connect(&address.into()) {
+            Ok(()) => {}
+            Err(error) if error.raw_os_error() == Some(Errno::INPROGRESS.raw_os_error()) => {}
+            Err(error) => return Err(error),
+        }
+        let mut transport =
+            SocketTransport::new(socket.into(), address, Side::Dialled(dialled))?;
+        transport.is_connecting = true;
+        if is_direct {
+            transport.begin_tls(None, true)?;
+        }
+        Ok(transport)
+    }
+
+    /// Whether the connection is still being made.
+    ///
+    /// # Errors
+    /// Why it cannot be made.
+    fn is_connecting(&mut self) -> io::Result<bool> {
+        if !self.is_connecting {
+            return Ok(false);
+        }
+        if let Some(error) = SockRef::from(&self.socket).take_error()? {
+            return Err(error);
+        }
+        match self.socket.peer_addr() {
+            Ok(_) => self.is_connecting = false,
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => {}
+            Err(error) => return Err(error),
+        }
+        Ok(self.is_connecting)
+    }
+
+    fn begin_tls(&mut self, domain: Option<&str>, is_direct: bool) -> io::Result<()> {
+        let State::Plain(side) = &self.state else {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "TLS has begun already",
+            ));
+        };
+        let ssl = match side {
+            Side::Accepted(contexts) => contexts.accept(domain),
+            Side::Dialled(dialled) => {
+                let Dialled {
+                    contexts,
+                    local,
+                    remote,
+                } = dialled;
+                contexts.connect(local, remote, is_direct)
+            }
+        };
+        let ssl = ssl.map_err(|e| match e {
+            AcceptError::NoCertificate => io::Error::new(io::ErrorKind::Unsupported, e),
+            AcceptError::OpenSsl(_) => io::Error::other(e),
+        })?;
+        let stream = SslStream::new(ssl, Memory::default()).map_err(io::Error::other)?;
+        self.state = State::Handshake(stream);
+        Ok(())
     }
 
     /// A connection that begins with TLS (XEP-0368): who offers ALPN must offer `xmpp-client`.
@@ -297,6 +398,10 @@ impl SocketTransport {
 
 impl Transport for SocketTransport {
     fn read(&mut self, buffers: &mut Buffers) -> io::Result<Read> {
+        if self.is_connecting()? {
+            buffers.received = 0;
+            return Ok(Read::Blocked);
+        }
         if let State::Plain(_) = self.state {
             let result = self.read_plain(&mut buffers.plain);
             buffers.received = match result {
@@ -343,6 +448,9 @@ impl Transport for SocketTransport {
                 "our direction has been ended",
             ));
         }
+        if self.is_connecting()? {
+            return Ok(0);
+        }
         loop {
             let stream = match &mut self.state {
                 State::Plain(_) => return write_socket(&mut self.socket, plain),
@@ -372,6 +480,9 @@ impl Transport for SocketTransport {
     }
 
     fn flush(&mut self) -> io::Result<bool> {
+        if self.is_connecting()? {
+            return Ok(false);
+        }
         let empty = self.write_out()?;
         if empty {
             self.finish()?;
@@ -380,21 +491,7 @@ impl Transport for SocketTransport {
     }
 
     fn start_tls(&mut self, domain: Option<&str>) -> io::Result<()> {
-        let State::Plain(contexts) = &self.state else {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                "TLS has begun already",
-            ));
-        };
-        let ssl = contexts
-            .accept(domain, tls::ALPN_CLIENT)
-            .map_err(|e| match e {
-                AcceptError::NoCertificate => io::Error::new(io::ErrorKind::Unsupported, e),
-                AcceptError::OpenSsl(_) => io::Error::other(e),
-            })?;
-        let stream = SslStream::new(ssl, Memory::default()).map_err(io::Error::other)?;
-        self.state = State::Handshake(stream);
-        Ok(())
+        self.begin_tls(domain, false)
     }
 
     fn is_securing(&self) -> bool {

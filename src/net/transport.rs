@@ -54,9 +54,9 @@ pub struct TlsFacts {
     pub alpn: Option<String>,
     /// What SASL mechanisms with `-PLUS` can bind to (RFC 9266, RFC 5929 §4).
     pub bindings: Bindings,
-    /// The client's certificates in DER, leaf first. Nothing about them has been checked but that
-    /// the client holds the leaf's key.
-    pub client_chain: Vec<Vec<u8>>,
+    /// The peer's certificates in DER, leaf first. Nothing about them has been checked but that it
+    /// holds the leaf's key.
+    pub peer_chain: Vec<Vec<u8>>,
     /// Whether an earlier session was resumed.
     pub resumed: bool,
 }
@@ -93,10 +93,10 @@ pub trait Transport: Send {
     /// The socket's error.
     fn flush(&mut self) -> io::Result<bool>;
 
-    /// Begins the server's side of a handshake on a clear-text connection (RFC 6120 §5.4.2.3). All
-    /// that the peer sends from here on is TLS: what came before and was not parsed is the caller's
-    /// to refuse. Call [`Transport::read`] next. `domain` is the stream's `to`, whose certificate is
-    /// shown if the client sends no SNI.
+    /// Begins the handshake on a clear-text connection (RFC 6120 §5.4.2.3, §5.4.3). All that the peer
+    /// sends from here on is TLS: what came before and was not parsed is the caller's to refuse. Call
+    /// [`Transport::read`] next. On an accepted connection `domain` is the stream's `to`, whose
+    /// certificate is shown if the peer sends no SNI; one that we have dialled knows its own.
     ///
     /// # Errors
     /// If TLS is there already, or OpenSSL cannot make a connection.
@@ -130,7 +130,7 @@ impl fmt::Debug for TlsFacts {
             .field("group", &self.group)
             .field("sni", &self.sni)
             .field("alpn", &self.alpn)
-            .field("client_certificates", &self.client_chain.len())
+            .field("peer_certificates", &self.peer_chain.len())
             .finish_non_exhaustive()
     }
 }

@@ -5,7 +5,7 @@ use crate::limits::OUTPUT_BYTES_MAX;
 use crate::router::account::Standing;
 use crate::router::feature::{HookContext, SessionEvent, Stage, Target, Verdict};
 use crate::router::loading::Tier;
-use crate::router::settlement::{Origin, Ticket};
+use crate::router::settlement::{Origin, Source, Ticket};
 use crate::router::subscription::table::Signal;
 use crate::router::{Router, RowContinuation};
 use crate::slots::Key;
@@ -73,7 +73,7 @@ impl Router {
         stanza.from = Some(session.jid.to_jid());
         let ticket = Ticket::new(Origin {
             shard: self.shard,
-            session: session_key,
+            source: Source::Session(session_key),
             seq,
         });
         let mut routed = Routed::new(stanza, ticket);
@@ -138,9 +138,7 @@ impl Router {
             return;
         };
         if self.domain(to.domain()).is_none() {
-            let error = StanzaError::new(Condition::RemoteServerNotFound)
-                .text("This server does not talk to other servers yet");
-            self.reject(routed, error);
+            self.route_to_peer(routed);
         } else if to.local().is_none() {
             self.handle_for_domain(routed);
         } else {

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use crate::router::delivery::Routed;
-use crate::router::settlement::{Origin, Ticket};
+use crate::router::settlement::{Origin, Source, Ticket};
 use crate::slots::Key;
 use crate::stanza::StreamError;
 use crate::storage::{Batch, Lane, ReadFn};
@@ -14,8 +14,10 @@ use crate::storage::{Batch, Lane, ReadFn};
 pub enum RouterPost {
     /// A stanza for an account of the receiving shard.
     Route(Box<Routed>),
-    /// Stanzas of sessions of the receiving shard whose way has ended.
-    Settled(Vec<(Key, u64)>),
+    /// A stanza for another server, whose link is the receiving shard's.
+    ToPeer(Box<Routed>),
+    /// Stanzas of sessions and servers of the receiving shard whose way has ended.
+    Settled(Vec<(Source, u64)>),
 }
 
 /// Everything that the turn's handlers asked for.
@@ -25,14 +27,18 @@ pub struct Effects {
     pub outputs: Outputs,
     /// Stanzas for accounts of this shard, handled in the turn's fifth step.
     pub work: VecDeque<Routed>,
+    /// Stanzas for links of this shard to other servers.
+    pub peer_work: VecDeque<Routed>,
     /// Stanzas for other shards, by shard.
     pub routes: Vec<Vec<RouterPost>>,
     /// Settled stanzas, by shard.
-    settled: Vec<Vec<(Key, u64)>>,
+    settled: Vec<Vec<(Source, u64)>>,
     /// What to write.
     pub batch: Batch,
     /// What to read: the number of the continuation, the lane and the read itself.
     pub reads: Vec<(u64, Lane, ReadFn)>,
+    /// Links to other servers for which a stream is to be made.
+    pub dials: Vec<Key>,
     /// Connections whose session was ended from outside, and why.
     pub ends: Vec<(Key, StreamError)>,
     /// Connections that waited for an account, and what became of it.
@@ -60,10 +66,12 @@ impl Effects {
             shard,
             outputs: Outputs::default(),
             work: VecDeque::new(),
+            peer_work: VecDeque::new(),
             routes: (0..shards).map(|_| Vec::new()).collect(),
             settled: (0..shards).map(|_| Vec::new()).collect(),
             batch: Batch::default(),
             reads: Vec::new(),
+            dials: Vec::new(),
             ends: Vec::new(),
             admitted: Vec::new(),
             resumed: Vec::new(),
@@ -82,21 +90,29 @@ impl Effects {
         }
     }
 
-    /// Tells a stanza's session that its way has ended.
+    /// Hands a stanza to the shard that owns the link to another server.
+    pub fn to_peer(&mut self, shard: u32, routed: Routed) {
+        if shard == self.shard {
+            self.peer_work.push_back(routed);
+        } else if let Some(posts) = self.routes.get_mut(shard as usize) {
+            posts.push(RouterPost::ToPeer(Box::new(routed)));
+        } else {
+            debug_assert!(false, "shard {shard} does not exist");
+            routed.ticket.abandon();
+        }
+    }
+
+    /// Tells a stanza's sender that its way has ended.
     pub fn settle(&mut self, ticket: Ticket) {
-        if let Some(Origin {
-            shard,
-            session,
-            seq,
-        }) = ticket.redeem()
+        if let Some(Origin { shard, source, seq }) = ticket.redeem()
             && let Some(settled) = self.settled.get_mut(shard as usize)
         {
-            settled.push((session, seq));
+            settled.push((source, seq));
         }
     }
 
     /// The settled stanzas of this shard's own sessions.
-    pub fn take_own_settled(&mut self) -> Vec<(Key, u64)> {
+    pub fn take_own_settled(&mut self) -> Vec<(Source, u64)> {
         match self.settled.get_mut(self.shard as usize) {
             Some(own) => std::mem::take(own),
             None => Vec::new(),

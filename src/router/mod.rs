@@ -17,6 +17,7 @@ pub mod iq;
 mod last_seen;
 mod loading;
 pub mod offline;
+pub mod peers;
 pub mod pipeline;
 pub mod placement;
 pub mod presence;
@@ -37,10 +38,12 @@ use crate::router::account::Accounts;
 use crate::router::capabilities::KnownCapabilities;
 use crate::router::effects::{Effects, RouterPost};
 use crate::router::last_seen::LastSeen;
+use crate::router::peers::Peers;
 use crate::router::pipeline::Pipeline;
 use crate::router::placement::Placement;
 use crate::router::presence::Fanouts;
 use crate::router::session::Session;
+use crate::router::settlement::Source;
 use crate::router::subscription::Postponed;
 use crate::slots::{Key, Slots};
 use crate::stanza::{Condition, Stanza, StanzaError};
@@ -60,6 +63,8 @@ pub struct Router {
     pub accounts: Accounts,
     /// Connected resources.
     pub sessions: Slots<Session>,
+    /// Other servers.
+    pub peers: Peers,
     /// What clients can do.
     pub capabilities: KnownCapabilities,
     /// What this turn's handlers have asked for.
@@ -110,6 +115,7 @@ impl Router {
             pipeline,
             accounts: Accounts::default(),
             sessions: Slots::default(),
+            peers: Peers::default(),
             capabilities: KnownCapabilities::default(),
             out,
             now: Now::default(),
@@ -131,6 +137,7 @@ impl Router {
     pub fn post(&mut self, post: RouterPost) {
         match post {
             RouterPost::Route(routed) => self.inbound(*routed),
+            RouterPost::ToPeer(routed) => self.to_peer(*routed),
             RouterPost::Settled(settled) => self.settled(&settled),
         }
     }
@@ -139,25 +146,40 @@ impl Router {
     /// makes another, which is an error or a reply.
     pub fn work(&mut self) {
         self.do_postponed();
-        while let Some(routed) = self.out.work.pop_front() {
-            self.inbound(routed);
+        self.do_links();
+        loop {
+            // Both may make work for the other.
+            if let Some(routed) = self.out.work.pop_front() {
+                self.inbound(routed);
+            } else if let Some(routed) = self.out.peer_work.pop_front() {
+                self.to_peer(routed);
+            } else {
+                break;
+            }
         }
         let settled = self.out.take_own_settled();
         self.settled(&settled);
         self.accounts.forget_idle(self.now.mono);
     }
 
-    fn settled(&mut self, settled: &[(Key, u64)]) {
-        for &(key, seq) in settled {
-            // The session may have ended meanwhile.
-            let Some(session) = self.sessions.get_mut(key) else {
+    fn settled(&mut self, settled: &[(Source, u64)]) {
+        for &(source, seq) in settled {
+            let found = match source {
+                Source::Session(key) => self
+                    .sessions
+                    .get_mut(key)
+                    .map(|session| (&mut session.unsettled, session.conn)),
+                Source::Peer(key) => self.peers.source_mut(key),
+            };
+            // Its stream may have ended meanwhile.
+            let Some((unsettled, conn)) = found else {
                 continue;
             };
-            let was_full = session.unsettled.is_full();
-            let is_first = session.unsettled.settle(seq);
-            debug_assert!(is_first, "stanza {seq} of {} settled twice", session.jid);
-            if was_full && !session.unsettled.is_full() {
-                self.out.resumed.push(session.conn);
+            let was_full = unsettled.is_full();
+            let is_first = unsettled.settle(seq);
+            debug_assert!(is_first, "stanza {seq} of {source:?} settled twice");
+            if was_full && !unsettled.is_full() {
+                self.out.resumed.push(conn);
             }
         }
     }

@@ -46,6 +46,20 @@ impl Placement {
     }
 }
 
+impl Placement {
+    /// A number that nobody outside can foresee, the same for the same `of`.
+    pub fn chance(&self, of: u64) -> u64 {
+        match &self.key {
+            PlacementKey::Drawn(key) => key.hash_one(of),
+            PlacementKey::Given(key) => {
+                let mut hasher = DefaultHasher::new();
+                (key, of).hash(&mut hasher);
+                hasher.finish()
+            }
+        }
+    }
+}
+
 impl PlacementKey {
     fn hash(&self, name: &str) -> u64 {
         match self {

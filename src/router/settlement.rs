@@ -1,4 +1,4 @@
-//! Settlement: each stanza of a session has a ticket, and whoever ends the stanza's way hands the
+//! Settlement: each stanza of a session or of another server has a ticket, and whoever ends the stanza's way hands the
 //! ticket back (DESIGN §5). `h` of XEP-0198 is the length of the settled prefix.
 
 use std::collections::VecDeque;
@@ -8,15 +8,24 @@ use crate::limits::{
 };
 use crate::slots::Key;
 
-/// Which stanza of which session, on which shard.
+/// Which stanza of whom, on which shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Origin {
-    /// The shard that owns the session.
+    /// The shard that owns the source.
     pub shard: u32,
-    /// The session there.
-    pub session: Key,
-    /// The stanza's number in the session, from 1.
+    /// Who has sent it.
+    pub source: Source,
+    /// The stanza's number there, from 1.
     pub seq: u64,
+}
+
+/// Who sends stanzas to this server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Source {
+    /// A session of a client.
+    Session(Key),
+    /// The stream of another server.
+    Peer(Key),
 }
 
 /// The right and duty to settle one stanza, once. A stanza that the server makes itself carries an
@@ -49,7 +58,10 @@ impl Ticket {
 
     /// The session that waits for the settlement, on the shard that owns it.
     pub fn session(&self) -> Option<Key> {
-        self.0.map(|origin| origin.session)
+        match self.0?.source {
+            Source::Session(session) => Some(session),
+            Source::Peer(_) => None,
+        }
     }
 
     /// Lets the ticket go at the process's end, when nobody is left to be told.
@@ -80,7 +92,7 @@ impl Drop for Ticket {
     }
 }
 
-/// The stanzas of one session whose way has not ended.
+/// The stanzas of one session, or of another server's stream, whose way has not ended.
 #[derive(Debug, Default)]
 pub struct Unsettled {
     settled_prefix: u64,

@@ -17,6 +17,7 @@ mod error;
 pub mod handoff;
 pub mod logins;
 pub mod offline;
+pub mod peer_queue;
 mod reader;
 pub mod roster;
 mod schema;
@@ -39,13 +40,14 @@ use rusqlite::Connection;
 use self::checkpoint::Checkpointer;
 pub use self::error::{Exposure, OpenError, StoreError};
 use self::offline::OfflineMessage;
+use self::peer_queue::PeerMessage;
 use self::reader::{Job, ReadQueue, Reader};
 pub use self::transaction::WriterCore;
 use self::trouble::{Trouble, Work};
 use self::writer::{Queued, Writer};
 use crate::clock::Wall;
 pub use crate::config::Durability;
-use crate::jid::BareJid;
+use crate::jid::{BareJid, Domain};
 use crate::limits;
 use crate::post::{Gates, Load, Weigh};
 
@@ -105,6 +107,21 @@ pub enum Row {
         /// Of the last one.
         seq: i64,
     },
+    /// A message that waits for a stream to another server.
+    PeerQueued(Box<PeerMessage>),
+    /// It waits no more.
+    PeerDone(Box<PeerDone>),
+}
+
+/// A row of [`peer_queue`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerDone {
+    /// As in [`PeerMessage`].
+    pub local: Domain,
+    /// As in [`PeerMessage`].
+    pub remote: Domain,
+    /// As in [`PeerMessage`].
+    pub id: i64,
 }
 
 impl Row {
@@ -114,6 +131,8 @@ impl Row {
             Row::HandedOff { id } => handoff::delete(db, *id),
             Row::Offline(message) => offline::insert(db, message),
             Row::OfflineDelivered { account, seq } => offline::delete(db, *account, *seq),
+            Row::PeerQueued(message) => peer_queue::insert(db, message),
+            Row::PeerDone(done) => peer_queue::delete(db, &done.local, &done.remote, done.id),
         }
     }
 }
@@ -123,6 +142,8 @@ impl Weigh for Row {
         let payload = match self {
             Row::LastSeen { account, .. } => account.as_str().len(),
             Row::HandedOff { .. } | Row::OfflineDelivered { .. } => 0,
+            Row::PeerQueued(message) => size_of::<PeerMessage>() + message.stanza.size(),
+            Row::PeerDone(_) => size_of::<PeerDone>(),
             Row::Offline(message) => size_of::<OfflineMessage>() + message.bytes(),
         };
         size_of::<Row>() + payload

@@ -159,6 +159,21 @@ pub(super) const MIGRATIONS: &[Migration] = &[
         END;
     ",
     },
+    Migration {
+        title: "messages that wait for other servers",
+        // `id` orders those of a link, and is drawn by the shard that owns it. A message is for one
+        // server only, so that its body is not shared.
+        sql: "
+        CREATE TABLE peer_queue (
+            remote TEXT NOT NULL,
+            local TEXT NOT NULL,
+            id INTEGER NOT NULL,
+            came INTEGER NOT NULL,
+            stanza BLOB NOT NULL,
+            PRIMARY KEY (remote, local, id)
+        ) STRICT, WITHOUT ROWID;
+    ",
+    },
 ];
 
 /// `application_id` of our files: "Stzd".

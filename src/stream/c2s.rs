@@ -69,7 +69,7 @@ pub(super) enum Security {
 #[derive(Default)]
 pub(super) struct TlsProof {
     pub bindings: Bindings,
-    pub client_chain: Vec<Vec<u8>>,
+    pub peer_chain: Vec<Vec<u8>>,
 }
 
 pub(super) enum State {
@@ -375,8 +375,8 @@ impl ClientStream {
     fn client_identities(&self, opened: &Opened, cx: &Context<'_>) -> Vec<BareJid> {
         let domain = &opened.domain.name;
         match &self.security {
-            Security::Tls { proof, .. } if !proof.client_chain.is_empty() => {
-                let chain = &proof.client_chain;
+            Security::Tls { proof, .. } if !proof.peer_chain.is_empty() => {
+                let chain = &proof.peer_chain;
                 let addresses = cx.certificates.client_identities(domain.as_str(), chain);
                 identity::accounts(&addresses, domain)
             }
@@ -418,7 +418,7 @@ impl ClientStream {
             },
             proof: Box::new(TlsProof {
                 bindings: facts.bindings,
-                client_chain: facts.client_chain,
+                peer_chain: facts.peer_chain,
             }),
         };
     }

@@ -6,6 +6,7 @@ use crate::config::{DomainSettings, Settings};
 use crate::jid::{Domain, Jid};
 use crate::ns;
 use crate::stanza::{StreamCondition, StreamError};
+use crate::limits::STREAM_ID_BYTES_MAX;
 use crate::xml::Header;
 use crate::xml::escape_attribute;
 
@@ -32,15 +33,7 @@ pub fn check(
 ) -> Result<Opened, StreamError> {
     header.check(ns::CLIENT)?;
     // RFC 6120 §4.7.5: no version means 0.9, which knows neither features nor SASL.
-    let major = header
-        .version
-        .as_deref()
-        .and_then(|version| version.split_once('.'))
-        .and_then(|(major, minor)| {
-            let is_minor = !minor.is_empty() && minor.bytes().all(|byte| byte.is_ascii_digit());
-            is_minor.then(|| major.parse::<u32>().ok()).flatten()
-        });
-    if major.is_none_or(|major| major < 1) {
+    if major(header).is_none_or(|major| major < 1) {
         return Err(StreamError::new(
             StreamCondition::UnsupportedVersion,
             "This server speaks XMPP 1.0",
@@ -71,6 +64,13 @@ pub fn check(
             .filter(|lang| is_lang(lang))
             .map(Into::into),
     })
+}
+
+/// The major version (RFC 6120 §4.7.5).
+fn major(header: &Header) -> Option<u32> {
+    let (major, minor) = header.version.as_deref()?.split_once('.')?;
+    let is_minor = !minor.is_empty() && minor.bytes().all(|byte| byte.is_ascii_digit());
+    is_minor.then(|| major.parse().ok()).flatten()
 }
 
 /// Who answers a header that is refused: the domain that it is for, if that is one of ours; and whom.
@@ -128,6 +128,63 @@ pub fn write(out: &mut Vec<u8>, domain: &str, id: &str, to: Option<&Jid>) {
         b"' version='1.0' xml:lang='en' xmlns='jabber:client' \
           xmlns:stream='http://etherx.jabber.org/streams'>",
     );
+}
+
+/// What a header between servers tells (RFC 6120 §4.7), beside what must be there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerOpened {
+    /// The domain of ours that it is for; none in an answer without `to`.
+    pub to: Option<Domain>,
+    /// The domain that the peer says it is, not proven.
+    pub from: Option<Domain>,
+    /// The stream's id, which only an answer has.
+    pub id: Option<String>,
+    /// Whether features follow: who tells no version, or 0.9, knows none (§4.7.5).
+    pub has_features: bool,
+}
+
+/// Checks the header of another server, whichever of us has opened the stream.
+///
+/// # Errors
+/// The stream error that answers it: `invalid-namespace` and the like, `improper-addressing` for an
+/// address that is no domain (RFC 6120 §4.9.3.7).
+pub fn check_server(header: &Header) -> Result<ServerOpened, StreamError> {
+    header.check(ns::SERVER)?;
+    let domain = |address: Option<&str>| {
+        let parsed = address.map(Domain::parse).transpose();
+        parsed.map_err(|_| {
+            StreamError::new(
+                StreamCondition::ImproperAddressing,
+                "An address of the stream is no domain",
+            )
+        })
+    };
+    Ok(ServerOpened {
+        to: domain(header.to.as_deref())?,
+        from: domain(header.from.as_deref())?,
+        id: header.id.clone().filter(|id| id.len() <= STREAM_ID_BYTES_MAX),
+        has_features: major(header).is_some_and(|major| major >= 1),
+    })
+}
+
+/// Writes our header to another server: `id` is there when we answer (RFC 6120 §4.7.3). The dialback
+/// namespace tells that we know it (XEP-0220 §2.1).
+pub fn write_server(out: &mut Vec<u8>, from: &str, to: Option<&str>, id: Option<&str>) {
+    out.extend_from_slice(
+        b"<?xml version='1.0'?><stream:stream xmlns='jabber:server' \
+          xmlns:db='jabber:server:dialback' xmlns:stream='http://etherx.jabber.org/streams' \
+          version='1.0' xml:lang='en' from='",
+    );
+    escape_attribute(out, from);
+    for (name, value) in [("to", to), ("id", id)] {
+        if let Some(value) = value {
+            out.extend_from_slice(b"' ");
+            out.extend_from_slice(name.as_bytes());
+            out.extend_from_slice(b"='");
+            escape_attribute(out, value);
+        }
+    }
+    out.extend_from_slice(b"'>");
 }
 
 /// The end of the stream (RFC 6120 §4.4).

@@ -256,7 +256,7 @@ impl Bench {
     pub fn secure(&mut self, chain: Vec<Vec<u8>>) {
         self.on(Event::Established(Box::new(TlsFacts {
             version: "TLSv1.3",
-            client_chain: chain,
+            peer_chain: chain,
             ..TlsFacts::default()
         })));
     }

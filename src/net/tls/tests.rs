@@ -638,13 +638,13 @@ fn a_clients_certificate_is_recorded_only_where_it_is_asked_for() {
         c.add_extra_chain_cert(ca.certificate.clone()).unwrap();
         c.set_private_key(&own.key).unwrap();
     };
-    assert!(facts(&setup, show).client_chain.is_empty());
-    setup.settings.request_client_certificate = true;
+    assert!(facts(&setup, show).peer_chain.is_empty());
+    setup.settings.with = With::Clients { request_certificate: true };
     let expected = [
         own.certificate.to_der().unwrap(),
         ca.certificate.to_der().unwrap(),
     ];
-    assert_eq!(facts(&setup, show).client_chain, expected);
+    assert_eq!(facts(&setup, show).peer_chain, expected);
     // After a swap of contexts, and in TLS 1.2.
     let swapped = |ssl: &mut SslRef| ssl.set_hostname("example.net").unwrap();
     let rules = |c: &mut SslContextBuilder| {
@@ -652,9 +652,9 @@ fn a_clients_certificate_is_recorded_only_where_it_is_asked_for() {
         old("DEFAULT")(c);
     };
     let (mut dialog, with) = setup.connect(rules, swapped).unwrap();
-    assert_eq!(with.client_chain, expected);
+    assert_eq!(with.peer_chain, expected);
     dialog.chat();
-    assert!(facts(&setup, nothing).client_chain.is_empty());
+    assert!(facts(&setup, nothing).peer_chain.is_empty());
 }
 
 #[test]

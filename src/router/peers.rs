@@ -1,0 +1,533 @@
+//! Other servers (DESIGN §3): a link for each pair of a local and a remote domain, with one queue and at
+//! most one stream that writes it (RFC 6120 §10.1), on the shard of the remote domain.
+//!
+//! What is sent while there is no stream waits in the link's queue and has one made. A message that
+//! waits gets a row in the store, and is settled when that is committed (DESIGN §5); presence and
+//! requests go back to their senders as soon as the other server was tried in vain, messages when they
+//! have waited for long.
+//!
+//! Invariants: a link that has something to send is being made, is ready, or rests until a time; what
+//! was appended to a stream's output has left the queue, in the order in which it came.
+
+mod link;
+#[cfg(test)]
+mod tests;
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+use std::time::Duration;
+
+pub use self::link::Failure;
+use self::link::{Queue, Retry, Stored, Waiting};
+use crate::clock::Mono;
+use crate::jid::Domain;
+use crate::limits::{OUTPUT_HOLD_BYTES, PEER_LINKS_MAX, PEER_REFUSED_PAUSE};
+use crate::router::delivery::Routed;
+use crate::router::settlement::{Origin, Source, Ticket, Unsettled};
+use crate::router::{Router, RowContinuation};
+use crate::slots::{Key, Slots};
+use crate::stanza::{Condition, Stanza, StanzaError};
+use crate::storage::peer_queue::PeerMessage;
+use crate::storage::{PeerDone, Row};
+
+/// The other servers of one shard.
+#[derive(Default)]
+pub struct Peers {
+    links: Slots<Link>,
+    by_domains: HashMap<(Domain, Domain), Key>,
+    /// When links are to be looked at; old times of a link may be left in it.
+    dues: BinaryHeap<Reverse<(Mono, u64)>>,
+    /// Streams that other servers have opened and proven.
+    incoming: Slots<Incoming>,
+    last_row: i64,
+}
+
+/// The way from a local domain to another server's.
+pub struct Link {
+    /// Ours.
+    pub local: Domain,
+    /// Theirs.
+    pub remote: Domain,
+    way: Way,
+    queue: Queue,
+    retry: Retry,
+    /// The earliest of its times in [`Peers::dues`] that counts.
+    armed: Option<Mono>,
+}
+
+/// How far a link is.
+#[derive(Debug)]
+enum Way {
+    /// There is no stream, and nothing to send.
+    Idle,
+    /// A stream is being made.
+    Making,
+    /// The stream of this connection takes stanzas.
+    Ready(Key),
+    /// The other server was not reached, for this reason, and is not tried before that time.
+    Resting(Mono, Failure),
+}
+
+/// A stream by which another server sends us stanzas.
+pub struct Incoming {
+    /// Its connection.
+    pub conn: Key,
+    pub(super) unsettled: Unsettled,
+}
+
+impl Router {
+    /// Sends a stanza towards another server, by way of its shard. Its sender must be local.
+    pub(crate) fn route_to_peer(&mut self, routed: Routed) {
+        let domains = |stanza: &Stanza| {
+            let (from, to) = (stanza.from.as_ref()?, stanza.to.as_ref()?);
+            Some((from.to_domain(), to.to_domain()))
+        };
+        let local = domains(&routed.stanza)
+            .and_then(|(local, remote)| Some((self.domain(local.as_str())?, remote)));
+        let Some((local, remote)) = local else {
+            let error = StanzaError::new(Condition::RemoteServerNotFound)
+                .text("Only the domains of this server may send to others");
+            self.reject(routed, error);
+            return;
+        };
+        if !local.s2s.enabled {
+            let error = StanzaError::new(Condition::RemoteServerNotFound)
+                .text("This domain does not talk to other servers (s2s.enabled = false)");
+            self.reject(routed, error);
+            return;
+        }
+        let shard = self.placement.shard_of(remote.as_str());
+        self.out.to_peer(shard, routed);
+    }
+
+    /// Takes a stanza for another server of this shard.
+    pub(crate) fn to_peer(&mut self, routed: Routed) {
+        let stanza = &routed.stanza;
+        let (Some(from), Some(to)) = (&stanza.from, &stanza.to) else {
+            debug_assert!(false, "a routed stanza has addresses");
+            self.out.settle(routed.ticket);
+            return;
+        };
+        let domains = (from.to_domain(), to.to_domain());
+        let Some(key) = self.peers.link(domains) else {
+            let error = StanzaError::new(Condition::ResourceConstraint)
+                .text("This server talks to too many others; try again later");
+            self.reject(routed, error);
+            return;
+        };
+        let now = self.now.mono;
+        let Some(link) = self.peers.links.get_mut(key) else {
+            return;
+        };
+        match &link.way {
+            Way::Ready(conn) if link.queue.is_empty() => {
+                let conn = *conn;
+                if self.out.outputs.len(conn) <= OUTPUT_HOLD_BYTES {
+                    self.write_to_peer(conn, routed);
+                } else {
+                    self.wait_for_peer(key, routed);
+                }
+            }
+            Way::Resting(until, failure)
+                if *until > now && (failure.is_final || !link::is_patient(&routed)) =>
+            {
+                let error = failure.to_error();
+                self.reject(routed, error);
+            }
+            Way::Ready(_) | Way::Making | Way::Resting(..) => self.wait_for_peer(key, routed),
+            Way::Idle => {
+                self.wait_for_peer(key, routed);
+                self.make_link(key);
+            }
+        }
+    }
+
+    fn write_to_peer(&mut self, conn: Key, routed: Routed) {
+        match self.out.outputs.append(conn) {
+            Some(output) => {
+                routed.stanza.write(output);
+                self.drop_routed(routed);
+            }
+            // Its end is on its way to us.
+            None => self.reject(routed, unreachable_now()),
+        }
+    }
+
+    fn wait_for_peer(&mut self, key: Key, routed: Routed) {
+        let now = self.now;
+        let Some(link) = self.peers.links.get_mut(key) else {
+            self.reject(routed, unreachable_now());
+            return;
+        };
+        let local = self.settings.domains.get(&link.local);
+        let message_wait = local.map_or(0, |domain| domain.s2s.message_wait_seconds);
+        let until = now.mono + link::wait_of(&routed, Duration::from_secs(message_wait));
+        let row = link::is_patient(&routed).then(|| {
+            let last = &mut self.peers.last_row;
+            *last = now.wall.micros().try_into().unwrap_or(i64::MAX).max(last.saturating_add(1));
+            Stored {
+                id: *last,
+                is_committed: false,
+            }
+        });
+        let message = row.map(|row| PeerMessage {
+            id: row.id,
+            local: link.local.clone(),
+            remote: link.remote.clone(),
+            came: now.wall,
+            stanza: routed.stanza.clone(),
+        });
+        if let Err(routed) = link.queue.push(routed, row, until) {
+            let error = StanzaError::new(Condition::ResourceConstraint)
+                .text("Too many stanzas wait for that server; try again later");
+            self.reject(routed, error);
+            return;
+        }
+        self.peers.arm(key, until);
+        if let Some(message) = message {
+            let id = message.id;
+            let then: RowContinuation = Box::new(move |router, result| {
+                router.peer_message_stored(key, id, result.is_ok());
+                if let Err(error) = result {
+                    // It waits in memory all the same, and its sender with it.
+                    ::log::log!(error.level(), error:%; "message for another server not stored");
+                }
+            });
+            self.row_then(Row::PeerQueued(Box::new(message)), then);
+        }
+    }
+
+    /// The row of a message that waits is committed: from now on it vouches for the message.
+    fn peer_message_stored(&mut self, key: Key, id: i64, is_stored: bool) {
+        let link = self.peers.links.get_mut(key);
+        match link.and_then(|link| link.queue.by_row(id)) {
+            Some(waiting) if is_stored => {
+                waiting.row = Some(Stored {
+                    id,
+                    is_committed: true,
+                });
+                let ticket = std::mem::replace(&mut waiting.routed.ticket, Ticket::none());
+                self.out.settle(ticket);
+            }
+            Some(waiting) => waiting.row = None,
+            // It has left the queue meanwhile.
+            None if is_stored => self.end_peer_row(
+                key,
+                Some(Stored {
+                    id,
+                    is_committed: true,
+                }),
+            ),
+            None => {}
+        }
+    }
+
+    /// Has a stream made; the shard goes on in [`Router::link_ready`] or [`Router::link_failed`].
+    fn make_link(&mut self, key: Key) {
+        if let Some(link) = self.peers.links.get_mut(key) {
+            link.way = Way::Making;
+            self.out.dials.push(key);
+        }
+    }
+
+    /// The stream of a connection takes the stanzas of a link.
+    pub fn link_ready(&mut self, key: Key, conn: Key) {
+        if let Some(link) = self.peers.links.get_mut(key) {
+            link.way = Way::Ready(conn);
+            link.retry.succeeded();
+            self.drain_link(key);
+        }
+    }
+
+    /// The output of a link's connection has room again.
+    pub fn link_writable(&mut self, key: Key) {
+        self.drain_link(key);
+    }
+
+    fn drain_link(&mut self, key: Key) {
+        loop {
+            let Some(link) = self.peers.links.get_mut(key) else {
+                return;
+            };
+            let Way::Ready(conn) = link.way else {
+                return;
+            };
+            if self.out.outputs.len(conn) > OUTPUT_HOLD_BYTES {
+                return;
+            }
+            let Some(Waiting { routed, row, .. }) = link.queue.pop() else {
+                return;
+            };
+            self.end_peer_row(key, row);
+            self.write_to_peer(conn, routed);
+        }
+    }
+
+    fn end_peer_row(&mut self, key: Key, row: Option<Stored>) {
+        let link = self.peers.links.get(key);
+        if let (Some(link), Some(row)) = (link, row.filter(|row| row.is_committed)) {
+            let done = PeerDone {
+                local: link.local.clone(),
+                remote: link.remote.clone(),
+                id: row.id,
+            };
+            self.row(Row::PeerDone(Box::new(done)));
+        }
+    }
+
+    /// No stream could be made.
+    pub fn link_failed(&mut self, key: Key, failure: Failure) {
+        let chance = self.placement.chance(self.now.mono.millis());
+        let now = self.now.mono;
+        let Some(link) = self.peers.links.get_mut(key) else {
+            return;
+        };
+        let pause = match failure.is_final {
+            true => PEER_REFUSED_PAUSE,
+            false => link.retry.failed(chance),
+        };
+        let back = match failure.is_final {
+            true => link.queue.take_if(|_| true),
+            false => link.queue.take_if(|waiting| !waiting.is_patient() || waiting.is_due(now)),
+        };
+        ::log::info!(
+            from:% = link.local, to:% = link.remote, reason = failure.text.as_str(),
+            returned = back.len(), waiting = link.queue.len();
+            "server not reached"
+        );
+        let error = failure.to_error();
+        link.way = Way::Resting(now + pause, failure);
+        self.peers.arm(key, now + pause);
+        self.return_to_senders(key, back, &error);
+    }
+
+    /// The stream of a link has ended, whoever ended it.
+    pub fn link_ended(&mut self, key: Key) {
+        let Some(link) = self.peers.links.get_mut(key) else {
+            return;
+        };
+        link.way = Way::Idle;
+        if !link.queue.is_empty() {
+            self.make_link(key);
+        }
+    }
+
+    fn return_to_senders(&mut self, key: Key, back: Vec<Waiting>, error: &StanzaError) {
+        for Waiting { routed, row, .. } in back {
+            self.end_peer_row(key, row);
+            self.reject(routed, error.clone());
+        }
+    }
+
+    /// When a link is to be looked at again.
+    pub fn links_due(&self) -> Option<Mono> {
+        self.peers.dues.peek().map(|Reverse((due, _))| *due)
+    }
+
+    /// Sends back what has waited for too long, and tries again whom it is time to try.
+    pub(crate) fn do_links(&mut self) {
+        while let Some(key) = self.peers.pop_due(self.now.mono) {
+            self.do_link(key);
+            self.peers.arm_again(key);
+        }
+    }
+
+    fn do_link(&mut self, key: Key) {
+        let now = self.now.mono;
+        let Some(link) = self.peers.links.get_mut(key) else {
+            return;
+        };
+        let back = link.queue.take_if(|waiting| waiting.is_due(now));
+        let mut is_rested = false;
+        let error = match &link.way {
+            Way::Resting(until, failure) => {
+                is_rested = *until <= now;
+                failure.to_error()
+            }
+            _ => StanzaError::new(Condition::RemoteServerTimeout)
+                .text("That server did not answer in time"),
+        };
+        if is_rested {
+            link.way = Way::Idle;
+        }
+        let goes_on = is_rested && !link.queue.is_empty();
+        self.return_to_senders(key, back, &error);
+        if goes_on {
+            self.make_link(key);
+        }
+    }
+
+    /// Has the messages wait again that waited when the server ended, in the order in which they came.
+    pub fn restore_peer_messages(&mut self, messages: Vec<PeerMessage>) {
+        for message in messages {
+            let PeerMessage {
+                id,
+                local,
+                remote,
+                came,
+                stanza,
+            } = message;
+            self.peers.last_row = self.peers.last_row.max(id);
+            let routed = Routed::new(stanza, Ticket::none());
+            let row = Some(Stored {
+                id,
+                is_committed: true,
+            });
+            let wait = self.domain(local.as_str()).map(|domain| {
+                let whole = Duration::from_secs(domain.s2s.message_wait_seconds);
+                whole.saturating_sub(self.now.wall.since(came))
+            });
+            let until = self.now.mono + wait.unwrap_or_default();
+            let done = PeerDone {
+                local: local.clone(),
+                remote: remote.clone(),
+                id,
+            };
+            let Some(key) = self.peers.link((local, remote)) else {
+                self.row(Row::PeerDone(Box::new(done)));
+                self.reject(routed, unreachable_now());
+                continue;
+            };
+            let Some(link) = self.peers.links.get_mut(key) else {
+                continue;
+            };
+            let is_idle = matches!(link.way, Way::Idle);
+            if let Err(routed) = link.queue.push(routed, row, until) {
+                debug_assert!(false, "what is stored is never turned away");
+                self.drop_routed(routed);
+                continue;
+            }
+            self.peers.arm(key, until);
+            if is_idle {
+                self.make_link(key);
+            }
+        }
+    }
+
+    // --- streams by which other servers send ---
+
+    /// A server has proven a domain on a stream of its own: stanzas may come.
+    pub fn peer_opened(&mut self, conn: Key) -> Key {
+        self.peers.incoming.insert(Incoming {
+            conn,
+            unsettled: Unsettled::default(),
+        })
+    }
+
+    /// Takes a stanza of another server, whose addresses belong to a pair of domains that is proven on
+    /// its stream. `size` is its length as received.
+    pub fn from_peer(&mut self, key: Key, stanza: Stanza, size: usize) {
+        let Some(incoming) = self.peers.incoming.get_mut(key) else {
+            return;
+        };
+        let seq = incoming.unsettled.issue(size, false);
+        let ticket = Ticket::new(Origin {
+            shard: self.shard,
+            source: Source::Peer(key),
+            seq,
+        });
+        self.route(Routed::new(stanza, ticket));
+    }
+
+    /// The stream has ended.
+    pub fn peer_closed(&mut self, key: Key) {
+        self.peers.incoming.remove(key);
+    }
+
+    /// Whether the stream's socket is to be left unread (DESIGN §4).
+    pub fn holds_peer(&self, key: Key) -> bool {
+        let incoming = self.peers.incoming.get(key);
+        incoming.is_some_and(|incoming| incoming.unsettled.is_full())
+    }
+}
+
+impl Peers {
+    /// The link of these domains, made if it is not there. None if there are too many.
+    fn link(&mut self, domains: (Domain, Domain)) -> Option<Key> {
+        if let Some(key) = self.by_domains.get(&domains) {
+            return Some(*key);
+        }
+        if self.links.len() >= PEER_LINKS_MAX {
+            self.forget_one()?;
+        }
+        let key = self.links.insert(Link {
+            local: domains.0.clone(),
+            remote: domains.1.clone(),
+            way: Way::Idle,
+            queue: Queue::default(),
+            retry: Retry::default(),
+            armed: None,
+        });
+        self.by_domains.insert(domains, key);
+        Some(key)
+    }
+
+    /// Makes room by forgetting a link that has no stream and nothing to send.
+    fn forget_one(&mut self) -> Option<()> {
+        let is_spare = |link: &Link| {
+            link.queue.is_empty() && matches!(link.way, Way::Idle | Way::Resting(..))
+        };
+        let (key, _) = self.links.iter().find(|(_, link)| is_spare(link))?;
+        let link = self.links.remove(key)?;
+        self.by_domains.remove(&(link.local, link.remote));
+        Some(())
+    }
+
+    /// Has a link looked at no later than then.
+    fn arm(&mut self, key: Key, due: Mono) {
+        if let Some(link) = self.links.get_mut(key)
+            && link.armed.is_none_or(|armed| due < armed)
+        {
+            link.armed = Some(due);
+            self.dues.push(Reverse((due, key.to_bits())));
+        }
+    }
+
+    fn arm_again(&mut self, key: Key) {
+        if let Some(due) = self.links.get(key).and_then(Link::next_due) {
+            self.arm(key, due);
+        }
+    }
+
+    /// The next link that is due.
+    fn pop_due(&mut self, now: Mono) -> Option<Key> {
+        while let Some(&Reverse((due, bits))) = self.dues.peek()
+            && due <= now
+        {
+            self.dues.pop();
+            let key = Key::from_bits(bits);
+            if let Some(link) = self.links.get_mut(key)
+                && link.armed == Some(due)
+            {
+                link.armed = None;
+                return Some(key);
+            }
+        }
+        None
+    }
+
+    /// A link.
+    pub fn get(&self, key: Key) -> Option<&Link> {
+        self.links.get(key)
+    }
+
+    /// What is unsettled of another server's stream, and its connection.
+    pub(super) fn source_mut(&mut self, key: Key) -> Option<(&mut Unsettled, Key)> {
+        let incoming = self.incoming.get_mut(key)?;
+        Some((&mut incoming.unsettled, incoming.conn))
+    }
+}
+
+impl Link {
+    fn next_due(&self) -> Option<Mono> {
+        let tried = match &self.way {
+            Way::Resting(until, _) if !self.queue.is_empty() => Some(*until),
+            _ => None,
+        };
+        tried.into_iter().chain(self.queue.next_due()).min()
+    }
+}
+
+fn unreachable_now() -> StanzaError {
+    StanzaError::new(Condition::RemoteServerTimeout).text("That server cannot be reached now")
+}

@@ -1,0 +1,258 @@
+//! What waits for a stream to another server, and when the next one is tried. Knows no streams.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::clock::Mono;
+use crate::limits::{
+    PEER_QUEUE_BYTES_MAX, PEER_QUEUE_STANZAS_MAX, PEER_REQUEST_WAIT, PEER_RETRY_FIRST,
+    PEER_RETRY_MAX,
+};
+use crate::router::delivery::Routed;
+use crate::stanza::{Condition, Kind, StanzaError, Type};
+
+/// Why another server is not reached, as a sender is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// `remote-server-not-found` or `remote-server-timeout` (RFC 6120 §8.3.3.16, §8.3.3.17), or what
+    /// policy calls for.
+    pub condition: Condition,
+    /// Why, for people.
+    pub text: String,
+    /// Whether waiting would not help: there is no such server, or one of us may not talk to the other.
+    pub is_final: bool,
+}
+
+impl Failure {
+    /// The error that goes back with a stanza.
+    pub fn to_error(&self) -> StanzaError {
+        StanzaError::new(self.condition).text(self.text.clone())
+    }
+}
+
+/// A stanza that waits for a stream.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    pub routed: Routed,
+    /// Its row in the store, which outlives a crash.
+    pub row: Option<Stored>,
+    bytes: usize,
+    /// When it goes back to its sender.
+    until: Mono,
+}
+
+/// A row of the store for a stanza that waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stored {
+    pub id: i64,
+    pub is_committed: bool,
+}
+
+/// The stanzas that wait for a stream, in their order.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    waiting: VecDeque<Waiting>,
+    bytes: usize,
+}
+
+impl Queue {
+    /// Appends a stanza, or gives it back if too many wait.
+    pub fn push(
+        &mut self,
+        routed: Routed,
+        row: Option<Stored>,
+        until: Mono,
+    ) -> Result<(), Routed> {
+        let bytes = routed.stanza.size();
+        let is_full = self.waiting.len() >= PEER_QUEUE_STANZAS_MAX
+            || self.bytes.saturating_add(bytes) > PEER_QUEUE_BYTES_MAX;
+        // What has a row already was counted when it got that.
+        if is_full && row.is_none_or(|row| !row.is_committed) {
+            return Err(routed);
+        }
+        self.bytes += bytes;
+        self.waiting.push_back(Waiting {
+            routed,
+            row,
+            bytes,
+            until,
+        });
+        Ok(())
+    }
+
+    pub fn pop(&mut self) -> Option<Waiting> {
+        let waiting = self.waiting.pop_front()?;
+        self.bytes -= waiting.bytes;
+        Some(waiting)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    pub fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// The stanza that has that row.
+    pub fn by_row(&mut self, id: i64) -> Option<&mut Waiting> {
+        let has_row = |waiting: &&mut Waiting| waiting.row.is_some_and(|row| row.id == id);
+        self.waiting.iter_mut().find(has_row)
+    }
+
+    /// Takes out, in their order, those that are to go back.
+    pub fn take_if(&mut self, goes_back: impl Fn(&Waiting) -> bool) -> Vec<Waiting> {
+        let (back, rest): (VecDeque<_>, VecDeque<_>) =
+            std::mem::take(&mut self.waiting).into_iter().partition(goes_back);
+        self.bytes = rest.iter().map(|waiting: &Waiting| waiting.bytes).sum();
+        self.waiting = rest;
+        back.into()
+    }
+
+    /// When the first of them is to go back.
+    pub fn next_due(&self) -> Option<Mono> {
+        self.waiting.iter().map(|waiting| waiting.until).min()
+    }
+}
+
+impl Waiting {
+    /// Whether its time is over.
+    pub fn is_due(&self, now: Mono) -> bool {
+        self.until <= now
+    }
+
+    /// Whether it may wait until the other server is reached again: nobody waits for a message's answer.
+    pub fn is_patient(&self) -> bool {
+        is_patient(&self.routed)
+    }
+}
+
+/// Whether a stanza may wait for longer than it takes to make a stream. Presence is told anew when a
+/// stream is there again, and whoever asks something waits for an answer.
+pub(super) fn is_patient(routed: &Routed) -> bool {
+    let stanza = &routed.stanza;
+    stanza.kind == Kind::Message && stanza.type_ != Type::Error
+}
+
+/// How long a stanza waits for a stream.
+pub(super) fn wait_of(routed: &Routed, message_wait: Duration) -> Duration {
+    match is_patient(routed) {
+        true => message_wait.max(PEER_REQUEST_WAIT),
+        false => PEER_REQUEST_WAIT,
+    }
+}
+
+/// When a server that was not reached is tried again: ever later, and not by all of its peers at the
+/// same moment.
+#[derive(Debug, Default)]
+pub(super) struct Retry {
+    failures: u32,
+}
+
+impl Retry {
+    /// The pause after one more failure. `chance` is any number that others cannot foresee.
+    pub fn failed(&mut self, chance: u64) -> Duration {
+        let doubled = PEER_RETRY_FIRST.saturating_mul(1 << self.failures.min(16));
+        self.failures = self.failures.saturating_add(1);
+        let pause = doubled.min(PEER_RETRY_MAX);
+        // Between three quarters and the whole of it.
+        let quarter = pause.as_millis() as u64 / 4;
+        pause - Duration::from_millis(chance % (quarter + 1))
+    }
+
+    /// The server was reached.
+    pub fn succeeded(&mut self) {
+        self.failures = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::router::settlement::Ticket;
+    use crate::router::testing::stanza;
+
+    fn routed(kind: Kind, type_: Type) -> Routed {
+        Routed::new(stanza(kind, type_, Some("romeo@example.net")), Ticket::none())
+    }
+
+    fn message() -> Routed {
+        routed(Kind::Message, Type::Chat)
+    }
+
+    fn at(seconds: u64) -> Mono {
+        Mono::default() + Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn stanzas_leave_in_their_order_and_no_more_wait_than_may() {
+        let mut queue = Queue::default();
+        for _ in 0..PEER_QUEUE_STANZAS_MAX {
+            queue.push(message(), None, at(9)).unwrap();
+        }
+        assert!(queue.push(message(), None, at(9)).is_err());
+        assert!(queue.pop().is_some());
+        queue.push(message(), None, at(9)).unwrap();
+        let bytes = queue.bytes;
+        while queue.pop().is_some() {}
+        assert!(bytes > 0 && queue.bytes == 0 && queue.is_empty());
+    }
+
+    #[test]
+    fn what_the_store_has_kept_is_never_turned_away() {
+        let mut queue = Queue::default();
+        for id in 0..=PEER_QUEUE_STANZAS_MAX as i64 {
+            let row = Stored {
+                id,
+                is_committed: true,
+            };
+            queue.push(message(), Some(row), at(9)).unwrap();
+        }
+        assert!(queue.by_row(7).is_some());
+        assert!(queue.by_row(-1).is_none());
+    }
+
+    #[test]
+    fn those_whose_time_is_over_go_back_and_the_others_keep_their_order() {
+        let mut queue = Queue::default();
+        for seconds in [5, 1, 9, 2] {
+            queue.push(message(), None, at(seconds)).unwrap();
+        }
+        assert_eq!(queue.next_due(), Some(at(1)));
+        let back = queue.take_if(|waiting| waiting.is_due(at(2)));
+        assert_eq!(back.iter().map(|w| w.until).collect::<Vec<_>>(), [at(1), at(2)]);
+        assert_eq!((queue.len(), queue.next_due()), (2, Some(at(5))));
+        assert_eq!(queue.pop().map(|w| w.until), Some(at(5)));
+        assert_eq!(queue.pop().map(|w| w.until), Some(at(9)));
+        assert_eq!(queue.bytes, 0);
+    }
+
+    #[test]
+    fn messages_wait_and_requests_and_presence_do_not() {
+        let hour = Duration::from_secs(3600);
+        assert_eq!(wait_of(&message(), hour), hour);
+        for (kind, type_) in [
+            (Kind::Iq, Type::Get),
+            (Kind::Presence, Type::Available),
+            (Kind::Message, Type::Error),
+        ] {
+            assert_eq!(wait_of(&routed(kind, type_), hour), PEER_REQUEST_WAIT);
+        }
+    }
+
+    #[test]
+    fn pauses_grow_up_to_a_bound_and_begin_anew_after_a_success() {
+        let mut retry = Retry::default();
+        assert_eq!(retry.failed(0), PEER_RETRY_FIRST);
+        assert_eq!(retry.failed(0), PEER_RETRY_FIRST * 2);
+        let mut last = Duration::ZERO;
+        for chance in 0..100 {
+            last = retry.failed(chance * 7919);
+            assert!(last <= PEER_RETRY_MAX);
+        }
+        assert!(last >= PEER_RETRY_MAX * 3 / 4);
+        retry.succeeded();
+        let pause = retry.failed(u64::MAX);
+        assert!(pause >= PEER_RETRY_FIRST * 3 / 4 && pause <= PEER_RETRY_FIRST);
+    }
+}
