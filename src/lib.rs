@@ -32,6 +32,7 @@
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod dns;
 pub mod features;
 pub mod jid;
 pub mod limits;

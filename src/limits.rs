@@ -192,6 +192,11 @@ pub const OFFLINE_PAGE_MESSAGES_MAX: usize = 50;
 /// Bytes of such a page, but for one message that is larger: what a session that does not read costs.
 pub const OFFLINE_PAGE_BYTES_MAX: u64 = 64 * 1024;
 
+/// How long a stream to another server may take from the dial until stanzas flow, before the next address
+/// is tried.
+pub const DIAL_WAIT: Duration = Duration::from_secs(20);
+/// Addresses that are tried for one stream to another server.
+pub const DIAL_ATTEMPTS_MAX: usize = 8;
 /// Pairs of a local and a remote domain that one shard keeps a link for. Those without a stream and
 /// without stanzas make room for others.
 pub const PEER_LINKS_MAX: usize = 20_000;
@@ -237,3 +242,32 @@ pub const STOP_WAIT: Duration = Duration::from_secs(10);
 /// TCP user time-out of accepted sockets: unacknowledged data for so long ends the connection
 /// (RFC 6120 §4.6.4; RFC 5482).
 pub const TCP_USER_TIMEOUT: Duration = Duration::from_secs(90);
+/// Questions to DNS that are open: a domain each. A server that starts with mail for thousands of
+/// domains asks for them in some seconds.
+pub const DNS_QUESTIONS_MAX: usize = 4_096;
+/// Lookups in DNS that are under way: each has a socket or two open, up to three for each name server
+/// if that does not answer.
+pub const DNS_LOOKUPS_MAX: usize = 128;
+/// How long one try of a query in DNS waits for all name servers together.
+pub const DNS_TRY_WAIT: Duration = Duration::from_secs(3);
+/// Tries of a query in DNS.
+pub const DNS_TRIES: usize = 2;
+/// How long all lookups for one domain may take: stanzas wait for them.
+pub const DNS_WAIT: Duration = Duration::from_secs(10);
+/// Records used of an answer of DNS. Domains have one to four servers, and hosts as many addresses.
+pub const DNS_RECORDS_MAX: usize = 16;
+/// Targets of a domain whose addresses are looked up. Each costs up to three lookups, and a time-out of
+/// a connection if it is dead.
+pub const DNS_TARGETS_MAX: usize = 16;
+/// Aliases (CNAME) followed from one name. Name servers follow as many.
+pub const DNS_ALIASES_MAX: usize = 8;
+/// Bytes of the data of a TLSA record: a digest in most, a whole certificate in some (RFC 6698 §2.1.3).
+pub const DNS_TLSA_BYTES_MAX: usize = 4 * 1024;
+/// Lookups whose results are kept: some six for each domain.
+pub const DNS_CACHE_ENTRIES_MAX: usize = 8_192;
+/// Bytes of them. A usual one has 300.
+pub const DNS_CACHE_BYTES_MAX: usize = 4 << 20;
+/// How long a record is kept at most, so that a server that has moved is found within the hour.
+pub const DNS_RECORDS_AGE_MAX: Duration = Duration::from_secs(3_600);
+/// How long it is kept at most that there are no records: an operator who adds them tries at once.
+pub const DNS_ABSENCE_AGE_MAX: Duration = Duration::from_secs(60);

@@ -8,6 +8,8 @@ pub const CLIENT: &str = "jabber:client";
 pub const SERVER: &str = "jabber:server";
 /// XEP-0220.
 pub const DIALBACK: &str = "jabber:server:dialback";
+/// XEP-0220 §2.4.2.
+pub const DIALBACK_FEATURE: &str = "urn:xmpp:features:dialback";
 /// XEP-0198.
 pub const STREAM_MANAGEMENT: &str = "urn:xmpp:sm:3";
 /// RFC 6120 §4.9.2.

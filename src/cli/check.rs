@@ -71,7 +71,7 @@ fn examine(path: &Path) -> Report {
         Ok(settings) => {
             let mut problems = examine_client_authorities(&settings);
             let mut warnings: Vec<_> = settings.warnings.iter().cloned().map(Finding::at).collect();
-            match TlsContexts::load(&TlsSettings::from_config(&settings)) {
+            match TlsContexts::load(&TlsSettings::for_clients(&settings)) {
                 Ok((_, found)) => warnings.extend(found.into_iter().map(Finding::anywhere)),
                 Err(found) => {
                     problems.extend(

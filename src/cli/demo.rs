@@ -197,7 +197,7 @@ fn make_certificate(settings: &Settings, directory: &Path) -> Result<String, Fai
 fn is_fresh(settings: &Settings) -> bool {
     let week_seconds = 7 * 86_400;
     let now = i64::try_from(Clock::start().now().wall.micros() / 1_000_000).unwrap_or(i64::MAX);
-    match TlsContexts::load(&TlsSettings::from_config(settings)) {
+    match TlsContexts::load(&TlsSettings::for_clients(settings)) {
         Ok((contexts, _)) => contexts
             .certificates()
             .iter()

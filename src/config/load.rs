@@ -163,6 +163,7 @@ impl<'a> Reader<'a> {
             self.check_addresses(&draft.whole, &written);
         }
         let mut settings = draft.whole.clone();
+        settings.s2s = draft.domain.s2s.clone();
         let mut missing = domains.is_none();
         if let Some((key, value)) = domains {
             if let Some(table) = value.get_ref().as_table() {
@@ -307,6 +308,7 @@ impl<'a> Reader<'a> {
         if !written.broken {
             self.check_certificate(&draft.domain, &written);
             self.settle_mechanisms(&mut draft.domain.auth, &written);
+            self.check_lists(&draft.domain, &written);
             self.warn_of_plain(&draft.domain, &written);
         }
     }
@@ -316,6 +318,8 @@ impl<'a> Reader<'a> {
         let lists = [
             ("c2s", &settings.listen.c2s),
             ("c2s_tls", &settings.listen.c2s_tls),
+            ("s2s", &settings.listen.s2s),
+            ("s2s_tls", &settings.listen.s2s_tls),
         ];
         let mut seen: Vec<(&'static str, SocketAddr)> = Vec::new();
         for (key, list) in lists {
@@ -339,6 +343,24 @@ impl<'a> Reader<'a> {
                 }
                 seen.push((key, *address));
             }
+        }
+    }
+
+    /// A domain cannot be on both lists.
+    fn check_lists(&mut self, domain: &DomainSettings, written: &Written) {
+        let s2s = &domain.s2s;
+        for entry in s2s.secure_domains.shared(&s2s.insecure_domains) {
+            let text = format!(
+                "{entry:?} is in s2s.secure_domains and in s2s.insecure_domains; take it out of one"
+            );
+            let secure = written.span("s2s", "secure_domains");
+            let insecure = written.span("s2s", "insecure_domains");
+            let later = if secure.start > insecure.start {
+                secure
+            } else {
+                insecure
+            };
+            self.found.add(&later, text);
         }
     }
 

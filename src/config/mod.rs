@@ -16,7 +16,7 @@ use std::net::{Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::jid::Domain;
+use crate::jid::{Domain, DomainList};
 pub use crate::log::{LogFormat, LogOptions, LogTo};
 use crate::sasl::{Hash, HashPolicy, Mechanism, Storage};
 pub use load::{load, locate, parse};
@@ -39,6 +39,10 @@ pub struct Settings {
     pub tls: Tls,
     /// `[store]`
     pub store: StoreOptions,
+    /// `[s2s]` as it holds for the whole server.
+    pub s2s: S2s,
+    /// `[dns]`
+    pub dns: Dns,
     /// `[limits]`
     pub limits: Limits,
     /// `[log]`
@@ -60,13 +64,17 @@ pub struct Server {
     pub control: PathBuf,
 }
 
-/// Addresses to accept clients on. Fixed at start.
+/// Addresses to accept clients and other servers on. Fixed at start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listen {
     /// For streams that start in the clear (RFC 6120 §3.2).
     pub c2s: Vec<SocketAddr>,
     /// For direct TLS (XEP-0368).
     pub c2s_tls: Vec<SocketAddr>,
+    /// For streams of servers that start in the clear.
+    pub s2s: Vec<SocketAddr>,
+    /// For direct TLS of servers.
+    pub s2s_tls: Vec<SocketAddr>,
 }
 
 /// TLS of the whole server. What a domain can set of its own is in [`DomainSettings`].
@@ -184,6 +192,8 @@ pub struct DomainSettings {
     pub dhparam: Option<DhParam>,
     /// `[c2s]` as it holds for this domain.
     pub c2s: C2s,
+    /// `[s2s]` as it holds for this domain.
+    pub s2s: S2s,
     /// `[auth]` as it holds for this domain.
     pub auth: Auth,
     /// `[contact]` as it holds for this domain.
@@ -236,6 +246,38 @@ pub enum ResourceConflict {
     Refuse,
 }
 
+/// Streams of other servers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct S2s {
+    /// Whether there are any.
+    pub enabled: bool,
+    /// Whether TLS comes first (RFC 6120 §5.3.1).
+    pub require_encryption: bool,
+    /// Whether other servers prove themselves by a certificate.
+    pub secure_auth: bool,
+    /// Those that do so in any case.
+    pub secure_domains: DomainList,
+    /// Those for which dialback will do.
+    pub insecure_domains: DomainList,
+    /// The only ones to be talked with, if there are any.
+    pub allow: DomainList,
+    /// Those that are not talked with.
+    pub deny: DomainList,
+    /// Bytes of one stanza as received.
+    pub stanza_bytes_max: usize,
+    /// Seconds without a byte, after which a stream is closed; 0: never.
+    pub idle_seconds: u64,
+    /// Seconds that a message waits for a server that is not reached.
+    pub message_wait_seconds: u64,
+}
+
+/// Where names are looked up. Fixed at start.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Dns {
+    /// Name servers; none: those of /etc/resolv.conf.
+    pub servers: Vec<SocketAddr>,
+}
+
 /// Authentication of a domain's accounts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Auth {
@@ -274,6 +316,8 @@ impl Default for Listen {
         Listen {
             c2s: any(5222),
             c2s_tls: any(5223),
+            s2s: any(5269),
+            s2s_tls: any(5270),
         }
     }
 }
@@ -342,6 +386,24 @@ impl Default for C2s {
     }
 }
 
+impl Default for S2s {
+    fn default() -> S2s {
+        S2s {
+            enabled: true,
+            require_encryption: true,
+            secure_auth: true,
+            secure_domains: DomainList::default(),
+            insecure_domains: DomainList::default(),
+            allow: DomainList::default(),
+            deny: DomainList::default(),
+            // Twice what clients may send: a server passes on what it has taken.
+            stanza_bytes_max: 524_288,
+            idle_seconds: 600,
+            message_wait_seconds: 3_600,
+        }
+    }
+}
+
 impl Default for Auth {
     fn default() -> Auth {
         Auth {
@@ -377,6 +439,7 @@ impl DomainSettings {
             key: None,
             dhparam: None,
             c2s: C2s::default(),
+            s2s: S2s::default(),
             auth: Auth::default(),
             contact: Contact::default(),
         }

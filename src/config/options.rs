@@ -7,16 +7,18 @@ use ::log::LevelFilter;
 
 use super::value::{Given, Wrong};
 use super::{DomainSettings, Durability, LogFormat, LogTo, ResourceConflict, Settings, TlsVersion};
+use crate::jid::DomainList;
 use crate::limits::ROSTER_ITEMS_BOUND;
 use crate::sasl::{Hash, Mechanism, Storage};
 
 /// The sections in the order of the sample. `domain` stands for `[domain."name"]`.
-pub const SECTIONS: [&str; 10] = [
-    "server", "listen", "tls", "c2s", "auth", "contact", "store", "limits", "log", "domain",
+pub const SECTIONS: [&str; 12] = [
+    "server", "listen", "tls", "c2s", "s2s", "dns", "auth", "contact", "store", "limits", "log",
+    "domain",
 ];
 
 /// The sections that may also stand in a domain, where they win over those at top level.
-pub const DOMAIN_SECTIONS: [&str; 3] = ["c2s", "auth", "contact"];
+pub const DOMAIN_SECTIONS: [&str; 4] = ["c2s", "s2s", "auth", "contact"];
 
 /// One option of the file.
 pub struct Spec {
@@ -184,6 +186,28 @@ pub static OPTIONS: &[Spec] = &[
             Ok(())
         }),
     ),
+    spec(
+        "listen",
+        "s2s",
+        r#"["[::]:5269"]"#,
+        Restart(|a, b| a.listen.s2s == b.listen.s2s),
+        Other(|d, given| {
+            let addresses = given.addresses()?;
+            d.whole.listen.s2s = addresses.into_iter().map(|(_, a)| a).collect();
+            Ok(())
+        }),
+    ),
+    spec(
+        "listen",
+        "s2s_tls",
+        r#"["[::]:5270"]"#,
+        Restart(|a, b| a.listen.s2s_tls == b.listen.s2s_tls),
+        Other(|d, given| {
+            let addresses = given.addresses()?;
+            d.whole.listen.s2s_tls = addresses.into_iter().map(|(_, a)| a).collect();
+            Ok(())
+        }),
+    ),
     // [tls]
     spec(
         "tls",
@@ -300,6 +324,91 @@ pub static OPTIONS: &[Spec] = &[
                 d.domain.c2s.resource_conflict = ResourceConflict::Refuse;
             }),
         ]),
+    ),
+    // [s2s]
+    spec(
+        "s2s",
+        "enabled",
+        "true",
+        NewConnections,
+        Flag(|d| &mut d.domain.s2s.enabled),
+    ),
+    spec(
+        "s2s",
+        "require_encryption",
+        "true",
+        NewConnections,
+        Flag(|d| &mut d.domain.s2s.require_encryption),
+    ),
+    spec(
+        "s2s",
+        "secure_auth",
+        "true",
+        NewConnections,
+        Flag(|d| &mut d.domain.s2s.secure_auth),
+    ),
+    spec(
+        "s2s",
+        "secure_domains",
+        "[]",
+        NewConnections,
+        Other(|d, given| domains(given, &mut d.domain.s2s.secure_domains)),
+    ),
+    spec(
+        "s2s",
+        "insecure_domains",
+        "[]",
+        NewConnections,
+        Other(|d, given| domains(given, &mut d.domain.s2s.insecure_domains)),
+    ),
+    spec(
+        "s2s",
+        "allow",
+        "[]",
+        NewConnections,
+        Other(|d, given| domains(given, &mut d.domain.s2s.allow)),
+    ),
+    spec(
+        "s2s",
+        "deny",
+        "[]",
+        NewConnections,
+        Other(|d, given| domains(given, &mut d.domain.s2s.deny)),
+    ),
+    spec(
+        "s2s",
+        "stanza_bytes_max",
+        "524288",
+        NewConnections,
+        Number(10_000, 16 * 1024 * 1024, |d, n| {
+            d.domain.s2s.stanza_bytes_max = n as usize;
+        }),
+    ),
+    spec(
+        "s2s",
+        "idle_seconds",
+        "600",
+        Now,
+        Number(0, 86_400, |d, n| d.domain.s2s.idle_seconds = n),
+    ),
+    spec(
+        "s2s",
+        "message_wait_seconds",
+        "3600",
+        Now,
+        Number(0, 604_800, |d, n| d.domain.s2s.message_wait_seconds = n),
+    ),
+    // [dns]
+    spec(
+        "dns",
+        "servers",
+        "[]",
+        Restart(|a, b| a.dns.servers == b.dns.servers),
+        Other(|d, given| {
+            let addresses = given.addresses()?;
+            d.whole.dns.servers = addresses.into_iter().map(|(_, a)| a).collect();
+            Ok(())
+        }),
     ),
     // [auth]
     spec(
@@ -621,6 +730,29 @@ pub static OPTIONS: &[Spec] = &[
         }),
     ),
 ];
+
+/// A list of domains.
+fn domains(given: &Given<'_>, into: &mut DomainList) -> Result<(), Vec<Wrong>> {
+    let mut list = DomainList::default();
+    let mut wrong = Vec::new();
+    for (place, text) in given.strings()? {
+        if let Err(error) = list.add(text) {
+            let error = error.to_string();
+            let what = error.split(';').next().unwrap_or_default();
+            let says = format!(
+                "{} has {text:?}: {what}; write a name like \"example.org\", or \"*.example.org\" \
+                 for all below it",
+                given.name
+            );
+            wrong.push((place, says));
+        }
+    }
+    if !wrong.is_empty() {
+        return Err(wrong);
+    }
+    *into = list;
+    Ok(())
+}
 
 /// The path of a Unix socket has room for 107 bytes (unix(7)).
 const SOCKET_PATH_BYTES_MAX: usize = 107;

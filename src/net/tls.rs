@@ -119,6 +119,15 @@ pub struct TlsContexts {
     dh_label: Index<SslContext, String>,
 }
 
+/// The contexts of one generation, by who is at the other end.
+#[derive(Clone, Debug)]
+pub struct TlsSets {
+    /// For connections of clients.
+    pub clients: Arc<TlsContexts>,
+    /// For connections with other servers, accepted and dialled.
+    pub servers: Arc<TlsContexts>,
+}
+
 /// What a handshake chooses from; carried by the connection so that contexts own no cycle.
 struct Choice {
     /// Taken at the first ClientHello.

@@ -160,8 +160,7 @@ impl SocketTransport {
             Err(error) if error.raw_os_error() == Some(Errno::INPROGRESS.raw_os_error()) => {}
             Err(error) => return Err(error),
         }
-        let mut transport =
-            SocketTransport::new(socket.into(), address, Side::Dialled(dialled))?;
+        let mut transport = SocketTransport::new(socket.into(), address, Side::Dialled(dialled))?;
         transport.is_connecting = true;
         if is_direct {
             transport.begin_tls(None, true)?;

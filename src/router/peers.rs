@@ -10,8 +10,6 @@
 //! was appended to a stream's output has left the queue, in the order in which it came.
 
 mod link;
-#[cfg(test)]
-mod tests;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -164,7 +162,12 @@ impl Router {
         let until = now.mono + link::wait_of(&routed, Duration::from_secs(message_wait));
         let row = link::is_patient(&routed).then(|| {
             let last = &mut self.peers.last_row;
-            *last = now.wall.micros().try_into().unwrap_or(i64::MAX).max(last.saturating_add(1));
+            *last = now
+                .wall
+                .micros()
+                .try_into()
+                .unwrap_or(i64::MAX)
+                .max(last.saturating_add(1));
             Stored {
                 id: *last,
                 is_committed: false,
@@ -288,7 +291,9 @@ impl Router {
         };
         let back = match failure.is_final {
             true => link.queue.take_if(|_| true),
-            false => link.queue.take_if(|waiting| !waiting.is_patient() || waiting.is_due(now)),
+            false => link
+                .queue
+                .take_if(|waiting| !waiting.is_patient() || waiting.is_due(now)),
         };
         ::log::info!(
             from:% = link.local, to:% = link.remote, reason = failure.text.as_str(),
@@ -404,6 +409,26 @@ impl Router {
         }
     }
 
+    /// Sends a stanza of the server's own making, an answer to one that another server has sent.
+    pub fn send_to_peer(&mut self, stanza: Stanza) {
+        self.route(Routed::new(stanza, Ticket::none()));
+    }
+
+    /// The link by whose stream the server of a remote domain can be asked something, and its connection;
+    /// without one, a stream is being made. None if that server was not reached a short while ago, or
+    /// there are too many links.
+    pub fn link_for_ask(&mut self, local: Domain, remote: Domain) -> Option<(Key, Option<Key>)> {
+        let key = self.peers.link((local, remote))?;
+        match &self.peers.links.get(key)?.way {
+            Way::Ready(conn) => return Some((key, Some(*conn))),
+            Way::Making => return Some((key, None)),
+            Way::Resting(until, _) if *until > self.now.mono => return None,
+            Way::Idle | Way::Resting(..) => {}
+        }
+        self.make_link(key);
+        Some((key, None))
+    }
+
     // --- streams by which other servers send ---
 
     /// A server has proven a domain on a stream of its own: stanzas may come.
@@ -464,9 +489,8 @@ impl Peers {
 
     /// Makes room by forgetting a link that has no stream and nothing to send.
     fn forget_one(&mut self) -> Option<()> {
-        let is_spare = |link: &Link| {
-            link.queue.is_empty() && matches!(link.way, Way::Idle | Way::Resting(..))
-        };
+        let is_spare =
+            |link: &Link| link.queue.is_empty() && matches!(link.way, Way::Idle | Way::Resting(..));
         let (key, _) = self.links.iter().find(|(_, link)| is_spare(link))?;
         let link = self.links.remove(key)?;
         self.by_domains.remove(&(link.local, link.remote));

@@ -259,7 +259,7 @@ mod tests {
         let session = slots.insert(());
         drop(Ticket::new(Origin {
             shard: 0,
-            session,
+            source: Source::Session(session),
             seq: 1,
         }));
     }

@@ -66,13 +66,9 @@ impl Site {
     pub fn new(features: &'static [&'static Feature]) -> Site {
         let name = Domain::parse("example.org").unwrap();
         let domain = DomainSettings {
-            name: name.clone(),
-            certificate: None,
-            key: None,
-            dhparam: None,
             c2s: C2s::default(),
             auth: Auth::default(),
-            contact: crate::config::Contact::default(),
+            ..DomainSettings::new(name.clone())
         };
         let settings = Settings {
             domains: BTreeMap::from([(name, Arc::new(domain))]),

@@ -10,6 +10,7 @@ pub mod sockets;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 
@@ -18,18 +19,19 @@ use signal_hook::iterator::Signals;
 
 use crate::clock::Clock;
 use crate::config::{Settings, reload};
+use crate::dns::{self, Dns, DnsSettings, Found};
 use crate::features::FEATURES;
 use crate::limits::{WAITING_BYTES_MAX, WAITING_POSTS_MAX};
 use crate::log::Logging;
 use crate::net::open_files::OpenFiles;
 use crate::net::throttle::{Throttle, ThrottleLimits};
-use crate::net::tls::TlsContexts;
+use crate::net::tls::TlsSets;
 use crate::post::{Address, Gates, Load, Mailbox, mailbox};
 use crate::router::pipeline::Pipeline;
 use crate::router::placement::Placement;
 use crate::router::subscription;
 use crate::server::control::ControlSocket;
-use crate::server::generation::{Loaded, load_certificates};
+use crate::server::generation::{Connector, Loaded, load_certificates};
 use crate::server::live::Live;
 use crate::shard::listener::{Listener, ListenerHandle};
 use crate::shard::reactor::{Sleeper, Surroundings};
@@ -114,7 +116,7 @@ fn notify(state: &[sd_notify::NotifyState<'_>]) {
 /// The parts of a running server that commands and signals act on.
 pub struct Core {
     settings: Mutex<Arc<Settings>>,
-    contexts: Mutex<Arc<TlsContexts>>,
+    contexts: Mutex<TlsSets>,
     path: Option<PathBuf>,
     placement: Placement,
     shards: Vec<Address<Post>>,
@@ -125,6 +127,8 @@ pub struct Core {
     open_files: Arc<OpenFiles>,
     throttle: Arc<Throttle>,
     gates: Gates,
+    streams: Arc<AtomicU64>,
+    dns: Dns,
     clock: Clock,
     stopper: signal_hook::iterator::Handle,
     reloading: Mutex<()>,
@@ -156,6 +160,15 @@ impl Posts {
 impl Answers for Posts {
     fn answer(&self, shard: usize, answers: Vec<Answer>) {
         self.send(shard, answers.into_iter().map(Post::Store).collect());
+    }
+}
+
+impl dns::Answers for Posts {
+    fn answer(&self, shard: usize, id: u64, found: Found) {
+        self.send(
+            shard,
+            vec![Post::Resolved(Key::from_bits(id), Box::new(found))],
+        );
     }
 }
 
@@ -195,9 +208,15 @@ impl Server {
         let sockets = sockets::open(&settings)?;
         let open_files = Arc::new(OpenFiles::default());
         let throttle = Arc::new(Throttle::new(throttle_limits(&settings)));
+        let streams = Arc::new(AtomicU64::new(0));
         let generation = Arc::new(Generation {
             settings: Arc::clone(&settings),
             certificates,
+            dialler: Arc::new(Connector::new(
+                &contexts,
+                Arc::clone(&open_files),
+                Arc::clone(&streams),
+            )),
         });
 
         let count = shard_count(&settings);
@@ -212,7 +231,14 @@ impl Server {
             gates.clone(),
         )
         .map_err(|error| StartError::new(format!("cannot start workers: {error}")))?;
+        let dns_settings = DnsSettings {
+            servers: settings.dns.servers.clone(),
+            ..DnsSettings::default()
+        };
+        let dns = Dns::start(&dns_settings, Arc::clone(&posts) as Arc<dyn dns::Answers>)
+            .map_err(|error| StartError::new(error.to_string()))?;
         let surroundings = Surroundings {
+            dns: dns.clone(),
             shards: addresses.clone(),
             store: store.clone(),
             workers: workers.clone(),
@@ -244,16 +270,18 @@ impl Server {
             .collect();
         let (listener, handle) = Listener::new(
             sockets,
-            Arc::clone(&contexts),
+            contexts.clone(),
             addresses.clone(),
             Arc::clone(&open_files),
             Arc::clone(&throttle),
             clock,
+            Arc::clone(&streams),
         )
         .map_err(|error| StartError::new(format!("cannot listen: {error}")))?;
         let core = Arc::new(Core {
             settings: Mutex::new(Arc::clone(&settings)),
-            contexts: Mutex::new(Arc::clone(&contexts)),
+            contexts: Mutex::new(contexts),
+            streams,
             path,
             placement,
             shards: addresses,
@@ -264,6 +292,7 @@ impl Server {
             open_files,
             throttle,
             gates,
+            dns,
             clock,
             stopper: stopper.clone(),
             reloading: Mutex::new(()),
@@ -322,6 +351,7 @@ impl Server {
             join(thread);
         }
         self.workers.stop();
+        self.core.dns.clone().stop();
         self.core.store.clone().stop();
         // Last, so that `stanzad stop` returns when everything is done.
         self.control.stop();
@@ -361,23 +391,33 @@ impl Core {
             .ok_or("this server runs without a conf file")?;
         let reloaded = reload(path, &self.settings()).map_err(|problems| problems.to_string())?;
         let settings = Arc::new(reloaded.settings);
-        let previous = Arc::clone(&self.contexts.lock().unwrap_or_else(PoisonError::into_inner));
+        let previous = self
+            .contexts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         let Loaded {
             contexts,
             certificates,
             mut warnings,
         } = load_certificates(&settings, Some(&previous))
             .map_err(|problems| problems.join("\n"))?;
-        *self.contexts.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&contexts);
+        *self.contexts.lock().unwrap_or_else(PoisonError::into_inner) = contexts.clone();
         if let Err(error) = self.logging.apply(&settings.log) {
             warnings.push(format!("the log stays where it was: {error}"));
         }
         self.throttle.set_limits(throttle_limits(&settings));
         privileges::admit_connections_again(&self.open_files);
+        let connector = Connector::new(
+            &contexts,
+            Arc::clone(&self.open_files),
+            Arc::clone(&self.streams),
+        );
         self.listener.reload(contexts);
         let generation = Arc::new(Generation {
             settings: Arc::clone(&settings),
             certificates,
+            dialler: Arc::new(connector),
         });
         for shard in &self.shards {
             shard.send(vec![Post::Reload(Arc::clone(&generation))]);

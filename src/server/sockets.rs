@@ -5,43 +5,42 @@ use std::os::fd::{FromRawFd, RawFd};
 
 use crate::config::Settings;
 use crate::server::StartError;
+use crate::shard::Peer;
 use crate::shard::listener::{Kind, Listening, adopt, bind};
 
 /// Opens all listening sockets. Those that the service manager hands in (sd_listen_fds(3)), named
-/// `c2s` or `c2s_tls` (`FileDescriptorName=`), take the place of the option of that name.
+/// as the options of `[listen]` (`FileDescriptorName=`), take the place of the option of that name.
 ///
 /// # Errors
 /// In words: which address, and why.
 pub fn open(settings: &Settings) -> Result<Vec<Listening>, StartError> {
     let mut sockets = handed_in()?;
-    let is_handed_in = |kind| sockets.iter().any(|listening| listening.kind == kind);
-    let (has_clients, has_direct) = (is_handed_in(Kind::Client), is_handed_in(Kind::ClientTls));
-    let clients = settings
-        .listen
-        .c2s
-        .iter()
-        .filter(|_| !has_clients)
-        .map(|address| (Kind::Client, address));
-    let direct = settings
-        .listen
-        .c2s_tls
-        .iter()
-        .filter(|_| !has_direct)
-        .map(|address| (Kind::ClientTls, address));
+    let handed_in: Vec<Kind> = sockets.iter().map(|listening| listening.kind).collect();
+    let listen = &settings.listen;
     let mut problems = Vec::new();
-    for (kind, address) in clients.chain(direct) {
-        match bind(kind, *address) {
-            Ok(listening) => sockets.push(listening),
-            Err(error) => problems.push(format!(
-                "cannot listen on {address} (listen.{}): {error}",
-                kind.name()
-            )),
+    for (kind, addresses) in [
+        (Kind::Client, &listen.c2s),
+        (Kind::ClientTls, &listen.c2s_tls),
+        (Kind::Server, &listen.s2s),
+        (Kind::ServerTls, &listen.s2s_tls),
+    ] {
+        for address in addresses.iter().filter(|_| !handed_in.contains(&kind)) {
+            match bind(kind, *address) {
+                Ok(listening) => sockets.push(listening),
+                Err(error) => problems.push(format!(
+                    "cannot listen on {address} (listen.{}): {error}",
+                    kind.name()
+                )),
+            }
         }
     }
     if !problems.is_empty() {
         return Err(StartError::new(problems.join("\n")));
     }
-    if sockets.is_empty() {
+    if !sockets
+        .iter()
+        .any(|listening| listening.kind.peer() == Peer::Client)
+    {
         return Err(StartError::new(
             "listen.c2s and listen.c2s_tls are both empty: nobody could connect; name an address \
              in one of them, such as c2s = [\"[::]:5222\"]",
@@ -64,10 +63,12 @@ fn handed_in() -> Result<Vec<Listening>, StartError> {
         let kind = match name.as_str() {
             "c2s" => Kind::Client,
             "c2s_tls" => Kind::ClientTls,
+            "s2s" => Kind::Server,
+            "s2s_tls" => Kind::ServerTls,
             _ => {
                 return Err(StartError::new(format!(
-                    "the service manager handed in a socket named \"{name}\"; name it c2s or \
-                     c2s_tls by FileDescriptorName="
+                    "the service manager handed in a socket named \"{name}\"; name it c2s, \
+                     c2s_tls, s2s or s2s_tls by FileDescriptorName="
                 )));
             }
         };

@@ -6,18 +6,18 @@ use crate::limits::UNAUTHENTICATED_ELEMENT_BYTES_MAX;
 use crate::net::transport::Transport;
 use crate::router::account::Proof;
 use crate::shard::budget::Budget;
-use crate::stream::c2s::ClientStream;
-use crate::stream::{Event, Origin};
+use crate::stream::Event;
+use crate::stream::machine::Machine;
 use crate::xml::{Bounds, Item, Parser};
 
-/// One client connection.
+/// One connection, with a client or another server.
 pub struct Connection {
     /// The socket, with or without TLS.
     pub transport: Box<dyn Transport>,
-    /// The client's XML.
+    /// The peer's XML.
     pub input: Input,
     /// The stream machine.
-    pub stream: ClientStream,
+    pub stream: Machine,
     /// What is to happen when everything is sent.
     pub ending: Ending,
     /// What its stream may send.
@@ -34,6 +34,8 @@ pub struct Connection {
     pub is_blocked: bool,
     /// Whether it stands in the queue of those that may come to rest.
     pub is_watched: bool,
+    /// Why the transport has failed, for who dialled.
+    pub failure: Option<Box<str>>,
 }
 
 /// What happens to a connection when its output is sent.
@@ -91,12 +93,12 @@ pub struct Moving {
 }
 
 impl Connection {
-    /// A connection that was just accepted.
-    pub fn new(transport: Box<dyn Transport>, origin: Origin) -> Connection {
+    /// A connection that was just accepted or dialled.
+    pub fn new(transport: Box<dyn Transport>, stream: Machine) -> Connection {
         Connection {
             transport,
             input: Input::new(),
-            stream: ClientStream::new(origin),
+            stream,
             ending: Ending::No,
             budget: Budget::default(),
             paused_until: None,
@@ -105,6 +107,7 @@ impl Connection {
             is_listed: false,
             is_blocked: false,
             is_watched: false,
+            failure: None,
         }
     }
 }

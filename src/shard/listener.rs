@@ -21,11 +21,11 @@ use crate::clock::Clock;
 use crate::limits::TCP_USER_TIMEOUT;
 use crate::net::open_files::{self, OpenFiles, Taken};
 use crate::net::throttle::Throttle;
-use crate::net::tls::TlsContexts;
+use crate::net::tls::TlsSets;
 use crate::net::tls_stream::SocketTransport;
 use crate::net::transport::Transport;
 use crate::post::Address;
-use crate::shard::{Accepted, Post};
+use crate::shard::{Accepted, Peer, Post};
 use crate::stream::Origin;
 
 /// Connections that may wait to be accepted.
@@ -42,6 +42,10 @@ pub enum Kind {
     Client,
     /// With TLS (XEP-0368).
     ClientTls,
+    /// Of other servers, in the clear.
+    Server,
+    /// Of other servers, with TLS (XEP-0368).
+    ServerTls,
 }
 
 impl Kind {
@@ -50,6 +54,16 @@ impl Kind {
         match self {
             Kind::Client => "c2s",
             Kind::ClientTls => "c2s_tls",
+            Kind::Server => "s2s",
+            Kind::ServerTls => "s2s_tls",
+        }
+    }
+
+    /// Who connects to it.
+    pub fn peer(self) -> Peer {
+        match self {
+            Kind::Client | Kind::ClientTls => Peer::Client,
+            Kind::Server | Kind::ServerTls => Peer::Server,
         }
     }
 }
@@ -101,7 +115,7 @@ pub fn adopt(kind: Kind, socket: TcpListener) -> io::Result<Listening> {
 /// What the listener is told.
 enum Order {
     /// New connections get these certificates.
-    Reload(Arc<TlsContexts>),
+    Reload(TlsSets),
     /// Accept no more.
     Stop,
 }
@@ -115,7 +129,7 @@ pub struct ListenerHandle {
 
 impl ListenerHandle {
     /// Gives new connections these certificates.
-    pub fn reload(&self, contexts: Arc<TlsContexts>) {
+    pub fn reload(&self, contexts: TlsSets) {
         self.order(Order::Reload(contexts));
     }
 
@@ -139,7 +153,7 @@ pub struct Listener {
     poll: Poll,
     orders: Receiver<Order>,
     sockets: Vec<Listening>,
-    contexts: Arc<TlsContexts>,
+    contexts: TlsSets,
     shards: Vec<Address<Post>>,
     open_files: Arc<OpenFiles>,
     throttle: Arc<Throttle>,
@@ -159,11 +173,12 @@ impl Listener {
     /// The poll's.
     pub fn new(
         sockets: Vec<Listening>,
-        contexts: Arc<TlsContexts>,
+        contexts: TlsSets,
         shards: Vec<Address<Post>>,
         open_files: Arc<OpenFiles>,
         throttle: Arc<Throttle>,
         clock: Clock,
+        streams: Arc<AtomicU64>,
     ) -> io::Result<(Listener, ListenerHandle)> {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), Token(sockets.len()))?);
@@ -185,7 +200,7 @@ impl Listener {
             throttle,
             clock,
             next: 0,
-            streams: Arc::new(AtomicU64::new(0)),
+            streams,
             is_short: false,
             refused: None,
         };
@@ -307,7 +322,11 @@ impl Listener {
                     address: peer,
                     accepted: now,
                 };
-                let accepted = Box::new(Accepted { transport, origin });
+                let accepted = Box::new(Accepted {
+                    transport,
+                    origin,
+                    peer: kind.peer(),
+                });
                 if let Some(shard) = self.shards.get(self.next) {
                     shard.send(vec![Post::Accepted(accepted)]);
                 }
@@ -341,10 +360,15 @@ impl Listener {
         taken: Taken,
     ) -> io::Result<Box<dyn Transport>> {
         SockRef::from(&socket).set_tcp_user_timeout(Some(TCP_USER_TIMEOUT))?;
-        let contexts = Arc::clone(&self.contexts);
+        let contexts = Arc::clone(match kind.peer() {
+            Peer::Client => &self.contexts.clients,
+            Peer::Server => &self.contexts.servers,
+        });
         let transport = match kind {
-            Kind::Client => SocketTransport::plain(socket, peer, contexts)?,
-            Kind::ClientTls => SocketTransport::direct_tls(socket, peer, contexts)?,
+            Kind::Client | Kind::Server => SocketTransport::plain(socket, peer, contexts)?,
+            Kind::ClientTls | Kind::ServerTls => {
+                SocketTransport::direct_tls(socket, peer, contexts)?
+            }
         };
         Ok(Box::new(transport.counted(taken)))
     }

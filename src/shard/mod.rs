@@ -10,10 +10,12 @@ mod testing;
 pub mod timer;
 pub mod turn;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::clock::Wall;
 use crate::config::Settings;
+use crate::dns::Found;
 use crate::jid::BareJid;
 use crate::net::transport::Transport;
 use crate::post::Weigh;
@@ -22,7 +24,10 @@ use crate::router::effects::RouterPost;
 use crate::router::session::SessionOrigin;
 use crate::shard::connection::Moving;
 use crate::slots::Key;
+use crate::storage::peer_queue::PeerMessage;
 use crate::storage::{Answer, Value};
+use crate::stream::dialback::Checked;
+use crate::stream::s2s::{Ask, Asker};
 use crate::stream::{Certificates, Origin};
 
 /// What a shard takes from its mailbox.
@@ -37,6 +42,14 @@ pub enum Post {
     Store(Answer),
     /// From a worker: the connection that asked, and what it found out.
     Worked(Key, Value),
+    /// From the resolver: where the other server of a link is.
+    Resolved(Key, Box<Found>),
+    /// From another shard: a dialback key that a link's server is to be asked about.
+    Verify(Box<Ask>),
+    /// From another shard: what came of that.
+    Verified(Asker, Checked),
+    /// From the store, at the start: messages that wait for other servers of this shard.
+    PeerMessages(Vec<PeerMessage>),
     /// From the control socket.
     Command(BareJid, AccountCommand, CommandReply),
     /// From the control socket: what is going on here?
@@ -58,6 +71,17 @@ pub struct Accepted {
     pub transport: Box<dyn Transport>,
     /// Where it comes from.
     pub origin: Origin,
+    /// Who is at the other end.
+    pub peer: Peer,
+}
+
+/// Who is at the other end of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peer {
+    /// A client.
+    Client,
+    /// Another server.
+    Server,
 }
 
 /// One generation of everything that a reload replaces (DESIGN §7).
@@ -66,6 +90,24 @@ pub struct Generation {
     pub settings: Arc<Settings>,
     /// The certificates.
     pub certificates: Arc<dyn Certificates>,
+    /// What connects to other servers.
+    pub dialler: Arc<dyn Dialler>,
+}
+
+/// Connects to other servers.
+pub trait Dialler: Send + Sync {
+    /// Begins a connection for a stream from a local domain to a remote one, in A-labels; `is_direct`:
+    /// it begins with TLS. Yields it with its number in the log.
+    ///
+    /// # Errors
+    /// What can be told at once: no route, no descriptor left.
+    fn dial(
+        &self,
+        address: SocketAddr,
+        local: &str,
+        remote: &str,
+        is_direct: bool,
+    ) -> std::io::Result<(Box<dyn Transport>, u64)>;
 }
 
 /// What a shard tells of itself.
@@ -107,7 +149,9 @@ pub struct SurveyedSession {
 impl Weigh for Post {
     fn weight(&self) -> usize {
         match self {
-            Post::Router(RouterPost::Route(routed)) => routed.stanza.size(),
+            Post::Router(RouterPost::Route(routed) | RouterPost::ToPeer(routed)) => {
+                routed.stanza.size()
+            }
             Post::Moved(moving) => moving.weight(),
             _ => 0,
         }

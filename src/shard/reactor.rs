@@ -9,6 +9,7 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
 
 use crate::clock::{Clock, Mono};
+use crate::dns::{Dns, Question, Refused};
 use crate::limits::{STOP_WAIT, TURN_POSTS_MAX};
 use crate::net::random::RandomPool;
 use crate::net::transport::Transport;
@@ -42,6 +43,8 @@ pub struct Surroundings {
     pub store: Store,
     /// The threads that hash passwords.
     pub workers: Workers,
+    /// The resolver.
+    pub dns: Dns,
     /// Whether some receiver is above its mark.
     pub gates: Gates,
     /// The process's clock.
@@ -223,6 +226,12 @@ impl Outside for World {
             .workers
             .submit(self.index, conn.to_bits(), 0, job)
             .is_ok()
+    }
+
+    fn resolve(&mut self, link: Key, question: Question) -> Result<(), Refused> {
+        self.surroundings
+            .dns
+            .ask(self.index, link.to_bits(), question)
     }
 
     fn random(&mut self, buffer: &mut [u8]) {

@@ -17,7 +17,7 @@ use crate::router::pipeline::Pipeline;
 use crate::router::placement::Placement;
 use crate::sasl::credentials::{Credentials, HashPolicy};
 use crate::shard::turn::{Due, Outside, Ready, Shard};
-use crate::shard::{Accepted, Generation, Post};
+use crate::shard::{Accepted, Dialler, Generation, Peer, Post};
 use crate::slots::Key;
 use crate::storage::{Answer, Batch, Lane, ReadFn, Value, WriterCore, accounts};
 use crate::stream::{Certificates, Origin};
@@ -205,6 +205,21 @@ pub struct Server {
 /// No certificates but that each domain has one.
 pub struct AnyCertificate;
 
+/// Nobody is reached.
+pub struct NoNetwork;
+
+impl Dialler for NoNetwork {
+    fn dial(
+        &self,
+        _: SocketAddr,
+        _: &str,
+        _: &str,
+        _: bool,
+    ) -> io::Result<(Box<dyn Transport>, u64)> {
+        Err(io::ErrorKind::NetworkUnreachable.into())
+    }
+}
+
 impl Certificates for AnyCertificate {
     fn has_certificate(&self, _: &str) -> bool {
         true
@@ -219,10 +234,6 @@ impl Certificates for AnyCertificate {
 pub fn open_settings() -> Settings {
     let name = Domain::parse("example.org").unwrap();
     let domain = DomainSettings {
-        name: name.clone(),
-        certificate: None,
-        key: None,
-        dhparam: None,
         c2s: C2s {
             require_encryption: false,
             allow_unencrypted_plain: true,
@@ -232,7 +243,7 @@ pub fn open_settings() -> Settings {
             anonymous: true,
             ..Auth::default()
         },
-        contact: crate::config::Contact::default(),
+        ..DomainSettings::new(name.clone())
     };
     Settings {
         domains: BTreeMap::from([(name, Arc::new(domain))]),
@@ -277,6 +288,7 @@ impl Server {
         let generation = Arc::new(Generation {
             settings: Arc::new(settings),
             certificates: Arc::new(AnyCertificate),
+            dialler: Arc::new(NoNetwork),
         });
         let pipeline = Arc::new(Pipeline::new(FEATURES));
         let shard = |index| {
@@ -324,6 +336,7 @@ impl Server {
         self.mail[shard].push(Post::Accepted(Box::new(Accepted {
             transport: Box::new(Socket(Arc::clone(&wire))),
             origin,
+            peer: Peer::Client,
         })));
         self.run();
         Client { wire }

@@ -3,6 +3,7 @@
 //! for them.
 
 mod acting;
+mod dialling;
 mod mailbox;
 mod pausing;
 mod reading;
@@ -14,6 +15,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::clock::{Mono, Now};
+use crate::dns;
 use crate::limits::{GATE_PAUSE, PARSER_REST_AFTER, TURN_NEWCOMERS_MAX};
 use crate::net::throttle::Throttle;
 use crate::net::transport::{Buffers, Transport};
@@ -45,6 +47,14 @@ pub trait Outside {
     fn read(&mut self, id: u64, lane: Lane, read: ReadFn);
     /// Has a worker compute something for a connection. False if too much waits already.
     fn work(&mut self, conn: Key, job: Box<dyn FnOnce() -> Value + Send>) -> bool;
+    /// Asks where the other server of a link is; [`Shard::turn`] gets the answer by a post.
+    ///
+    /// # Errors
+    /// If too many are asked for already.
+    fn resolve(&mut self, link: Key, question: dns::Question) -> Result<(), dns::Refused> {
+        let _ = (link, question);
+        Err(dns::Refused::Stopped)
+    }
     /// Fills a buffer with random bytes.
     fn random(&mut self, buffer: &mut [u8]);
     /// Whether some receiver is above its mark, so that no socket may be read.
@@ -87,6 +97,7 @@ pub struct Shard {
     /// Connections without a session that are to be read, in the order in which they came.
     newcomers: VecDeque<Key>,
     gated: Vec<Key>,
+    dials: dialling::Diallings,
     posts: Vec<Vec<Post>>,
     actions: Vec<Action>,
     scratch: Vec<u8>,
@@ -122,6 +133,7 @@ impl Shard {
             again: Vec::new(),
             newcomers: VecDeque::new(),
             gated: Vec::new(),
+            dials: dialling::Diallings::default(),
             posts: (0..shards).map(|_| Vec::new()).collect(),
             actions: Vec::new(),
             scratch: Vec::new(),
@@ -222,6 +234,7 @@ impl Shard {
             gate,
             self.router.postponed.next(),
             self.router.last_seen_due(),
+            self.router.links_due(),
         ];
         match dues.into_iter().flatten().min() {
             Some(due) => Due::At(due),
@@ -290,10 +303,15 @@ impl Shard {
         loop {
             self.router.work();
             let out = &mut self.router.out;
-            if out.ends.is_empty() && out.admitted.is_empty() && out.resumed.is_empty() {
+            let is_done = out.ends.is_empty()
+                && out.admitted.is_empty()
+                && out.resumed.is_empty()
+                && out.dials.is_empty();
+            if is_done {
                 return;
             }
-            for key in std::mem::take(&mut out.resumed) {
+            self.dial_links(outside);
+            for key in std::mem::take(&mut self.router.out.resumed) {
                 self.list(key);
             }
             for (key, verdict) in std::mem::take(&mut self.router.out.admitted) {

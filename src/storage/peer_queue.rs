@@ -36,7 +36,7 @@ pub(super) fn insert(db: &Db, message: &PeerMessage) -> Result<(), StoreError> {
             message.remote.as_str(),
             message.local.as_str(),
             message.id,
-            to_column(message.came.micros())?,
+            to_column(message.came),
             message.stanza.to_stored(),
         ])?;
     Ok(())
@@ -117,7 +117,9 @@ mod tests {
         ];
         let mut batch = crate::storage::Batch::default();
         for index in [3, 1, 0, 2] {
-            batch.rows.push(Row::PeerQueued(Box::new(all_of[index].clone())));
+            batch
+                .rows
+                .push(Row::PeerQueued(Box::new(all_of[index].clone())));
         }
         core.commit(vec![(0, batch)]);
         assert_eq!(all(core.db()).unwrap(), all_of);

@@ -135,16 +135,12 @@ mod tests {
 
     fn domain(require_encryption: bool) -> DomainSettings {
         DomainSettings {
-            name: Domain::parse("example.org").unwrap(),
-            certificate: None,
-            key: None,
-            dhparam: None,
             c2s: C2s {
                 require_encryption,
                 ..C2s::default()
             },
             auth: Auth::default(),
-            contact: crate::config::Contact::default(),
+            ..DomainSettings::new(Domain::parse("example.org").unwrap())
         }
     }
 

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use crate::config::{DomainSettings, Settings};
 use crate::jid::{Domain, Jid};
+use crate::limits::DIALBACK_ID_BYTES_MAX;
 use crate::ns;
 use crate::stanza::{StreamCondition, StreamError};
-use crate::limits::DIALBACK_ID_BYTES_MAX;
 use crate::xml::Header;
 use crate::xml::escape_attribute;
 
@@ -162,7 +162,10 @@ pub fn check_server(header: &Header) -> Result<ServerOpened, StreamError> {
     Ok(ServerOpened {
         to: domain(header.to.as_deref())?,
         from: domain(header.from.as_deref())?,
-        id: header.id.clone().filter(|id| id.len() <= DIALBACK_ID_BYTES_MAX),
+        id: header
+            .id
+            .clone()
+            .filter(|id| id.len() <= DIALBACK_ID_BYTES_MAX),
         has_features: major(header).is_some_and(|major| major >= 1),
     })
 }

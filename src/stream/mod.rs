@@ -10,21 +10,24 @@ pub mod c2s;
 pub mod dialback;
 pub mod features;
 pub mod header;
+pub mod machine;
 pub mod policy;
+pub mod s2s;
 #[cfg(test)]
 mod testing;
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::clock::{Mono, Now};
+use crate::clock::{Mono, Now, Wall};
 use crate::config::Settings;
-use crate::jid::{BareJid, FullJid};
+use crate::jid::{BareJid, Domain, FullJid};
 use crate::net::throttle::Throttle;
 use crate::net::transport::TlsFacts;
 use crate::ns;
 use crate::router::account::Proof;
 use crate::router::effects::Refusal;
+use crate::router::peers::Failure;
 use crate::router::pipeline::Pipeline;
 use crate::router::placement::Placement;
 use crate::sasl::Credentials;
@@ -34,6 +37,9 @@ use crate::stanza::StanzaError;
 use crate::stanza::StreamError;
 use crate::storage::logins::Login;
 use crate::storage::{StoreError, Value};
+use crate::stream::dialback::{Checked, Pair};
+use crate::stream::policy::s2s::{Fault, Shown};
+use crate::stream::s2s::{Ask, Asker};
 use crate::xml::{Header, Top, XmlError};
 
 /// What happens to a stream.
@@ -57,6 +63,12 @@ pub enum Event {
     Admitted(Result<(), Refusal>),
     /// The answer to [`Action::Bind`].
     Bound(Result<(Key, FullJid), StanzaError>),
+    /// The connection that we dialled is being made.
+    Begin,
+    /// Another stream has a dialback key that this one's peer is to be asked about.
+    Ask(Box<Ask>),
+    /// What came of [`Action::Verify`].
+    Verified(Pair, Checked),
     /// The machine's deadline has come.
     Deadline,
     /// The session or the server ends the stream.
@@ -66,7 +78,7 @@ pub enum Event {
 impl Event {
     /// Whether it is a stanza, which limits count; nonzas are none.
     pub fn is_stanza(&self) -> bool {
-        matches!(self, Event::Top(top) if top.ns == ns::CLIENT)
+        matches!(self, Event::Top(top) if matches!(&*top.ns, ns::CLIENT | ns::SERVER))
     }
 }
 
@@ -106,6 +118,26 @@ pub enum Action {
     Unbind(Key),
     /// Give up the place of an admitted identity that has no session.
     Leave(BareJid),
+    /// The peer has proven a pair of domains, the first of the stream.
+    PeerProven,
+    /// Route a stanza of the peer; its size as received.
+    FromPeer(Box<Stanza>, usize),
+    /// Send a stanza to another server.
+    ToPeer(Box<Stanza>),
+    /// Have a dialback key verified, that was offered on this stream: the pair, the stream's id, the key.
+    Verify(Box<(Pair, String, String)>),
+    /// Tell another stream what came of verifying its key.
+    Tell(Box<(Asker, Checked)>),
+    /// The peer's stream has ended.
+    PeerClosed(Key),
+    /// The server at the other end of a link's stream can be asked about dialback keys.
+    LinkOpen(Key),
+    /// The stream takes the stanzas of a link.
+    LinkReady(Key),
+    /// No stream comes of it.
+    LinkFailed(Key, Failure),
+    /// The stream of a link has ended.
+    LinkEnded(Key),
     /// Close our direction when everything is sent.
     Shutdown,
     /// Drop the connection now.
@@ -161,6 +193,18 @@ pub trait Certificates: Send + Sync {
     /// The JIDs that a client certificate proves in a domain (XEP-0178 §2); empty if it proves none.
     /// `chain` is DER, the leaf first.
     fn client_identities(&self, domain: &str, chain: &[Vec<u8>]) -> Vec<String>;
+
+    /// What the certificates that another server has shown are worth to a domain of ours
+    /// (RFC 6120 §13.7.2). `chain` is DER, the leaf first.
+    fn peer(&self, chain: &[Vec<u8>], local: &Domain, remote: &Domain, now: Wall) -> Shown {
+        let _ = (chain, local, remote, now);
+        Shown {
+            chain: Err(Fault::UnknownAuthority),
+            names_peer: false,
+            matches_pin: false,
+            matches_tlsa: false,
+        }
+    }
 }
 
 /// Where a connection comes from.

@@ -61,13 +61,9 @@ pub struct Bench {
 pub fn settings(c2s: C2s, auth: Auth) -> Settings {
     let name = Domain::parse("example.org").unwrap();
     let domain = DomainSettings {
-        name: name.clone(),
-        certificate: None,
-        key: None,
-        dhparam: None,
         c2s,
         auth,
-        contact: crate::config::Contact::default(),
+        ..DomainSettings::new(name.clone())
     };
     Settings {
         domains: BTreeMap::from([(name, Arc::new(domain))]),

@@ -255,7 +255,7 @@ impl World {
             Row::Offline(_) => !planted.strikes(Fault::MessageNotStored),
             Row::OfflineDelivered { .. } => !planted.strikes(Fault::DeliveredNotDeleted),
             Row::HandedOff { .. } => !planted.strikes(Fault::HandoffNotDeleted),
-            Row::LastSeen { .. } => true,
+            Row::LastSeen { .. } | Row::PeerQueued(_) | Row::PeerDone(_) => true,
         });
         for (_, change) in &mut batch.changes {
             if is_ahead || self.planted.strikes(Fault::ChangeNotStored) {

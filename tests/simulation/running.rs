@@ -2,6 +2,8 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
+use std::io;
+use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 
@@ -11,11 +13,12 @@ use stanzad::features::FEATURES;
 use stanzad::jid::Domain;
 use stanzad::limits::IDLE_ACCOUNT_AGE;
 use stanzad::net::throttle::{Throttle, ThrottleLimits};
+use stanzad::net::transport::Transport;
 use stanzad::router::pipeline::Pipeline;
 use stanzad::router::placement::Placement;
 use stanzad::sasl::Hash;
 use stanzad::shard::turn::{Due, Ready, Shard};
-use stanzad::shard::{Generation, Post};
+use stanzad::shard::{Dialler, Generation, Post};
 use stanzad::storage::WriterCore;
 use stanzad::stream::Certificates;
 
@@ -55,6 +58,21 @@ impl Certificates for AnyCertificate {
 
     fn client_identities(&self, _domain: &str, _chain: &[Vec<u8>]) -> Vec<String> {
         Vec::new()
+    }
+}
+
+/// There are no other servers yet.
+struct NoNetwork;
+
+impl Dialler for NoNetwork {
+    fn dial(
+        &self,
+        _address: SocketAddr,
+        _local: &str,
+        _remote: &str,
+        _is_direct: bool,
+    ) -> io::Result<(Box<dyn Transport>, u64)> {
+        Err(io::ErrorKind::NetworkUnreachable.into())
     }
 }
 
@@ -189,6 +207,7 @@ impl Simulation {
         let generation = Arc::new(Generation {
             settings: Arc::clone(&self.settings),
             certificates: Arc::new(AnyCertificate),
+            dialler: Arc::new(NoNetwork),
         });
         let pipeline = Arc::new(Pipeline::new(FEATURES));
         self.shards = (0..self.world.character.shards)

@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use stanzad::clock::Mono;
 use stanzad::net::transport::Transport;
 use stanzad::shard::turn::{Outside, Ready};
-use stanzad::shard::{Accepted, Post};
+use stanzad::shard::{Accepted, Peer, Post};
 use stanzad::slots::Key;
 use stanzad::storage::{Batch, Lane, ReadFn, Value};
 use stanzad::stream::Origin;
@@ -136,6 +136,7 @@ impl World {
                 address,
                 accepted: now,
             },
+            peer: Peer::Client,
         };
         let shard = self.chance.index(self.character.shards as usize) as u32;
         self.deliver(

@@ -639,7 +639,9 @@ fn a_clients_certificate_is_recorded_only_where_it_is_asked_for() {
         c.set_private_key(&own.key).unwrap();
     };
     assert!(facts(&setup, show).peer_chain.is_empty());
-    setup.settings.with = With::Clients { request_certificate: true };
+    setup.settings.with = With::Clients {
+        request_certificate: true,
+    };
     let expected = [
         own.certificate.to_der().unwrap(),
         ca.certificate.to_der().unwrap(),

@@ -26,7 +26,7 @@ pub struct Failure {
 impl Failure {
     /// The error that goes back with a stanza.
     pub fn to_error(&self) -> StanzaError {
-        StanzaError::new(self.condition).text(self.text.clone())
+        StanzaError::new(self.condition.clone()).text(self.text.clone())
     }
 }
 
@@ -57,12 +57,7 @@ pub(super) struct Queue {
 
 impl Queue {
     /// Appends a stanza, or gives it back if too many wait.
-    pub fn push(
-        &mut self,
-        routed: Routed,
-        row: Option<Stored>,
-        until: Mono,
-    ) -> Result<(), Routed> {
+    pub fn push(&mut self, routed: Routed, row: Option<Stored>, until: Mono) -> Result<(), Routed> {
         let bytes = routed.stanza.size();
         let is_full = self.waiting.len() >= PEER_QUEUE_STANZAS_MAX
             || self.bytes.saturating_add(bytes) > PEER_QUEUE_BYTES_MAX;
@@ -102,8 +97,9 @@ impl Queue {
 
     /// Takes out, in their order, those that are to go back.
     pub fn take_if(&mut self, goes_back: impl Fn(&Waiting) -> bool) -> Vec<Waiting> {
-        let (back, rest): (VecDeque<_>, VecDeque<_>) =
-            std::mem::take(&mut self.waiting).into_iter().partition(goes_back);
+        let (back, rest): (VecDeque<_>, VecDeque<_>) = std::mem::take(&mut self.waiting)
+            .into_iter()
+            .partition(goes_back);
         self.bytes = rest.iter().map(|waiting: &Waiting| waiting.bytes).sum();
         self.waiting = rest;
         back.into()
@@ -173,7 +169,10 @@ mod tests {
     use crate::router::testing::stanza;
 
     fn routed(kind: Kind, type_: Type) -> Routed {
-        Routed::new(stanza(kind, type_, Some("romeo@example.net")), Ticket::none())
+        Routed::new(
+            stanza(kind, type_, Some("romeo@example.net")),
+            Ticket::none(),
+        )
     }
 
     fn message() -> Routed {
@@ -220,7 +219,10 @@ mod tests {
         }
         assert_eq!(queue.next_due(), Some(at(1)));
         let back = queue.take_if(|waiting| waiting.is_due(at(2)));
-        assert_eq!(back.iter().map(|w| w.until).collect::<Vec<_>>(), [at(1), at(2)]);
+        assert_eq!(
+            back.iter().map(|w| w.until).collect::<Vec<_>>(),
+            [at(1), at(2)]
+        );
         assert_eq!((queue.len(), queue.next_due()), (2, Some(at(5))));
         assert_eq!(queue.pop().map(|w| w.until), Some(at(5)));
         assert_eq!(queue.pop().map(|w| w.until), Some(at(9)));

@@ -5,9 +5,11 @@ use crate::router;
 use crate::router::feature::SessionEvent;
 use crate::shard::Post;
 use crate::shard::budget::Budget;
-use crate::shard::connection::{Ending, Moving};
+use crate::shard::connection::{Connection, Ending, Moving};
 use crate::slots::Key;
 use crate::storage::{self, ReadFn, logins};
+use crate::stream::machine::Machine;
+use crate::stream::s2s::{Ask, Asker};
 use crate::stream::{Action, BindRequest, Context, Event};
 
 impl Shard {
@@ -18,7 +20,7 @@ impl Shard {
             self.actions = actions;
             return;
         };
-        crate::log::panic::handling(connection.stream.origin.stream);
+        crate::log::panic::handling(connection.stream.origin().stream);
         let mut random = |buffer: &mut [u8]| outside.random(buffer);
         let mut context = Context {
             now: self.router.now,
@@ -55,7 +57,7 @@ impl Shard {
 
     pub(super) fn act(&mut self, key: Key, action: Action, outside: &mut dyn Outside) {
         let Some(connection) = self.connections.get_mut(key) else {
-            self.act_without_connection(key, action);
+            self.act_without_connection(key, action, outside);
             return;
         };
         match action {
@@ -105,6 +107,43 @@ impl Shard {
                     self.event(key, Event::End(error), outside);
                 }
             }
+            Action::PeerProven => {
+                connection.budget = Budget::default();
+                let source = self.router.peer_opened(key);
+                if let Some(Connection {
+                    stream: Machine::Server(stream),
+                    ..
+                }) = self.connections.get_mut(key)
+                {
+                    stream.set_source(source);
+                }
+            }
+            Action::FromPeer(stanza, size) => {
+                if let Machine::Server(stream) = &connection.stream
+                    && let Some(source) = stream.source()
+                {
+                    self.router.from_peer(source, *stanza, size);
+                }
+            }
+            Action::Verify(asked) => {
+                let (pair, id, key_to_verify) = *asked;
+                let ask = Ask {
+                    asker: Asker {
+                        shard: self.router.shard,
+                        conn: key,
+                        pair,
+                    },
+                    id,
+                    key: key_to_verify,
+                };
+                self.verify(ask, outside);
+            }
+            Action::LinkReady(link) => self.link_is_ready(link, key),
+            Action::LinkOpen(link) => self.ask_waiting(link, key, outside),
+            Action::LinkFailed(link, failure) => {
+                let address = connection.stream.origin().address;
+                self.stream_failed(link, address, failure, outside);
+            }
             Action::Shutdown => {
                 if connection.ending == Ending::No {
                     connection.ending = Ending::Shutdown;
@@ -117,12 +156,17 @@ impl Shard {
                 connection.ending = Ending::Drop;
                 self.router.out.outputs.append(key);
             }
-            other => self.act_without_connection(key, other),
+            other => self.act_without_connection(key, other, outside),
         }
     }
 
     /// What is to be done also when the connection has gone.
-    pub(super) fn act_without_connection(&mut self, key: Key, action: Action) {
+    pub(super) fn act_without_connection(
+        &mut self,
+        key: Key,
+        action: Action,
+        outside: &mut dyn Outside,
+    ) {
         match action {
             Action::Closed(session) => {
                 self.router.session_event(SessionEvent::Closed, session);
@@ -136,6 +180,13 @@ impl Shard {
             } => self
                 .router
                 .upgrade_credentials(jid, generation, credentials),
+            Action::ToPeer(stanza) => self.router.send_to_peer(*stanza),
+            Action::Tell(told) => {
+                let (asker, checked) = *told;
+                self.tell(asker, checked, outside);
+            }
+            Action::PeerClosed(source) => self.router.peer_closed(source),
+            Action::LinkEnded(link) => self.router.link_ended(link),
             _ => {}
         }
     }
@@ -171,11 +222,21 @@ impl Shard {
         };
         self.router.out.outputs.close(key);
         outside.deregister(connection.transport.as_ref());
-        self.throttle.disconnect(connection.stream.origin.ip());
+        if !connection.stream.is_dialled() {
+            self.throttle.disconnect(connection.stream.origin().ip());
+        }
         let mut actions = Vec::new();
-        connection.stream.hung_up(&mut actions);
+        connection
+            .stream
+            .hung_up(connection.failure.as_deref(), &mut actions);
+        let address = connection.stream.origin().address;
         for action in actions {
-            self.act_without_connection(key, action);
+            match action {
+                Action::LinkFailed(link, failure) => {
+                    self.stream_failed(link, address, failure, outside);
+                }
+                other => self.act_without_connection(key, other, outside),
+            }
         }
     }
 }

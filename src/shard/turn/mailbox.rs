@@ -6,21 +6,33 @@ use super::{Outside, Shard};
 use crate::router;
 use crate::router::session::Session;
 use crate::shard::connection::{Connection, Moving};
-use crate::shard::{Generation, Post, Survey, SurveyedSession};
+use crate::shard::{Accepted, Generation, Peer, Post, Survey, SurveyedSession};
 use crate::slots::Key;
 use crate::stanza::capabilities::Identity;
 use crate::stanza::{StreamCondition, StreamError};
 use crate::storage::Answer;
 use crate::stream::Event;
+use crate::stream::c2s::ClientStream;
+use crate::stream::machine::Machine;
+use crate::stream::s2s::ServerStream;
 
 impl Shard {
     pub(super) fn take(&mut self, post: Post, outside: &mut dyn Outside) {
         match post {
             Post::Router(post) => self.router.post(post),
             Post::Accepted(accepted) => {
-                let mut connection = Connection::new(accepted.transport, accepted.origin);
+                let Accepted {
+                    transport,
+                    origin,
+                    peer,
+                } = *accepted;
+                let stream = match peer {
+                    Peer::Client => Machine::Client(ClientStream::new(origin)),
+                    Peer::Server => Machine::Server(Box::new(ServerStream::accepted(origin))),
+                };
+                let mut connection = Connection::new(transport, stream);
                 if self.is_stopping || !self.may_secure(&mut connection) {
-                    self.throttle.disconnect(connection.stream.origin.ip());
+                    self.throttle.disconnect(connection.stream.origin().ip());
                     return;
                 }
                 if let Some(key) = self.insert(connection, Vec::new(), outside) {
@@ -34,6 +46,13 @@ impl Shard {
                 self.list(key);
             }
             Post::Command(jid, command, reply) => self.router.command(&jid, command, reply),
+            Post::Resolved(link, found) => self.resolved(link, *found, outside),
+            Post::Verify(ask) => self.verify_here(*ask, outside),
+            Post::Verified(asker, checked) => {
+                self.event(asker.conn, Event::Verified(asker.pair, checked), outside);
+                self.list(asker.conn);
+            }
+            Post::PeerMessages(messages) => self.router.restore_peer_messages(messages),
             Post::Survey(reply) => reply(self.survey()),
             Post::EndSessions(jid, reply) => reply(self.end_sessions(&jid)),
             Post::Reload(generation) => self.reload(generation),
@@ -49,12 +68,12 @@ impl Shard {
             return true;
         }
         let now = self.router.now.mono;
-        let address = connection.stream.origin.ip();
+        let address = connection.stream.origin().ip();
         let settings = &self.generation.settings;
         let by = connection.stream.handshake_deadline(settings, now);
         match self.throttle.handshake(address, now, by) {
             Ok(at) if at > now => {
-                let stream = connection.stream.origin.stream;
+                let stream = connection.stream.origin().stream;
                 let milliseconds = at.millis() - now.millis();
                 log::debug!(stream, milliseconds; "TLS handshake waits for its turn");
                 connection.paused_until = Some(at);
@@ -91,7 +110,7 @@ impl Shard {
         }
     }
 
-    fn insert(
+    pub(super) fn insert(
         &mut self,
         connection: Connection,
         output: Vec<u8>,
@@ -101,7 +120,7 @@ impl Shard {
         self.router.out.outputs.open(key, output);
         let connection = self.connections.get_mut(key)?;
         if let Err(error) = outside.register(key, connection.transport.as_ref()) {
-            log::warn!(address:% = connection.stream.origin.ip(), error:%; "connection dropped");
+            log::warn!(address:% = connection.stream.origin().ip(), error:%; "connection dropped");
             self.remove(key, outside);
             return None;
         }

@@ -26,7 +26,7 @@ impl Shard {
             return;
         }
         let stream = &mut connection.stream;
-        let is_bound = stream.session().is_some();
+        let is_bound = stream.is_authenticated();
         // After our end of the stream the rest is still read, for the socket would not send that end if
         // it were closed before: at the higher rate, since a large stanza may be the reason.
         let overdrawn = if is_bound || stream.is_ending() {
@@ -41,7 +41,7 @@ impl Shard {
         // Its silence until then is not the client's (RFC 6120 §4.6).
         stream.touch(until);
         let pause = until.millis() - now.millis();
-        let (stream, address) = (stream.origin.stream, stream.origin.ip());
+        let (stream, address) = (stream.origin().stream, stream.origin().ip());
         // Once for a login, which the log tells of too; strangers could fill the log.
         let level = if is_bound && !std::mem::replace(&mut connection.is_told, true) {
             log::Level::Info
@@ -77,7 +77,7 @@ impl Shard {
     /// limit set by mistake.
     pub(super) fn forgive(&mut self, key: Key) {
         if let Some(connection) = self.connections.get_mut(key)
-            && connection.stream.session().is_some()
+            && connection.stream.is_authenticated()
         {
             connection.budget = Default::default();
             if connection.paused_until.take().is_some() {
@@ -97,7 +97,9 @@ mod tests {
     use crate::limits::{CLOSE_WAIT, TURN_STANZAS_MAX};
     use crate::net::throttle::ThrottleLimits;
     use crate::net::transport::TlsFacts;
-    use crate::shard::testing::{AnyCertificate, Client, HEADER, Server, open_settings, plain};
+    use crate::shard::testing::{
+        AnyCertificate, Client, HEADER, NoNetwork, Server, open_settings, plain,
+    };
     use crate::shard::turn::{Due, Ready};
     use crate::shard::{Generation, Post};
 
@@ -129,6 +131,7 @@ mod tests {
         let generation = Generation {
             settings: Arc::new(settings),
             certificates: Arc::new(AnyCertificate),
+            dialler: Arc::new(NoNetwork),
         };
         server.post(0, Post::Reload(Arc::new(generation)));
         server.run();

@@ -8,6 +8,7 @@ use crate::shard::budget::Used;
 use crate::shard::connection::Ending;
 use crate::slots::Key;
 use crate::stream::Event;
+use crate::stream::machine::Machine;
 
 impl Shard {
     /// Remembers to go on reading in the next turn.
@@ -27,7 +28,7 @@ impl Shard {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
-        connection.is_listed = connection.stream.session().is_none();
+        connection.is_listed = !connection.stream.is_authenticated();
         if connection.is_listed {
             self.newcomers.push_back(key);
         } else {
@@ -71,10 +72,16 @@ impl Shard {
             {
                 return;
             }
-            let holds = connection
-                .stream
-                .session()
-                .is_some_and(|session| self.router.holds_reading(session));
+            let holds = match &connection.stream {
+                Machine::Client(stream) => {
+                    let session = stream.session();
+                    session.is_some_and(|session| self.router.holds_reading(session))
+                }
+                Machine::Server(stream) => {
+                    let source = stream.source();
+                    source.is_some_and(|source| self.router.holds_peer(source))
+                }
+            };
             if holds || self.router.out.outputs.len(key) > OUTPUT_HOLD_BYTES {
                 return;
             }
@@ -125,7 +132,8 @@ impl Shard {
                     return;
                 }
                 Err(error) => {
-                    log::debug!(stream = connection.stream.origin.stream, error:%; "connection failed");
+                    log::debug!(stream = connection.stream.origin().stream, error:%; "connection failed");
+                    connection.failure = Some(error.to_string().into());
                     // An alert may tell the peer what was wrong with its handshake.
                     if let Err(error) = connection.transport.flush() {
                         log::trace!(error:%; "alert not sent");

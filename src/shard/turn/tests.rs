@@ -368,6 +368,7 @@ fn a_reload_without_a_domain_ends_its_sessions() {
         Arc::new(Generation {
             settings: Arc::new(settings),
             certificates: Arc::new(crate::shard::testing::AnyCertificate),
+            dialler: Arc::new(crate::shard::testing::NoNetwork),
         })
     };
     let same = generation(open_settings());
@@ -400,6 +401,7 @@ fn a_shorter_time_for_logins_holds_at_once() {
     let generation = Generation {
         settings: Arc::new(settings),
         certificates: Arc::new(crate::shard::testing::AnyCertificate),
+        dialler: Arc::new(crate::shard::testing::NoNetwork),
     };
     server.post(0, Post::Reload(Arc::new(generation)));
     server.run();

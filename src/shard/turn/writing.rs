@@ -26,7 +26,7 @@ impl Shard {
         let is_holding = outputs.len(key) > OUTPUT_HOLD_BYTES;
         match result {
             Err(error) => {
-                log::debug!(stream = connection.stream.origin.stream, error:%; "connection failed");
+                log::debug!(stream = connection.stream.origin().stream, error:%; "connection failed");
                 self.remove(key, outside);
                 return;
             }
@@ -45,6 +45,13 @@ impl Shard {
         }
         if was_holding && !is_holding {
             self.list(key);
+            let link = self
+                .connections
+                .get(key)
+                .and_then(|c| c.stream.ready_link());
+            if let Some(link) = link {
+                self.router.link_writable(link);
+            }
         }
     }
 

@@ -20,6 +20,7 @@ mod remedy;
 pub use reason::{Back, Lack, Lenient, Reason, Strict};
 pub use remedy::{Remedy, remedy};
 
+use crate::config::S2s;
 use crate::jid::{Closeness, Domain, DomainList};
 
 /// The settings that decide about a peer: those of the local domain, and what is pinned for the peer.
@@ -43,6 +44,24 @@ pub struct S2sPolicy<'a> {
     pub deny: &'a DomainList,
     /// Whether `[s2s.peer."name"]` of this peer has a `pin` or a `ca`.
     pub pinned: bool,
+}
+
+impl<'a> S2sPolicy<'a> {
+    /// What the settings of a domain say. `pinned`: `[s2s.peer."name"]` has a key or authority for the
+    /// peer.
+    pub fn of(s2s: &'a S2s, pinned: bool) -> S2sPolicy<'a> {
+        S2sPolicy {
+            enabled: s2s.enabled,
+            require_encryption: s2s.require_encryption,
+            secure_auth: s2s.secure_auth,
+            secure_domains: &s2s.secure_domains,
+            insecure_domains: &s2s.insecure_domains,
+            dane: false,
+            allow: &s2s.allow,
+            deny: &s2s.deny,
+            pinned,
+        }
+    }
 }
 
 /// Who opened the stream.
@@ -148,6 +167,18 @@ pub enum Means {
     Certificate,
     /// Dialback, or for a dialled stream the DNS alone, which is what dialback rests on.
     Dialback,
+}
+
+impl Means {
+    /// Its name in the log.
+    pub fn name(self) -> &'static str {
+        match self {
+            Means::Pin => "pin",
+            Means::Dane => "DANE",
+            Means::Certificate => "certificate",
+            Means::Dialback => "dialback",
+        }
+    }
 }
 
 /// What is decided.

@@ -1,0 +1,257 @@
+//! Streams that are being made to other servers: where they are (`dns`), one address after the other
+//! (RFC 6120 §3.2.1), until one stream is ready or none is left.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+
+use ::log::debug;
+
+use super::{Outside, Shard};
+use crate::dns::srv;
+use crate::dns::{self, Found, Question};
+use crate::limits::DIAL_ATTEMPTS_MAX;
+use crate::router::peers::Failure;
+use crate::shard::Post;
+use crate::shard::connection::Connection;
+use crate::slots::Key;
+use crate::stanza::Condition;
+use crate::stream::dialback::{Checked, Pair, Unreached};
+use crate::stream::machine::Machine;
+use crate::stream::policy::s2s::Dane;
+use crate::stream::s2s::{Ask, Asker, Dialled, ServerStream};
+use crate::stream::{Event, Origin};
+
+/// The links for which a stream is being made.
+#[derive(Default)]
+pub(super) struct Diallings {
+    by_link: HashMap<Key, Dialling>,
+    /// Dialback keys that wait until a link's server can be asked.
+    asks: HashMap<Key, Vec<Ask>>,
+}
+
+/// An address to be tried, and whether TLS comes first there (XEP-0368).
+type Attempt = (SocketAddr, bool);
+
+struct Dialling {
+    /// Addresses that have not been tried.
+    attempts: VecDeque<Attempt>,
+    /// Why those that were tried came to nothing.
+    failures: Vec<String>,
+}
+
+impl Shard {
+    /// Begins to make the streams that the router wants.
+    pub(super) fn dial_links(&mut self, outside: &mut dyn Outside) {
+        for link in std::mem::take(&mut self.router.out.dials) {
+            let Some(remote) = self
+                .router
+                .peers
+                .get(link)
+                .map(|link| link.remote.to_ascii())
+            else {
+                continue;
+            };
+            self.dials.by_link.insert(
+                link,
+                Dialling {
+                    attempts: VecDeque::new(),
+                    failures: Vec::new(),
+                },
+            );
+            let question = Question {
+                domain: remote,
+                wants_tlsa: false,
+                is_fresh: false,
+            };
+            if let Err(refused) = outside.resolve(link, question) {
+                self.dial_failed(link, refused.to_string(), false, outside);
+            }
+        }
+    }
+
+    /// The resolver has answered.
+    pub(super) fn resolved(&mut self, link: Key, found: Found, outside: &mut dyn Outside) {
+        let mut random = |below: u32| {
+            let mut bytes = [0; 8];
+            outside.random(&mut bytes);
+            // The bias of 2^-32 is no matter.
+            (u64::from_ne_bytes(bytes) % (u64::from(below) + 1)) as u32
+        };
+        let attempts = srv::attempts(&found.targets, &mut random);
+        let Some(dialling) = self.dials.by_link.get_mut(&link) else {
+            return;
+        };
+        let attempts = attempts.into_iter().take(DIAL_ATTEMPTS_MAX);
+        let is_direct = |target: usize| {
+            let target = found.targets.get(target);
+            target.is_some_and(|target| target.kind == dns::Kind::DirectTls)
+        };
+        dialling.attempts = attempts
+            .map(|attempt| (attempt.address, is_direct(attempt.target)))
+            .collect();
+        if dialling.attempts.is_empty() {
+            let (text, is_final) = nowhere(&found);
+            self.dial_failed(link, text, is_final, outside);
+            return;
+        }
+        self.dial_next(link, outside);
+    }
+
+    /// Tries the next address.
+    fn dial_next(&mut self, link: Key, outside: &mut dyn Outside) {
+        let domains = self.router.peers.get(link);
+        let Some((local, remote)) = domains.map(|link| (link.local.clone(), link.remote.clone()))
+        else {
+            self.dials.by_link.remove(&link);
+            return;
+        };
+        loop {
+            let Some(dialling) = self.dials.by_link.get_mut(&link) else {
+                return;
+            };
+            let Some((address, is_direct)) = dialling.attempts.pop_front() else {
+                let failures = std::mem::take(&mut dialling.failures);
+                self.dial_failed(link, failures.join("; "), false, outside);
+                return;
+            };
+            let dialler = &self.generation.dialler;
+            match dialler.dial(address, local.as_str(), &remote.to_ascii(), is_direct) {
+                Ok((transport, stream)) => {
+                    let origin = Origin {
+                        stream,
+                        address,
+                        accepted: self.router.now.mono,
+                    };
+                    debug!(stream, address:%, to:% = remote; "dialling");
+                    let dialled = Dialled::new(link, local, remote, is_direct, Dane::None);
+                    let machine = Machine::Server(Box::new(ServerStream::dialled(origin, dialled)));
+                    let connection = Connection::new(transport, machine);
+                    if let Some(key) = self.insert(connection, Vec::new(), outside) {
+                        self.event(key, Event::Begin, outside);
+                    }
+                    return;
+                }
+                Err(error) => dialling.failures.push(format!("{address}: {error}")),
+            }
+        }
+    }
+
+    /// A stream that was dialled came to nothing: the next address is tried, unless that would not help.
+    pub(super) fn stream_failed(
+        &mut self,
+        link: Key,
+        address: SocketAddr,
+        failure: Failure,
+        outside: &mut dyn Outside,
+    ) {
+        let Some(dialling) = self.dials.by_link.get_mut(&link) else {
+            return;
+        };
+        if failure.is_final {
+            self.dials.by_link.remove(&link);
+            self.router.link_failed(link, failure);
+            self.ask_nobody(link, outside);
+            return;
+        }
+        dialling
+            .failures
+            .push(format!("{address}: {}", failure.text));
+        self.dial_next(link, outside);
+    }
+
+    /// Has a dialback key verified by the server of its domain, whose link is on that domain's shard.
+    pub(super) fn verify(&mut self, ask: Ask, outside: &mut dyn Outside) {
+        let owner = self
+            .router
+            .placement
+            .shard_of(ask.asker.pair.remote.as_str());
+        if owner == self.router.shard {
+            self.verify_here(ask, outside);
+        } else if let Some(posts) = self.posts.get_mut(owner as usize) {
+            posts.push(Post::Verify(Box::new(ask)));
+        }
+    }
+
+    /// Asks the server of a link of this shard about a dialback key, by a stream that is there, or is
+    /// made for it.
+    pub(super) fn verify_here(&mut self, ask: Ask, outside: &mut dyn Outside) {
+        let Pair { local, remote } = ask.asker.pair.clone();
+        match self.router.link_for_ask(local, remote) {
+            Some((_, Some(conn))) => self.event(conn, Event::Ask(Box::new(ask)), outside),
+            Some((link, None)) => self.dials.asks.entry(link).or_default().push(ask),
+            None => {
+                let unreached = Checked::Unreached(Unreached::Timeout);
+                self.tell(ask.asker, unreached, outside);
+            }
+        }
+    }
+
+    /// Tells the stream on which a key was offered what came of verifying it.
+    pub(super) fn tell(&mut self, asker: Asker, checked: Checked, outside: &mut dyn Outside) {
+        if asker.shard == self.router.shard {
+            self.event(asker.conn, Event::Verified(asker.pair, checked), outside);
+            self.list(asker.conn);
+        } else if let Some(posts) = self.posts.get_mut(asker.shard as usize) {
+            posts.push(Post::Verified(asker, checked));
+        }
+    }
+
+    /// The server of a link can be asked about dialback keys by this connection.
+    pub(super) fn ask_waiting(&mut self, link: Key, conn: Key, outside: &mut dyn Outside) {
+        for ask in self.dials.asks.remove(&link).unwrap_or_default() {
+            self.event(conn, Event::Ask(Box::new(ask)), outside);
+        }
+    }
+
+    fn ask_nobody(&mut self, link: Key, outside: &mut dyn Outside) {
+        for ask in self.dials.asks.remove(&link).unwrap_or_default() {
+            let unreached = Checked::Unreached(Unreached::Timeout);
+            self.tell(ask.asker, unreached, outside);
+        }
+    }
+
+    fn dial_failed(&mut self, link: Key, text: String, is_final: bool, outside: &mut dyn Outside) {
+        self.dials.by_link.remove(&link);
+        let condition = match is_final {
+            true => Condition::RemoteServerNotFound,
+            false => Condition::RemoteServerTimeout,
+        };
+        self.router.link_failed(
+            link,
+            Failure {
+                condition,
+                text,
+                is_final,
+            },
+        );
+        self.ask_nobody(link, outside);
+    }
+
+    /// A stream takes the stanzas of its link.
+    pub(super) fn link_is_ready(&mut self, link: Key, conn: Key) {
+        self.dials.by_link.remove(&link);
+        self.router.link_ready(link, conn);
+    }
+}
+
+/// Why there is no address, and whether that is for good.
+fn nowhere(found: &Found) -> (String, bool) {
+    match &found.verdict {
+        dns::Verdict::NotOffered => ("its DNS says that it has no XMPP server".to_owned(), true),
+        dns::Verdict::Failed(failure) => (format!("its name was not resolved: {failure}"), false),
+        dns::Verdict::Targets | dns::Verdict::FallBack => {
+            let failures: Vec<&dns::Failure> = found
+                .targets
+                .iter()
+                .filter_map(|target| target.failure.as_ref())
+                .collect();
+            let is_final = failures.iter().all(|failure| failure.is_absence());
+            let text = failures
+                .first()
+                .map_or("it has no address".to_owned(), |failure| {
+                    format!("it has no address: {failure}")
+                });
+            (text, is_final)
+        }
+    }
+}

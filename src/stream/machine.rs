@@ -1,0 +1,114 @@
+//! The stream of a connection, whoever is at its other end.
+
+use crate::clock::Mono;
+use crate::config::Settings;
+use crate::slots::Key;
+use crate::stream::c2s::ClientStream;
+use crate::stream::s2s::ServerStream;
+use crate::stream::{Action, Context, Event, Origin};
+
+/// A stream machine.
+pub enum Machine {
+    /// Of a client.
+    Client(ClientStream),
+    /// Of another server.
+    Server(Box<ServerStream>),
+}
+
+/// Calls the same method of either machine.
+macro_rules! either {
+    ($machine:expr, $stream:ident => $call:expr) => {
+        match $machine {
+            Machine::Client($stream) => $call,
+            Machine::Server($stream) => $call,
+        }
+    };
+}
+
+impl Machine {
+    /// Where the connection comes from, or leads to.
+    pub fn origin(&self) -> &Origin {
+        either!(self, stream => &stream.origin)
+    }
+
+    /// Whether we have dialled the connection.
+    pub fn is_dialled(&self) -> bool {
+        match self {
+            Machine::Client(_) => false,
+            Machine::Server(stream) => stream.is_dialled(),
+        }
+    }
+
+    /// Notes that the peer sent bytes. True if the deadline may have come nearer.
+    pub fn touch(&mut self, now: Mono) -> bool {
+        match self {
+            Machine::Client(stream) => stream.touch(now),
+            Machine::Server(stream) => {
+                stream.touch(now);
+                false
+            }
+        }
+    }
+
+    /// When the peer last sent a byte.
+    pub fn touched(&self) -> Mono {
+        either!(self, stream => stream.touched())
+    }
+
+    /// Whether the machine takes input now.
+    pub fn takes_input(&self) -> bool {
+        either!(self, stream => stream.takes_input())
+    }
+
+    /// Whether our end of the stream is written, and perhaps not yet sent.
+    pub fn is_ending(&self) -> bool {
+        either!(self, stream => stream.is_ending())
+    }
+
+    /// The session, once a client has bound a resource.
+    pub fn session(&self) -> Option<Key> {
+        match self {
+            Machine::Client(stream) => stream.session(),
+            Machine::Server(_) => None,
+        }
+    }
+
+    /// Whether stanzas flow, so that the peer is no stranger any more.
+    pub fn is_authenticated(&self) -> bool {
+        match self {
+            Machine::Client(stream) => stream.session().is_some(),
+            Machine::Server(stream) => stream.is_authenticated(),
+        }
+    }
+
+    /// The link to another server whose stanzas the stream takes.
+    pub fn ready_link(&self) -> Option<Key> {
+        match self {
+            Machine::Client(_) => None,
+            Machine::Server(stream) => stream.ready_link(),
+        }
+    }
+
+    /// When [`Event::Deadline`] is due.
+    pub fn deadline(&self, settings: &Settings) -> Option<Mono> {
+        either!(self, stream => stream.deadline(settings))
+    }
+
+    /// When a TLS handshake must have begun that has to wait for its turn.
+    pub fn handshake_deadline(&self, settings: &Settings, now: Mono) -> Mono {
+        either!(self, stream => stream.handshake_deadline(settings, now))
+    }
+
+    /// Takes an event.
+    pub fn on(&mut self, event: Event, cx: &mut Context<'_>) {
+        either!(self, stream => stream.on(event, cx));
+    }
+
+    /// The connection is gone without an end of the stream; `why`, if that is known.
+    pub fn hung_up(&mut self, why: Option<&str>, actions: &mut Vec<Action>) {
+        match self {
+            Machine::Client(stream) => stream.hung_up(actions),
+            Machine::Server(stream) => stream.hung_up(why, actions),
+        }
+    }
+}

@@ -1,0 +1,529 @@
+//! A stream between servers, accepted or dialled, from its first header to its end (RFC 6120 §4 to §6,
+//! XEP-0178, XEP-0220).
+//!
+//! ```text
+//! accepted:  Opening ─ header ─► Open ─ starttls ─► Securing ─ TLS ─► Opening
+//!                                 │  ▲
+//!                               EXTERNAL, or a dialback key that is good: a pair of domains is proven,
+//!                               and stanzas of that pair flow
+//!
+//! dialled:   Opening ─ header ─► Featuring ─ starttls ─► Starting ─ proceed ─► Securing ─ TLS ─► Opening
+//!                                 │
+//!                               EXTERNAL ─► Authenticating ─ success ─► Opening ─► … ─► Open, ready
+//!                               or a dialback key ─► Open ─ valid ─► ready
+//! ```
+//! Whether the peer is who it claims to be is decided by `policy::s2s` alone, for both directions.
+//! Stanzas flow one way on each stream: from who has opened it.
+
+mod accepted;
+mod dialled;
+mod ending;
+
+use ::log::{debug, info};
+
+pub use self::dialled::Dialled;
+use crate::clock::Mono;
+use crate::config::DomainSettings;
+use crate::jid::{Domain, Jid};
+use crate::net::transport::TlsFacts;
+use crate::ns;
+use crate::router::session::TlsSummary;
+use crate::slots::Key;
+use crate::stanza::{self, Condition, Stanza, StreamCondition, StreamError};
+use crate::stream::dialback::{Checked, Ledger, Packet, Pair, Ruling, Trouble};
+use crate::stream::policy::s2s::{
+    Dane, Dialback, Direction, Facts, Outcome, S2sPolicy, Tls, Verdict, judge,
+};
+use crate::stream::{Action, Context, Event, Origin, dialback, header};
+use crate::xml::{Header, Top};
+
+/// The stream of one connection with another server.
+pub struct ServerStream {
+    /// Where it comes from, or leads to.
+    pub origin: Origin,
+    role: Role,
+    state: State,
+    tls: Option<PeerTls>,
+    /// Who has asked what on the stream; there once it has an id.
+    ledger: Option<Ledger<Asker>>,
+    /// Where what the peer sends is settled; there once it has proven a pair of domains.
+    source: Option<Key>,
+    /// Accepted: the peer has proven the pair of its header by EXTERNAL.
+    is_external: bool,
+    is_header_sent: bool,
+    touched: Mono,
+}
+
+/// Who has opened the stream.
+enum Role {
+    /// The peer, in the name of the domain that its header tells, for one of ours.
+    Accepted(Option<(Domain, Option<Domain>)>),
+    /// We have.
+    Dialled(Box<Dialled>),
+}
+
+/// What is known of the peer by TLS.
+struct PeerTls {
+    summary: TlsSummary,
+    /// DER, leaf first; nothing about it is checked.
+    chain: Vec<Vec<u8>>,
+}
+
+/// Who waits for a dialback key to be verified.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asker {
+    /// The shard of the stream on which the key was offered.
+    pub shard: u32,
+    /// Its connection there.
+    pub conn: Key,
+    /// What the key is to prove.
+    pub pair: Pair,
+}
+
+/// A dialback key that the authoritative server is to be asked about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ask {
+    /// Who waits for the answer.
+    pub asker: Asker,
+    /// The id of the stream on which the key was offered.
+    pub id: String,
+    /// The key.
+    pub key: String,
+}
+
+enum State {
+    /// The peer's header is due.
+    Opening,
+    /// Dialled: the peer's features are due.
+    Featuring,
+    /// Dialled: `<starttls/>` was sent.
+    Starting,
+    /// The TLS handshake runs.
+    Securing,
+    /// Dialled: `<auth/>` was sent.
+    Authenticating,
+    /// Packets of dialback, and stanzas of who may send them.
+    Open,
+    /// Our direction is closed; the peer's is waited for.
+    Closing { until: Mono },
+    /// Nothing more happens.
+    Closed,
+}
+
+impl State {
+    fn name(&self) -> &'static str {
+        match self {
+            State::Opening => "opening",
+            State::Featuring => "featuring",
+            State::Starting => "starting",
+            State::Securing => "securing",
+            State::Authenticating => "authenticating",
+            State::Open => "open",
+            State::Closing { .. } => "closing",
+            State::Closed => "closed",
+        }
+    }
+}
+
+impl ServerStream {
+    /// The stream of a connection that was just accepted.
+    pub fn accepted(origin: Origin) -> ServerStream {
+        ServerStream::new(origin, Role::Accepted(None))
+    }
+
+    /// The stream of a connection that is being made.
+    pub fn dialled(origin: Origin, dialled: Dialled) -> ServerStream {
+        ServerStream::new(origin, Role::Dialled(Box::new(dialled)))
+    }
+
+    fn new(origin: Origin, role: Role) -> ServerStream {
+        ServerStream {
+            origin,
+            role,
+            state: State::Opening,
+            tls: None,
+            ledger: None,
+            source: None,
+            is_external: false,
+            is_header_sent: false,
+            touched: origin.accepted,
+        }
+    }
+
+    /// Whether we have opened it.
+    pub fn is_dialled(&self) -> bool {
+        matches!(self.role, Role::Dialled(_))
+    }
+
+    /// Notes that the peer sent bytes.
+    pub fn touch(&mut self, now: Mono) {
+        self.touched = now;
+    }
+
+    /// When the peer last sent a byte.
+    pub fn touched(&self) -> Mono {
+        self.touched
+    }
+
+    /// Whether the machine takes input now.
+    pub fn takes_input(&self) -> bool {
+        !matches!(self.state, State::Closed)
+    }
+
+    /// Whether our end of the stream is written, and perhaps not yet sent.
+    pub fn is_ending(&self) -> bool {
+        matches!(self.state, State::Closing { .. } | State::Closed)
+    }
+
+    /// Where what the peer sends is settled.
+    pub fn source(&self) -> Option<Key> {
+        self.source
+    }
+
+    /// The link whose stanzas the stream takes, once it does.
+    pub fn ready_link(&self) -> Option<Key> {
+        match &self.role {
+            Role::Dialled(dialled) if dialled.is_ready => Some(dialled.link),
+            _ => None,
+        }
+    }
+
+    /// Whether the peer, or we, have proven something: the limits of strangers end there.
+    pub fn is_authenticated(&self) -> bool {
+        self.source.is_some() || self.ready_link().is_some()
+    }
+
+    /// The state's name, for people.
+    pub fn state_name(&self) -> &'static str {
+        self.state.name()
+    }
+
+    /// Takes an event.
+    pub fn on(&mut self, event: Event, cx: &mut Context<'_>) {
+        let state = std::mem::replace(&mut self.state, State::Closed);
+        let before = state.name();
+        match self.next(state, event, cx) {
+            Ok(state) => self.state = state,
+            Err(error) => self.fail(error, cx),
+        }
+        let after = self.state.name();
+        if before != after {
+            debug!(stream = self.origin.stream, before, after; "state of server stream changed");
+        }
+    }
+
+    fn next(
+        &mut self,
+        state: State,
+        event: Event,
+        cx: &mut Context<'_>,
+    ) -> Result<State, StreamError> {
+        match (state, event) {
+            (State::Closed, _) => Ok(State::Closed),
+            (State::Closing { until }, event) => Ok(ending::while_closing(until, &event, cx)),
+            (State::Securing, Event::End(_)) => Ok(self.drop_now(cx)),
+            (_, Event::Close) => Ok(self.close(cx)),
+            (_, Event::Top(top)) if top.is(ns::STREAM, "error") => Ok(self.peer_failed(&top, cx)),
+            (_, Event::End(error)) => Err(error),
+            (_, Event::BadXml(error)) => Err(StreamError::from(error)),
+            (state, Event::Deadline) => self.deadline_reached(state, cx),
+
+            (State::Opening, Event::Begin) => {
+                // With direct TLS the header waits for the handshake.
+                if !self.is_direct() {
+                    self.send_our_header(cx);
+                }
+                Ok(State::Opening)
+            }
+            (State::Opening, Event::Established(facts)) => {
+                self.secured(*facts);
+                if matches!(self.role, Role::Dialled(_)) {
+                    self.send_our_header(cx);
+                }
+                Ok(State::Opening)
+            }
+            (State::Securing, Event::Established(facts)) => {
+                self.secured(*facts);
+                self.restart(cx);
+                Ok(State::Opening)
+            }
+            (State::Opening, Event::Open(header)) => self.opened(&header, cx),
+            (State::Featuring, Event::Top(top)) => self.features(&top, cx),
+            (State::Starting, Event::Top(top)) => self.proceed(&top, cx),
+            (State::Authenticating, Event::Top(top)) => self.authenticated(&top, cx),
+            (State::Open, Event::Top(top)) => self.open_top(*top, cx),
+            (state, Event::Ask(ask)) => {
+                self.ask(*ask, cx);
+                Ok(state)
+            }
+            (State::Open, Event::Verified(pair, checked)) => {
+                let actions = self
+                    .ledger_mut()
+                    .map(|ledger| ledger.verified(&pair, checked));
+                self.act(actions.unwrap_or_default(), cx)
+            }
+            (state, event) => {
+                debug_assert!(
+                    !matches!(event, Event::Open(_) | Event::Top(_)),
+                    "a state without input got some"
+                );
+                Ok(state)
+            }
+        }
+    }
+
+    fn opened(&mut self, header: &Header, cx: &mut Context<'_>) -> Result<State, StreamError> {
+        let opened = header::check_server(header)?;
+        match self.role {
+            Role::Accepted(_) => self.opened_by_peer(opened, cx),
+            Role::Dialled(_) => self.opened_by_us(opened, cx),
+        }
+    }
+
+    fn secured(&mut self, facts: TlsFacts) {
+        debug!(
+            stream = self.origin.stream, version = facts.version, cipher = facts.cipher.as_str(),
+            group = facts.group.as_str();
+            "encrypted"
+        );
+        self.tls = Some(PeerTls {
+            summary: TlsSummary {
+                version: facts.version,
+                cipher: facts.cipher.into(),
+                group: facts.group.into(),
+            },
+            chain: facts.peer_chain,
+        });
+    }
+
+    /// What TLS agreed on, if it is there.
+    pub fn tls(&self) -> Option<&TlsSummary> {
+        self.tls.as_ref().map(|tls| &tls.summary)
+    }
+
+    fn is_direct(&self) -> bool {
+        match &self.role {
+            Role::Dialled(dialled) => dialled.is_direct,
+            Role::Accepted(_) => false,
+        }
+    }
+
+    /// A new document follows, in both directions if we have opened the stream.
+    fn restart(&mut self, cx: &mut Context<'_>) {
+        cx.actions.push(Action::Restart);
+        self.is_header_sent = false;
+        self.ledger = None;
+        if matches!(self.role, Role::Dialled(_)) {
+            self.send_our_header(cx);
+        }
+    }
+
+    fn ledger_mut(&mut self) -> Option<&mut Ledger<Asker>> {
+        self.ledger.as_mut()
+    }
+
+    /// What policy says of a peer on this stream, with what is known of it.
+    fn judge(
+        &self,
+        local: &DomainSettings,
+        remote: &Domain,
+        dialback: Dialback,
+        cx: &Context<'_>,
+    ) -> Verdict {
+        let (direction, dane) = match &self.role {
+            Role::Accepted(_) => (Direction::Accepted, Dane::None),
+            Role::Dialled(dialled) => (Direction::Dialled, dialled.dane),
+        };
+        let tls = match &self.tls {
+            None => Tls::None,
+            Some(tls) if tls.chain.is_empty() => Tls::Bare,
+            Some(tls) => {
+                Tls::Certificate(
+                    cx.certificates
+                        .peer(&tls.chain, &local.name, remote, cx.now.wall),
+                )
+            }
+        };
+        let facts = Facts {
+            direction,
+            tls,
+            dane,
+            dialback,
+        };
+        judge(&S2sPolicy::of(&local.s2s, false), remote, &facts)
+    }
+
+    // --- packets and stanzas ---
+
+    fn open_top(&mut self, top: Top, cx: &mut Context<'_>) -> Result<State, StreamError> {
+        match top.ns.as_str() {
+            ns::DIALBACK => {
+                let packet = Packet::parse(&top)?;
+                let ledger = self.ledger_mut().ok_or_else(no_stream)?;
+                let actions = ledger.receive(packet)?;
+                self.act(actions, cx)
+            }
+            ns::SERVER => self.stanza(top, cx),
+            ns::TLS | ns::SASL if matches!(self.role, Role::Accepted(_)) => self.negotiate(top, cx),
+            _ => Err(unsupported()),
+        }
+    }
+
+    fn stanza(&mut self, top: Top, cx: &mut Context<'_>) -> Result<State, StreamError> {
+        if !matches!(top.name.as_str(), "message" | "presence" | "iq") {
+            return Err(unsupported());
+        }
+        let size = top.size;
+        let stanza = match Stanza::from_top(top) {
+            Ok(stanza) => stanza,
+            Err(bad) => {
+                return match bad.answer() {
+                    stanza::Answer::Stanza(reply) => {
+                        // It goes by the link to its sender, who is proven or nobody.
+                        self.from_peer_is_proven(&reply.to, &reply.from)?;
+                        cx.actions.push(Action::ToPeer(reply));
+                        Ok(State::Open)
+                    }
+                    stanza::Answer::Nothing => Ok(State::Open),
+                    stanza::Answer::StreamError(condition) => {
+                        Err(StreamError::new(condition, bad.text()))
+                    }
+                };
+            }
+        };
+        self.from_peer_is_proven(&stanza.from, &stanza.to)?;
+        cx.actions.push(Action::FromPeer(Box::new(stanza), size));
+        Ok(State::Open)
+    }
+
+    /// RFC 6120 §8.1.1.2, §8.1.2.2: both addresses, of a pair of domains that the peer has proven.
+    fn from_peer_is_proven(&self, from: &Option<Jid>, to: &Option<Jid>) -> Result<(), StreamError> {
+        let (Some(from), Some(to)) = (from, to) else {
+            return Err(StreamError::new(
+                StreamCondition::ImproperAddressing,
+                "Between servers a stanza has 'from' and 'to'",
+            ));
+        };
+        let ledger = self.ledger.as_ref();
+        if ledger.is_some_and(|ledger| ledger.is_proven(to.domain(), from.domain())) {
+            return Ok(());
+        }
+        Err(StreamError::new(
+            StreamCondition::InvalidFrom,
+            "You have not proven that you may send this from that domain to that one",
+        ))
+    }
+
+    /// Carries out what the ledger asks for.
+    fn act(
+        &mut self,
+        actions: Vec<dialback::Action<Asker>>,
+        cx: &mut Context<'_>,
+    ) -> Result<State, StreamError> {
+        let mut waiting: std::collections::VecDeque<_> = actions.into();
+        let mut is_over = false;
+        while let Some(action) = waiting.pop_front() {
+            match action {
+                dialback::Action::Send(packet) => packet.write(cx.out),
+                dialback::Action::Rule(pair) => {
+                    let ruling = self.rule(&pair, cx);
+                    let more = self.ledger_mut().map(|ledger| ledger.rule(&pair, ruling));
+                    waiting.extend(more.unwrap_or_default());
+                }
+                dialback::Action::Verify { pair, id, key } => {
+                    cx.actions.push(Action::Verify(Box::new((pair, id, key))));
+                }
+                dialback::Action::Proven(pair) => self.proven(&pair, "dialback", cx),
+                dialback::Action::Denied(pair) => info!(
+                    stream = self.origin.stream, address:% = self.origin.ip(),
+                    from:% = pair.remote, to:% = pair.local;
+                    "a server claimed a domain with a key that is not that domain's"
+                ),
+                dialback::Action::Answered(_, answer) => {
+                    if self.dialback_answered(&answer, cx) {
+                        continue;
+                    }
+                    is_over = true;
+                }
+                dialback::Action::Tell(asker, answer) => cx
+                    .actions
+                    .push(Action::Tell(Box::new((asker, Checked::Answered(answer))))),
+                dialback::Action::Check { pair, id, key } => {
+                    let serves = cx.settings.domains.get(&pair.local);
+                    let serves = serves.is_some_and(|domain| domain.s2s.enabled);
+                    let secret = dialback::Secret::new(cx.secret);
+                    secret.answer(pair, id, &key, serves).write(cx.out);
+                }
+                dialback::Action::Close => is_over = true,
+                dialback::Action::End(error) => return Err(error),
+            }
+        }
+        Ok(match is_over {
+            true => self.close(cx),
+            false => State::Open,
+        })
+    }
+
+    /// Decides about a key that the peer has offered.
+    fn rule(&mut self, pair: &Pair, cx: &Context<'_>) -> Ruling {
+        let Some(local) = cx.settings.domains.get(&pair.local) else {
+            let text = "This server does not serve that domain";
+            return Ruling::Refuse(Trouble::new(Condition::ItemNotFound, text));
+        };
+        let verdict = self.judge(local, &pair.remote, Dialback::NotTried, cx);
+        match verdict.outcome {
+            Outcome::Accept(_) => Ruling::Accept,
+            Outcome::NeedDialback => Ruling::Verify,
+            Outcome::Refuse => {
+                self.tell_refusal(pair, &verdict);
+                Ruling::Refuse(Trouble::new(
+                    Condition::PolicyViolation,
+                    verdict.reason.sentence(&pair.remote),
+                ))
+            }
+        }
+    }
+
+    /// The peer may send stanzas of a pair from now on.
+    fn proven(&mut self, pair: &Pair, means: &'static str, cx: &mut Context<'_>) {
+        info!(
+            stream = self.origin.stream, address:% = self.origin.ip(), from:% = pair.remote,
+            to:% = pair.local, means, encrypted = self.tls.is_some();
+            "server authenticated"
+        );
+        if self.source.is_none() {
+            cx.actions.push(Action::PeerProven);
+            let bytes = cx.settings.domains.get(&pair.local);
+            let bytes = bytes.map_or(0, |domain| domain.s2s.stanza_bytes_max);
+            cx.actions.push(Action::AcceptStanzas(bytes));
+        }
+    }
+
+    /// The router has made a place for what the peer sends.
+    pub fn set_source(&mut self, source: Key) {
+        self.source = Some(source);
+    }
+
+    fn tell_refusal(&self, pair: &Pair, verdict: &Verdict) {
+        info!(
+            stream = self.origin.stream, address:% = self.origin.ip(), peer:% = pair.remote,
+            local:% = pair.local, reason = verdict.reason.sentence(&pair.remote).as_str();
+            "server refused"
+        );
+    }
+}
+
+fn no_stream() -> StreamError {
+    StreamError::new(
+        StreamCondition::InternalServerError,
+        "There is no stream yet",
+    )
+}
+
+/// RFC 6120 §4.9.3.24.
+fn unsupported() -> StreamError {
+    StreamError::new(
+        StreamCondition::UnsupportedStanzaType,
+        "This server does not know this element here",
+    )
+}

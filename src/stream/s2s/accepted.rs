@@ -1,0 +1,209 @@
+//! What is negotiated on a stream that another server has opened: TLS, and EXTERNAL (XEP-0178 §3).
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use super::{Role, ServerStream, State, no_stream, unsupported};
+use crate::jid::Domain;
+use crate::ns;
+use crate::stanza::{StreamCondition, StreamError};
+use crate::stream::dialback::{Ledger, Pair};
+use crate::stream::header::{self, ServerOpened};
+use crate::stream::policy::s2s::{Dialback, Means, Outcome, S2sPolicy, shut_out};
+use crate::stream::{Action, Context};
+use crate::xml::Top;
+
+impl ServerStream {
+    /// The header of a peer that has opened a stream to us.
+    pub(super) fn opened_by_peer(
+        &mut self,
+        opened: ServerOpened,
+        cx: &mut Context<'_>,
+    ) -> Result<State, StreamError> {
+        let id = cx.random_hex(16);
+        let local = opened
+            .to
+            .as_ref()
+            .and_then(|to| cx.settings.domains.get(to))
+            .cloned();
+        let to = opened.from.as_ref().map(Domain::as_str);
+        let Some(local) = local.filter(|local| local.s2s.enabled) else {
+            let text = match &opened.to {
+                None => "The stream has no 'to': name the domain that you want",
+                Some(_) => "This server does not serve that domain to other servers",
+            };
+            return Err(StreamError::new(StreamCondition::HostUnknown, text));
+        };
+        header::write_server(cx.out, local.name.as_str(), to, Some(&id));
+        self.is_header_sent = true;
+        if let Some(remote) = &opened.from
+            && let Some(verdict) = shut_out(&S2sPolicy::of(&local.s2s, false), remote)
+        {
+            let pair = Pair {
+                local: local.name.clone(),
+                remote: remote.clone(),
+            };
+            self.tell_refusal(&pair, &verdict);
+            let text = verdict.reason.sentence(remote);
+            return Err(StreamError::new(StreamCondition::PolicyViolation, text));
+        }
+        let mut ledger = Ledger::accepted(id);
+        // After EXTERNAL the stream is that of the pair that was proven, whatever it says now.
+        let is_proven = match &self.role {
+            Role::Accepted(Some((local, Some(remote)))) if self.is_external => ledger.prove(Pair {
+                local: local.clone(),
+                remote: remote.clone(),
+            }),
+            _ => false,
+        };
+        self.ledger = Some(ledger);
+        if !is_proven {
+            self.role = Role::Accepted(Some((local.name.clone(), opened.from.clone())));
+        }
+        if opened.has_features {
+            self.write_features(&local, opened.from.as_ref(), is_proven, cx);
+        }
+        Ok(State::Open)
+    }
+
+    fn write_features(
+        &self,
+        local: &crate::config::DomainSettings,
+        remote: Option<&Domain>,
+        is_proven: bool,
+        cx: &mut Context<'_>,
+    ) {
+        cx.out.extend_from_slice(b"<stream:features>");
+        let may_secure = self.tls.is_none() && cx.certificates.has_certificate(local.name.as_str());
+        if may_secure && local.s2s.require_encryption {
+            // RFC 6120 §5.3.1.
+            write_feature(cx.out, "starttls", ns::TLS, "<required/>");
+        } else {
+            if may_secure {
+                write_feature(cx.out, "starttls", ns::TLS, "");
+            }
+            let by_certificate = |remote: &Domain| {
+                matches!(
+                    self.judge(local, remote, Dialback::NotTried, cx).outcome,
+                    Outcome::Accept(Means::Certificate | Means::Pin | Means::Dane)
+                )
+            };
+            // XEP-0178 §3: only who would succeed is offered it.
+            if !is_proven && remote.is_some_and(by_certificate) {
+                let external = "<mechanism>EXTERNAL</mechanism>";
+                write_feature(cx.out, "mechanisms", ns::SASL, external);
+            }
+            // XEP-0220 §2.4.2.
+            write_feature(cx.out, "dialback", ns::DIALBACK_FEATURE, "<errors/>");
+        }
+        cx.out.extend_from_slice(b"</stream:features>");
+    }
+
+    /// STARTTLS, or EXTERNAL, of a peer.
+    pub(super) fn negotiate(
+        &mut self,
+        top: Top,
+        cx: &mut Context<'_>,
+    ) -> Result<State, StreamError> {
+        match (top.ns.as_str(), top.name.as_str()) {
+            (ns::TLS, "starttls") => self.start_tls(cx),
+            (ns::SASL, "auth") => self.external(&top, cx),
+            (ns::SASL, "abort") => {
+                write_failure(cx.out, "aborted");
+                Ok(State::Open)
+            }
+            _ => Err(unsupported()),
+        }
+    }
+
+    fn start_tls(&mut self, cx: &mut Context<'_>) -> Result<State, StreamError> {
+        let Role::Accepted(Some((local, _))) = &self.role else {
+            return Err(no_stream());
+        };
+        if self.tls.is_some() || !cx.certificates.has_certificate(local.as_str()) {
+            write_feature(cx.out, "failure", ns::TLS, "");
+            return Ok(self.close(cx));
+        }
+        if cx.unread > 0 {
+            return Err(StreamError::new(
+                StreamCondition::PolicyViolation,
+                "Bytes were sent behind <starttls/> before the handshake",
+            ));
+        }
+        let now = cx.now.mono;
+        let by = self.handshake_deadline(cx.settings, now);
+        let at = cx
+            .throttle
+            .handshake(self.origin.ip(), now, by)
+            .map_err(|refused| {
+                refused.log_handshake(self.origin.ip());
+                StreamError::new(
+                    StreamCondition::PolicyViolation,
+                    "Too many TLS handshakes with this address; come again later",
+                )
+            })?;
+        if at > now {
+            cx.actions.push(Action::Pause(at));
+        }
+        write_feature(cx.out, "proceed", ns::TLS, "");
+        cx.actions.push(Action::StartTls(local.as_str().to_owned()));
+        Ok(State::Securing)
+    }
+
+    /// XEP-0178 §3: the authorization identity is the domain of the stream's `from`, or says nothing.
+    fn external(&mut self, top: &Top, cx: &mut Context<'_>) -> Result<State, StreamError> {
+        if top.attribute("mechanism") != Some("EXTERNAL") {
+            write_failure(cx.out, "invalid-mechanism");
+            return Ok(State::Open);
+        }
+        let Role::Accepted(Some((local, Some(remote)))) = &self.role else {
+            write_failure(cx.out, "not-authorized");
+            return Ok(State::Open);
+        };
+        let (local, remote) = (local.clone(), remote.clone());
+        let text = top.text();
+        let asked = match text.as_str() {
+            "" | "=" => Some(remote.clone()),
+            encoded => STANDARD
+                .decode(encoded)
+                .ok()
+                .and_then(|bytes| String::from_utf8(bytes).ok())
+                .and_then(|name| Domain::parse(&name).ok()),
+        };
+        if asked.as_ref() != Some(&remote) {
+            write_failure(cx.out, "invalid-authzid");
+            return Ok(State::Open);
+        }
+        let Some(settings) = cx.settings.domains.get(&local).cloned() else {
+            write_failure(cx.out, "not-authorized");
+            return Ok(State::Open);
+        };
+        let verdict = self.judge(&settings, &remote, Dialback::NotTried, cx);
+        let pair = Pair { local, remote };
+        let Outcome::Accept(means) = verdict.outcome else {
+            self.tell_refusal(&pair, &verdict);
+            write_failure(cx.out, "not-authorized");
+            return Ok(State::Open);
+        };
+        write_feature(cx.out, "success", ns::SASL, "");
+        self.proven(&pair, means.name(), cx);
+        self.is_external = true;
+        self.is_header_sent = false;
+        self.ledger = None;
+        cx.actions.push(Action::Restart);
+        Ok(State::Opening)
+    }
+}
+
+fn write_feature(out: &mut Vec<u8>, name: &str, ns: &str, content: &str) {
+    out.extend_from_slice(format!("<{name} xmlns='{ns}'").as_bytes());
+    if content.is_empty() {
+        out.extend_from_slice(b"/>");
+    } else {
+        out.extend_from_slice(format!(">{content}</{name}>").as_bytes());
+    }
+}
+
+fn write_failure(out: &mut Vec<u8>, condition: &str) {
+    write_feature(out, "failure", ns::SASL, &format!("<{condition}/>"));
+}

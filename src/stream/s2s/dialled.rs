@@ -1,0 +1,316 @@
+//! What is negotiated on a stream that we have opened to another server.
+
+use ::log::info;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use super::{Ask, Role, ServerStream, State, no_stream, unsupported};
+use crate::jid::Domain;
+use crate::ns;
+use crate::router::peers::Failure;
+use crate::slots::Key;
+use crate::stanza::{Condition, StreamCondition, StreamError};
+use crate::stream::dialback::{Answer, Checked, Ledger, Pair, Secret, Unreached};
+use crate::stream::header::{self, ServerOpened};
+use crate::stream::policy::s2s::{Dane, Dialback, Outcome};
+use crate::stream::{Action, Context};
+use crate::xml::Top;
+
+/// What a dialled stream is for.
+pub struct Dialled {
+    /// The link whose stanzas it is to take.
+    pub link: Key,
+    /// Ours.
+    pub local: Domain,
+    /// Theirs.
+    pub remote: Domain,
+    /// Whether it begins with TLS (XEP-0368).
+    pub is_direct: bool,
+    /// What the DNS has about the peer's certificate.
+    pub dane: Dane,
+    /// Whether the peer has taken our EXTERNAL.
+    pub(super) is_authenticated: bool,
+    /// Whether it has refused it.
+    pub(super) is_external_refused: bool,
+    /// Whether stanzas flow.
+    pub(super) is_ready: bool,
+}
+
+impl Dialled {
+    /// A stream for a link.
+    pub fn new(link: Key, local: Domain, remote: Domain, is_direct: bool, dane: Dane) -> Dialled {
+        Dialled {
+            link,
+            local,
+            remote,
+            is_direct,
+            dane,
+            is_authenticated: false,
+            is_external_refused: false,
+            is_ready: false,
+        }
+    }
+
+    fn pair(&self) -> Pair {
+        Pair {
+            local: self.local.clone(),
+            remote: self.remote.clone(),
+        }
+    }
+}
+
+/// What the peer offers.
+#[derive(Debug, Default)]
+struct Offered {
+    starttls: bool,
+    external: bool,
+}
+
+impl ServerStream {
+    fn dialled_mut(&mut self) -> Result<&mut Dialled, StreamError> {
+        match &mut self.role {
+            Role::Dialled(dialled) => Ok(dialled),
+            Role::Accepted(_) => Err(no_stream()),
+        }
+    }
+
+    pub(super) fn send_our_header(&mut self, cx: &mut Context<'_>) {
+        if let Role::Dialled(dialled) = &self.role {
+            let (local, remote) = (dialled.local.as_str(), dialled.remote.as_str());
+            header::write_server(cx.out, local, Some(remote), None);
+            self.is_header_sent = true;
+        }
+    }
+
+    /// The peer's answer to our header.
+    pub(super) fn opened_by_us(
+        &mut self,
+        opened: ServerOpened,
+        cx: &mut Context<'_>,
+    ) -> Result<State, StreamError> {
+        let dialled = self.dialled_mut()?;
+        if opened.from.is_some_and(|from| from != dialled.remote) {
+            return Err(StreamError::new(
+                StreamCondition::InvalidFrom,
+                "The stream was opened to another domain",
+            ));
+        }
+        let remote = dialled.remote.clone();
+        // Dialback keys are bound to it; who has none cannot be shown one.
+        self.ledger = Some(Ledger::dialled(opened.id.unwrap_or_default(), remote));
+        match opened.has_features {
+            true => Ok(State::Featuring),
+            false => self.authenticate(&Offered::default(), cx),
+        }
+    }
+
+    pub(super) fn features(
+        &mut self,
+        top: &Top,
+        cx: &mut Context<'_>,
+    ) -> Result<State, StreamError> {
+        if !top.is(ns::STREAM, "features") {
+            return Err(unsupported());
+        }
+        let features = top.to_element();
+        let mut offered = Offered::default();
+        for feature in features.elements() {
+            match (&*feature.ns, &*feature.name) {
+                (ns::TLS, "starttls") => offered.starttls = true,
+                (ns::SASL, "mechanisms") => {
+                    let mut names = feature.elements().map(|mechanism| mechanism.text());
+                    offered.external = names.any(|name| name == "EXTERNAL");
+                }
+                _ => {}
+            }
+        }
+        self.authenticate(&offered, cx)
+    }
+
+    /// Does what comes next: TLS, then our proof.
+    fn authenticate(
+        &mut self,
+        offered: &Offered,
+        cx: &mut Context<'_>,
+    ) -> Result<State, StreamError> {
+        let (pair, is_authenticated, is_refused) = {
+            let dialled = self.dialled_mut()?;
+            (
+                dialled.pair(),
+                dialled.is_authenticated,
+                dialled.is_external_refused,
+            )
+        };
+        let Some(local) = cx.settings.domains.get(&pair.local).cloned() else {
+            return Err(StreamError::new(
+                StreamCondition::HostGone,
+                "This server does not serve the domain any more",
+            ));
+        };
+        // RFC 7590 §3.1: tried also where it is not offered, unless we could do without.
+        if self.tls.is_none() && (offered.starttls || local.s2s.require_encryption) {
+            cx.out.extend_from_slice(b"<starttls xmlns='");
+            cx.out.extend_from_slice(ns::TLS.as_bytes());
+            cx.out.extend_from_slice(b"'/>");
+            return Ok(State::Starting);
+        }
+        let verdict = self.judge(&local, &pair.remote, Dialback::NotTried, cx);
+        if !matches!(verdict.outcome, Outcome::Accept(_)) {
+            self.tell_refusal(&pair, &verdict);
+            let text = verdict.reason.sentence(&pair.remote);
+            return Ok(self.give_up(Condition::RemoteServerNotFound, text, true, cx));
+        }
+        if is_authenticated {
+            return Ok(self.ready("EXTERNAL", cx));
+        }
+        let has_certificate = cx.certificates.has_certificate(pair.local.as_str());
+        if offered.external && !is_refused && self.tls.is_some() && has_certificate {
+            cx.out.extend_from_slice(b"<auth xmlns='");
+            cx.out.extend_from_slice(ns::SASL.as_bytes());
+            cx.out.extend_from_slice(b"' mechanism='EXTERNAL'>");
+            let identity = STANDARD.encode(pair.local.as_str());
+            cx.out.extend_from_slice(identity.as_bytes());
+            cx.out.extend_from_slice(b"</auth>");
+            return Ok(State::Authenticating);
+        }
+        self.offer_key(cx)
+    }
+
+    /// XEP-0220 §2.1.1.
+    fn offer_key(&mut self, cx: &mut Context<'_>) -> Result<State, StreamError> {
+        let pair = self.dialled_mut()?.pair();
+        let ledger = self.ledger.as_mut().ok_or_else(no_stream)?;
+        let offer = ledger.offer(pair, &Secret::new(cx.secret));
+        if let Ok(packet) = offer {
+            packet.write(cx.out);
+        }
+        cx.actions.push(Action::LinkOpen(self.dialled_mut()?.link));
+        Ok(State::Open)
+    }
+
+    pub(super) fn proceed(
+        &mut self,
+        top: &Top,
+        cx: &mut Context<'_>,
+    ) -> Result<State, StreamError> {
+        if !top.is(ns::TLS, "proceed") {
+            let text = "It does not encrypt, and s2s.require_encryption = true";
+            return Ok(self.give_up(Condition::RemoteServerNotFound, text, true, cx));
+        }
+        if cx.unread > 0 {
+            return Err(StreamError::new(
+                StreamCondition::PolicyViolation,
+                "Bytes were sent behind <proceed/> before the handshake",
+            ));
+        }
+        let remote = self.dialled_mut()?.remote.to_ascii();
+        cx.actions.push(Action::StartTls(remote));
+        Ok(State::Securing)
+    }
+
+    pub(super) fn authenticated(
+        &mut self,
+        top: &Top,
+        cx: &mut Context<'_>,
+    ) -> Result<State, StreamError> {
+        match (top.ns.as_str(), top.name.as_str()) {
+            (ns::SASL, "success") => {
+                self.dialled_mut()?.is_authenticated = true;
+                self.restart(cx);
+                Ok(State::Opening)
+            }
+            // It may take a dialback key all the same.
+            (ns::SASL, "failure") => {
+                self.dialled_mut()?.is_external_refused = true;
+                self.offer_key(cx)
+            }
+            _ => Err(unsupported()),
+        }
+    }
+
+    /// The peer has answered our key. False: it does not take our stanzas.
+    pub(super) fn dialback_answered(&mut self, answer: &Answer, cx: &mut Context<'_>) -> bool {
+        let why = match answer {
+            Answer::Valid => {
+                self.ready("dialback", cx);
+                return true;
+            }
+            Answer::Invalid => "it says that our dialback key is not ours".to_owned(),
+            Answer::Error(trouble) => {
+                format!(
+                    "it refuses our dialback: {} {}",
+                    trouble.condition, trouble.text
+                )
+            }
+        };
+        self.failed(Condition::RemoteServerNotFound, why, true, cx);
+        false
+    }
+
+    fn ready(&mut self, means: &'static str, cx: &mut Context<'_>) -> State {
+        if let Role::Dialled(dialled) = &mut self.role {
+            info!(
+                stream = self.origin.stream, address:% = self.origin.ip(), from:% = dialled.local,
+                to:% = dialled.remote, means, encrypted = self.tls.is_some();
+                "stream to server ready"
+            );
+            dialled.is_ready = true;
+            cx.actions.push(Action::LinkReady(dialled.link));
+            cx.actions.push(Action::LinkOpen(dialled.link));
+            let local = cx.settings.domains.get(&dialled.local);
+            let bytes = local.map_or(0, |domain| domain.s2s.stanza_bytes_max);
+            cx.actions.push(Action::AcceptStanzas(bytes));
+        }
+        State::Open
+    }
+
+    /// Asks the peer about a key that was offered on another stream.
+    pub(super) fn ask(&mut self, ask: Ask, cx: &mut Context<'_>) {
+        let asker = ask.asker.clone();
+        let asked = self
+            .ledger
+            .as_mut()
+            .map(|ledger| ledger.ask(ask.asker.pair.clone(), &ask.id, &ask.key, ask.asker));
+        match asked {
+            Some(Ok(packet)) => packet.write(cx.out),
+            Some(Err(_)) | None => {
+                let unreached = Checked::Unreached(Unreached::Timeout);
+                cx.actions.push(Action::Tell(Box::new((asker, unreached))));
+            }
+        }
+    }
+
+    /// Tells the link that this stream comes to nothing.
+    pub(super) fn failed(
+        &mut self,
+        condition: Condition,
+        text: impl Into<String>,
+        is_final: bool,
+        cx: &mut Context<'_>,
+    ) {
+        if let Role::Dialled(dialled) = &mut self.role
+            && !dialled.is_ready
+        {
+            cx.actions.push(Action::LinkFailed(
+                dialled.link,
+                Failure {
+                    condition,
+                    text: text.into(),
+                    is_final,
+                },
+            ));
+        }
+    }
+
+    /// Ends a stream that comes to nothing.
+    pub(super) fn give_up(
+        &mut self,
+        condition: Condition,
+        text: impl Into<String>,
+        is_final: bool,
+        cx: &mut Context<'_>,
+    ) -> State {
+        self.failed(condition, text, is_final, cx);
+        self.close(cx)
+    }
+}

@@ -1,0 +1,214 @@
+//! How a stream between servers ends: by time, by its peer, or by an error (RFC 6120 §4.4, §4.6, §4.9).
+
+use std::time::Duration;
+
+use ::log::{debug, info};
+
+use super::{Role, ServerStream, State};
+use crate::clock::Mono;
+use crate::config::Settings;
+use crate::limits::{CLOSE_WAIT, DIAL_WAIT};
+use crate::stanza::{Condition, StreamCondition, StreamError};
+use crate::stream::dialback::{Checked, Unreached};
+use crate::stream::{Action, Context, Event, header};
+use crate::xml::Top;
+
+impl ServerStream {
+    /// When [`Event::Deadline`] is due.
+    pub fn deadline(&self, settings: &Settings) -> Option<Mono> {
+        self.deadline_of(&self.state, settings)
+    }
+
+    /// When a peer must have proven something, or a dialled stream must be ready.
+    fn negotiation_deadline(&self, settings: &Settings) -> Mono {
+        let limit = match self.role {
+            Role::Accepted(_) => Duration::from_secs(settings.limits.unauthenticated_seconds_max),
+            Role::Dialled(_) => DIAL_WAIT,
+        };
+        self.origin.accepted + limit
+    }
+
+    /// When a TLS handshake must have begun that has to wait for its turn.
+    pub fn handshake_deadline(&self, settings: &Settings, now: Mono) -> Mono {
+        let limit = Duration::from_secs(settings.limits.unauthenticated_seconds_max);
+        now.max(self.origin.accepted + limit / 2)
+    }
+
+    fn idle_deadline(&self, settings: &Settings) -> Option<Mono> {
+        let seconds = settings.s2s.idle_seconds;
+        (seconds > 0).then(|| self.touched + Duration::from_secs(seconds))
+    }
+
+    pub(super) fn deadline_reached(
+        &mut self,
+        state: State,
+        cx: &mut Context<'_>,
+    ) -> Result<State, StreamError> {
+        if self
+            .deadline_of(&state, cx.settings)
+            .is_none_or(|due| due > cx.now.mono)
+        {
+            return Ok(state);
+        }
+        if self.is_authenticated() {
+            // Nobody has anything to say: a stream that is not needed is closed (RFC 6120 §4.6.3).
+            debug!(stream = self.origin.stream; "idle server stream closed");
+            return Ok(self.close(cx));
+        }
+        match state {
+            State::Securing => Ok(self.drop_now(cx)),
+            _ => Err(StreamError::new(
+                StreamCondition::ConnectionTimeout,
+                "The stream was not negotiated in time",
+            )),
+        }
+    }
+
+    fn deadline_of(&self, state: &State, settings: &Settings) -> Option<Mono> {
+        match state {
+            State::Closing { until } => Some(*until),
+            State::Closed => None,
+            _ if self.is_authenticated() => self.idle_deadline(settings),
+            _ => Some(self.negotiation_deadline(settings)),
+        }
+    }
+
+    /// The peer ends the stream by an error.
+    pub(super) fn peer_failed(&mut self, top: &Top, cx: &mut Context<'_>) -> State {
+        let element = top.to_element();
+        let mut children = element.elements();
+        let condition = children
+            .next()
+            .map_or(String::new(), |child| child.name.clone());
+        let text = children
+            .find(|child| &*child.name == "text")
+            .map(|child| child.text());
+        let text = text.unwrap_or_default();
+        info!(
+            stream = self.origin.stream, address:% = self.origin.ip(),
+            condition = condition.as_str(), text = text.as_str();
+            "server reported a stream error"
+        );
+        // RFC 6120 §4.9.3.6, §4.9.3.5: it is not there, wherever else is asked.
+        let is_final = matches!(&*condition, "host-unknown" | "host-gone");
+        let condition_back = match is_final {
+            true => Condition::RemoteServerNotFound,
+            false => Condition::RemoteServerTimeout,
+        };
+        let why = format!("it ended the stream: {condition} {text}");
+        self.failed(condition_back, why.trim_end(), is_final, cx);
+        self.close(cx)
+    }
+
+    /// Answers the peer's end of stream, or makes ours (RFC 6120 §4.4).
+    pub(super) fn close(&mut self, cx: &mut Context<'_>) -> State {
+        self.leave(cx.actions);
+        if self.is_header_sent {
+            cx.out.extend_from_slice(header::CLOSE);
+        }
+        cx.actions.push(Action::Shutdown);
+        cx.actions.push(Action::Drop);
+        State::Closing {
+            until: cx.now.mono + CLOSE_WAIT,
+        }
+    }
+
+    /// Ends the stream with an error (RFC 6120 §4.9.1.1).
+    pub(super) fn fail(&mut self, error: StreamError, cx: &mut Context<'_>) {
+        debug!(
+            stream = self.origin.stream, condition = error.condition.name(), text:% = error.text;
+            "server stream ends"
+        );
+        self.failed(
+            Condition::RemoteServerTimeout,
+            format!("the stream came to an end: {}", error.text),
+            false,
+            cx,
+        );
+        self.leave(cx.actions);
+        if !self.is_header_sent {
+            match &self.role {
+                Role::Dialled(_) => self.send_our_header(cx),
+                Role::Accepted(_) => {
+                    let domain = cx.settings.domains.keys().next();
+                    let domain = domain.map_or(String::new(), |domain| domain.as_str().to_owned());
+                    let id = cx.random_hex(16);
+                    header::write_server(cx.out, &domain, None, Some(&id));
+                    self.is_header_sent = true;
+                }
+            }
+        }
+        error.write(cx.out);
+        cx.out.extend_from_slice(header::CLOSE);
+        cx.actions.push(Action::Shutdown);
+        self.state = State::Closing {
+            until: cx.now.mono + CLOSE_WAIT,
+        };
+    }
+
+    /// The connection is gone without an end of the stream; `why`, if that is known.
+    pub fn hung_up(&mut self, why: Option<&str>, actions: &mut Vec<Action>) {
+        if let Role::Dialled(dialled) = &self.role
+            && !dialled.is_ready
+            && !self.is_ending()
+        {
+            let text = why.unwrap_or("the connection was closed");
+            actions.push(Action::LinkFailed(
+                dialled.link,
+                crate::router::peers::Failure {
+                    condition: Condition::RemoteServerTimeout,
+                    text: text.to_owned(),
+                    is_final: false,
+                },
+            ));
+        }
+        self.state = State::Closed;
+        self.leave(actions);
+    }
+
+    /// Gives back what the stream holds: its link, its place, and the questions of others.
+    fn leave(&mut self, actions: &mut Vec<Action>) {
+        if let Some(ledger) = self.ledger.take() {
+            for asker in ledger.end().askers {
+                let unreached = Checked::Unreached(Unreached::Timeout);
+                actions.push(Action::Tell(Box::new((asker, unreached))));
+            }
+        }
+        if let Some(source) = self.source.take() {
+            info!(stream = self.origin.stream, address:% = self.origin.ip(); "server stream ended");
+            actions.push(Action::PeerClosed(source));
+        }
+        if let Role::Dialled(dialled) = &mut self.role {
+            if std::mem::take(&mut dialled.is_ready) {
+                actions.push(Action::LinkEnded(dialled.link));
+            }
+        }
+    }
+
+    pub(super) fn drop_now(&mut self, cx: &mut Context<'_>) -> State {
+        self.failed(
+            Condition::RemoteServerTimeout,
+            "the TLS handshake was not done in time",
+            false,
+            cx,
+        );
+        self.leave(cx.actions);
+        cx.actions.push(Action::Drop);
+        State::Closed
+    }
+}
+
+/// What the peer says after our end is not looked at.
+pub(super) fn while_closing(until: Mono, event: &Event, cx: &mut Context<'_>) -> State {
+    match event {
+        Event::Close => {
+            cx.actions.push(Action::Drop);
+            State::Closing { until }
+        }
+        Event::Deadline if until <= cx.now.mono => {
+            cx.actions.push(Action::Drop);
+            State::Closed
+        }
+        _ => State::Closing { until },
+    }
+}
