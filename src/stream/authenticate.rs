@@ -35,7 +35,7 @@ use crate::storage::{StoreError, Value};
 use crate::stream::c2s::{ClientStream, State, unsupported};
 use crate::stream::features::Offer;
 use crate::stream::header::Opened;
-use crate::stream::policy::{self, Facts};
+use crate::stream::policy::c2s::{self as policy, Facts};
 use crate::stream::{Action, Context};
 use crate::xml::Top;
 

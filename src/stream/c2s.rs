@@ -38,7 +38,7 @@ use crate::stanza::{StreamCondition, StreamError};
 use crate::stream::authenticate::{Attempt, Identity, Negotiating, Responding};
 use crate::stream::features::{self, Offer};
 use crate::stream::header::{self, Opened};
-use crate::stream::policy::{Facts, StartTls};
+use crate::stream::policy::c2s::{Facts, StartTls};
 use crate::stream::{Action, Context, Event, Origin};
 use crate::xml::{Header, Top};
 

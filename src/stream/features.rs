@@ -6,7 +6,7 @@ use crate::router::feature::StreamFeatureContext;
 use crate::router::pipeline::Pipeline;
 use crate::sasl::Mechanism;
 use crate::sasl::scram::{Binding, Bindings};
-use crate::stream::policy::{self, Facts, StartTls};
+use crate::stream::policy::c2s::{self as policy, Facts, StartTls};
 
 /// What a stream was offered; later steps are checked against it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,5 +1,5 @@
-//! The security decisions about client streams, each a pure function from settings and facts to a
-//! verdict with its reason. The reason is logged, and names the option that decides (DESIGN §1).
+//! The security decisions about client streams. The reason of a verdict is logged, and names the option
+//! that decides (DESIGN §1).
 
 use crate::config::{Auth, C2s};
 use crate::sasl::{Mechanism, Storage};
