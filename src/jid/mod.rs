@@ -5,6 +5,7 @@
 //! full JID's bytes alive.
 
 mod error;
+mod list;
 pub mod prep;
 
 use std::borrow::{Borrow, Cow};
@@ -15,6 +16,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 pub use error::{JidError, Part};
+pub use list::{Closeness, DomainList};
 pub use prep::{prepare_localpart, prepare_password, prepare_resource};
 
 /// The shared text of an address and where its parts end, in bytes. A whole JID has at most
