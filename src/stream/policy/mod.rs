@@ -3,3 +3,4 @@
 //! same verdict, so that none of them can tell another story.
 
 pub mod c2s;
+pub mod s2s;
