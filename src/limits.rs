@@ -192,6 +192,24 @@ pub const OFFLINE_PAGE_MESSAGES_MAX: usize = 50;
 /// Bytes of such a page, but for one message that is larger: what a session that does not read costs.
 pub const OFFLINE_PAGE_BYTES_MAX: u64 = 64 * 1024;
 
+/// Bytes of a dialback key. Those of XEP-0185 have 64; each that is offered is kept until it is verified.
+pub const DIALBACK_KEY_BYTES_MAX: usize = 512;
+/// Bytes of the stream id in a request to verify a dialback key. Ids of servers in use have up to 64.
+pub const DIALBACK_ID_BYTES_MAX: usize = 512;
+/// Bytes that are kept of the text of a dialback error, for the log.
+pub const DIALBACK_TEXT_BYTES_MAX: usize = 256;
+/// Domain pairs that a peer has proven or tries to prove on one stream: a provider of some hundred
+/// domains fits, at some 100 bytes each.
+pub const DIALBACK_PAIRS_MAX: usize = 512;
+/// Those of them that wait for a decision or for the authoritative server: each may cost a look into the
+/// DNS and a connection to wherever that leads.
+pub const DIALBACK_PENDING_MAX: usize = 16;
+/// Refused dialback requests in a row that end a stream: who guesses domains makes us dial for each.
+pub const DIALBACK_REFUSALS_MAX: usize = 16;
+/// Keys that wait for verification on one stream: others claim the domain of a popular server at most
+/// that often at a time.
+pub const DIALBACK_QUESTIONS_MAX: usize = 256;
+
 /// Silence after which a stream gives its parser back: long for a burst of stanzas, short for a person.
 pub const PARSER_REST_AFTER: Duration = Duration::from_secs(2);
 

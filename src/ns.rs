@@ -6,6 +6,10 @@ pub const STREAM: &str = "http://etherx.jabber.org/streams";
 pub const CLIENT: &str = "jabber:client";
 /// RFC 6120 §4.8.2: the content namespace of server streams.
 pub const SERVER: &str = "jabber:server";
+/// XEP-0220.
+pub const DIALBACK: &str = "jabber:server:dialback";
+/// XEP-0198.
+pub const STREAM_MANAGEMENT: &str = "urn:xmpp:sm:3";
 /// RFC 6120 §4.9.2.
 pub const STREAM_ERROR: &str = "urn:ietf:params:xml:ns:xmpp-streams";
 /// RFC 6120 §8.3.2.

@@ -7,6 +7,7 @@
 pub mod authenticate;
 pub mod bind;
 pub mod c2s;
+pub mod dialback;
 pub mod features;
 pub mod header;
 pub mod policy;
