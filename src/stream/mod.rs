@@ -10,6 +10,7 @@ pub mod c2s;
 pub mod dialback;
 pub mod features;
 pub mod header;
+pub mod management;
 pub mod policy;
 #[cfg(test)]
 mod testing;
