@@ -232,6 +232,23 @@ pub const DIALBACK_REFUSALS_MAX: usize = 16;
 /// that often at a time.
 pub const DIALBACK_QUESTIONS_MAX: usize = 256;
 
+/// Bytes of the id of a resumable stream; XEP-0198 §5 has no use for longer ones.
+pub const MANAGEMENT_ID_BYTES_MAX: usize = 4_000;
+/// How long the answer to `<r/>` waits for what is about to be settled: a commit takes 1 to 2 ms.
+pub const ACK_HOLD: Duration = Duration::from_millis(5);
+/// Stanzas sent to a peer server that it has not acknowledged: 4,000 a second on a round trip of half a
+/// second. More are not sent, and wait as those for a link that is not there.
+pub const PEER_UNACKNOWLEDGED_STANZAS_MAX: usize = 2_048;
+/// Bytes of them: eight of the largest stanzas that servers take.
+pub const PEER_UNACKNOWLEDGED_BYTES_MAX: usize = 4 << 20;
+/// Stanzas after which a peer server is asked what it has handled: the sockets of their senders are held
+/// at 256 that are not ([`UNSETTLED_STANZAS_MAX`]).
+pub const PEER_REQUEST_STANZAS: usize = 16;
+/// Bytes after which it is asked, for the same reason ([`UNSETTLED_BYTES_MAX`]).
+pub const PEER_REQUEST_BYTES: usize = 64 * 1024;
+/// How long the first of fewer waits until it is asked: their senders wait for our own `<a/>` as long.
+pub const PEER_REQUEST_DELAY: Duration = Duration::from_millis(100);
+
 /// Silence after which a stream gives its parser back: long for a burst of stanzas, short for a person.
 pub const PARSER_REST_AFTER: Duration = Duration::from_secs(2);
 

@@ -3,8 +3,7 @@
 use std::borrow::Cow;
 
 use crate::ns;
-use crate::xml::XmlError;
-use crate::xml::escape_text;
+use crate::xml::{Element, XmlError, escape_text};
 
 /// A defined condition, in the order of RFC 6120 §4.9.3. The two that a server which accepts clients
 /// never sends (`remote-connection-failed`, `see-other-host`) are left out.
@@ -97,6 +96,8 @@ pub struct StreamError {
     pub condition: StreamCondition,
     /// What to tell the peer; nothing internal.
     pub text: Cow<'static, str>,
+    /// An application-specific condition (RFC 6120 §4.9.4).
+    pub application: Option<Box<Element>>,
 }
 
 impl StreamError {
@@ -105,7 +106,15 @@ impl StreamError {
         StreamError {
             condition,
             text: text.into(),
+            application: None,
         }
+    }
+
+    /// Adds an application-specific condition.
+    #[must_use]
+    pub fn with_application(mut self, condition: Element) -> StreamError {
+        self.application = Some(Box::new(condition));
+        self
     }
 
     /// Writes the `<stream:error/>` element.
@@ -121,6 +130,9 @@ impl StreamError {
             out.extend_from_slice(b"' xml:lang='en'>");
             escape_text(out, &self.text);
             out.extend_from_slice(b"</text>");
+        }
+        if let Some(application) = &self.application {
+            application.write(out, "");
         }
         out.extend_from_slice(b"</stream:error>");
     }
@@ -152,5 +164,20 @@ mod tests {
         let written = String::from_utf8(out).unwrap();
         assert!(written.contains("<host-unknown xmlns='urn:ietf:params:xml:ns:xmpp-streams'/>"));
         assert!(written.contains(">a&lt;b</text>"), "{written}");
+    }
+
+    /// RFC 6120 §4.9.4.
+    #[test]
+    fn an_application_specific_condition_comes_last() {
+        let mut out = Vec::new();
+        StreamError::new(StreamCondition::UndefinedCondition, "")
+            .with_application(Element::new("urn:x", "too-much").attr("n", "1"))
+            .write(&mut out);
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "<stream:error>\
+             <undefined-condition xmlns='urn:ietf:params:xml:ns:xmpp-streams'/>\
+             <too-much xmlns='urn:x' n='1'/></stream:error>"
+        );
     }
 }

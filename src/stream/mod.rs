@@ -11,6 +11,7 @@ pub mod dialback;
 pub mod features;
 pub mod header;
 pub mod machine;
+pub mod management;
 pub mod policy;
 pub mod s2s;
 #[cfg(test)]

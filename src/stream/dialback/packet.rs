@@ -92,7 +92,9 @@ impl Trouble {
         let condition = condition.map_or(String::new(), |child| child.name.clone());
         let text = children().find(|child| child.name == "text");
         let mut text = text.map_or(String::new(), Element::text);
-        text.truncate(text.floor_char_boundary(DIALBACK_TEXT_BYTES_MAX));
+        let mut cuts = (0..=DIALBACK_TEXT_BYTES_MAX).rev();
+        let cut = cuts.find(|at| text.is_char_boundary(*at));
+        text.truncate(cut.unwrap_or(0));
         let type_ = error.and_then(|error| error.attribute("type"));
         Trouble {
             type_: match type_ {

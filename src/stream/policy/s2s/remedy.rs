@@ -13,8 +13,8 @@ pub fn remedy(policy: &S2sPolicy<'_>, peer: &Domain, facts: &Facts) -> Option<Re
         return None;
     }
     Remedy::ALL.into_iter().find(|remedy| {
-        let changed = remedy.change(rules, *facts);
-        changed.is_some_and(|(rules, facts)| rules.judge(&facts).outcome != Outcome::Refuse)
+        let (rules, facts) = remedy.change(rules, *facts);
+        rules.judge(&facts).outcome != Outcome::Refuse
     })
 }
 
@@ -53,8 +53,8 @@ impl Remedy {
         Remedy::AllowInsecure,
     ];
 
-    /// Rules and facts as they would be then; none if there is nothing to change.
-    fn change(self, mut rules: Rules, mut facts: Facts) -> Option<(Rules, Facts)> {
+    /// Rules and facts as they would be then.
+    fn change(self, mut rules: Rules, mut facts: Facts) -> (Rules, Facts) {
         match self {
             Remedy::Enable => rules.enabled = true,
             Remedy::Undeny => rules.denied = false,
@@ -66,11 +66,11 @@ impl Remedy {
             },
             Remedy::IgnoreTlsa => rules.dane = false,
             Remedy::Unsecure => rules.secure = None,
-            // The same entry on both lists would be refused.
-            Remedy::AllowInsecure if rules.secure == Some(Closeness::Exact) => return None,
+            // Against its own name on `secure_domains` this does nothing, as it should: the conf file would
+            // be refused.
             Remedy::AllowInsecure => rules.insecure = Some(Closeness::Exact),
         }
-        Some((rules, facts))
+        (rules, facts)
     }
 
     /// What to do, for people.
