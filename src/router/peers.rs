@@ -10,6 +10,8 @@
 //! was appended to a stream's output has left the queue, in the order in which it came.
 
 mod link;
+#[cfg(test)]
+mod tests;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};

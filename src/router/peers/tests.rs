@@ -1,0 +1,270 @@
+use std::time::Duration;
+
+use super::*;
+use crate::jid::Jid;
+use crate::limits::{PEER_REQUEST_WAIT, PEER_RETRY_FIRST, UNSETTLED_STANZAS_MAX};
+use crate::router::testing::{Seat, Site, stanza};
+use crate::slots::Slots;
+use crate::stanza::{Kind, Type};
+use crate::storage::peer_queue;
+
+const ROMEO: &str = "romeo@example.net/orchard";
+
+fn site() -> (Site, Seat) {
+    let mut site = Site::new(&[]);
+    let seat = site.bind("juliet@example.org", "balcony", Some(0));
+    (site, seat)
+}
+
+fn message(id: &str) -> Stanza {
+    let mut message = stanza(Kind::Message, Type::Chat, Some(ROMEO));
+    message.id = Some(id.into());
+    message
+}
+
+/// The only link for which a stream is to be made.
+fn dialled(site: &mut Site) -> Key {
+    let dials = std::mem::take(&mut site.router.out.dials);
+    let [link] = dials[..] else {
+        panic!("{dials:?}");
+    };
+    link
+}
+
+/// A connection to another server, and what was written to it.
+fn connection(site: &mut Site, conns: &mut Slots<()>) -> Key {
+    // Not one of the sessions' keys.
+    let key = (0..100).map(|_| conns.insert(())).last().unwrap();
+    site.router.out.outputs.open(key, Vec::new());
+    key
+}
+
+fn written(site: &mut Site, conn: Key) -> String {
+    let bytes = site.router.out.outputs.bytes(conn).to_vec();
+    site.router.out.outputs.consume(conn, bytes.len());
+    String::from_utf8(bytes).unwrap()
+}
+
+fn failure(is_final: bool) -> Failure {
+    Failure {
+        condition: match is_final {
+            true => Condition::RemoteServerNotFound,
+            false => Condition::RemoteServerTimeout,
+        },
+        text: "it is not there".to_owned(),
+        is_final,
+    }
+}
+
+fn stored(site: &Site) -> usize {
+    peer_queue::all(site.store.db()).unwrap().len()
+}
+
+fn wait(site: &mut Site, time: Duration) {
+    site.router.now.mono = site.router.now.mono + time;
+    site.router.work();
+}
+
+/// RFC 6120 §10.1, §10.4.
+#[test]
+fn what_is_sent_to_another_server_waits_for_its_stream_and_leaves_in_order() {
+    let (mut site, juliet) = site();
+    for id in ["1", "2"] {
+        site.send(juliet, message(id));
+    }
+    let link = dialled(&mut site);
+    assert_eq!(site.open(juliet), 2);
+    let mut conns = Slots::default();
+    let conn = connection(&mut site, &mut conns);
+    site.router.link_ready(link, conn);
+    site.send(juliet, message("3"));
+    let text = written(&mut site, conn);
+    let places: Vec<usize> = ["id='1'", "id='2'", "id='3'"]
+        .map(|id| text.find(id).expect(id))
+        .to_vec();
+    assert!(places.is_sorted(), "{text}");
+    assert!(text.contains("from='juliet@example.org/balcony'"), "{text}");
+    site.run_store();
+    assert_eq!((site.open(juliet), stored(&site)), (0, 0));
+    assert!(site.router.out.dials.is_empty());
+}
+
+/// DESIGN §5.
+#[test]
+fn a_message_that_waits_is_settled_by_its_row_and_the_row_goes_with_it() {
+    let (mut site, juliet) = site();
+    site.send(juliet, message("1"));
+    let mut request = stanza(Kind::Iq, Type::Get, Some(ROMEO));
+    request.id = Some("2".into());
+    site.send(juliet, request);
+    site.run_store();
+    assert_eq!(site.open(juliet), 1, "of the request nothing is stored");
+    assert_eq!(stored(&site), 1);
+    let link = dialled(&mut site);
+    let mut conns = Slots::default();
+    let conn = connection(&mut site, &mut conns);
+    site.router.link_ready(link, conn);
+    site.run_store();
+    assert_eq!((site.open(juliet), stored(&site)), (0, 0));
+}
+
+#[test]
+fn requests_and_presence_come_back_when_nobody_is_reached_and_messages_wait_on() {
+    let (mut site, juliet) = site();
+    site.send(juliet, stanza(Kind::Iq, Type::Get, Some(ROMEO)));
+    site.send(juliet, message("9"));
+    site.run_store();
+    let link = dialled(&mut site);
+    site.router.link_failed(link, failure(false));
+    site.router.work();
+    let told = site.take(juliet);
+    assert!(told.contains("<remote-server-timeout "), "{told}");
+    assert!(told.contains("it is not there"), "{told}");
+    assert_eq!(told.matches("<error ").count(), 1, "{told}");
+    // Until it is tried again, who asks hears it at once.
+    site.send(juliet, stanza(Kind::Iq, Type::Get, Some(ROMEO)));
+    assert!(site.take(juliet).contains("<remote-server-timeout "));
+    site.send(juliet, message("10"));
+    assert!(site.router.out.dials.is_empty());
+    wait(&mut site, PEER_RETRY_FIRST);
+    assert_eq!(dialled(&mut site), link);
+    let mut conns = Slots::default();
+    let conn = connection(&mut site, &mut conns);
+    site.router.link_ready(link, conn);
+    assert_eq!(written(&mut site, conn).matches("<message ").count(), 2);
+}
+
+#[test]
+fn all_come_back_from_a_server_that_does_not_exist() {
+    let (mut site, juliet) = site();
+    site.send(juliet, message("1"));
+    site.run_store();
+    let link = dialled(&mut site);
+    site.router.link_failed(link, failure(true));
+    site.run_store();
+    assert!(site.take(juliet).contains("<remote-server-not-found "));
+    assert_eq!(stored(&site), 0);
+    // For a while it is not looked for again.
+    site.send(juliet, message("2"));
+    assert!(site.take(juliet).contains("<remote-server-not-found "));
+    wait(&mut site, PEER_REFUSED_PAUSE);
+    site.send(juliet, message("3"));
+    dialled(&mut site);
+    site.run_store();
+}
+
+#[test]
+fn what_has_waited_for_too_long_comes_back() {
+    let (mut site, juliet) = site();
+    site.send(juliet, stanza(Kind::Iq, Type::Get, Some(ROMEO)));
+    site.send(juliet, message("1"));
+    site.run_store();
+    let link = dialled(&mut site);
+    assert!(site.router.links_due().is_some());
+    wait(&mut site, PEER_REQUEST_WAIT);
+    assert_eq!(
+        site.take(juliet).matches("<remote-server-timeout ").count(),
+        1
+    );
+    let message_wait = site
+        .router
+        .domain("example.org")
+        .unwrap()
+        .s2s
+        .message_wait_seconds;
+    site.router.link_failed(link, failure(false));
+    wait(&mut site, Duration::from_secs(message_wait));
+    site.run_store();
+    assert_eq!(
+        site.take(juliet).matches("<remote-server-timeout ").count(),
+        1
+    );
+    assert_eq!((stored(&site), site.open(juliet)), (0, 0));
+}
+
+#[test]
+fn a_stream_that_ends_is_made_anew_by_the_next_stanza() {
+    let (mut site, juliet) = site();
+    site.send(juliet, message("1"));
+    let link = dialled(&mut site);
+    let mut conns = Slots::default();
+    let conn = connection(&mut site, &mut conns);
+    site.router.link_ready(link, conn);
+    site.router.link_ended(link);
+    site.router.work();
+    assert!(
+        site.router.out.dials.is_empty(),
+        "nobody has anything to say"
+    );
+    site.send(juliet, message("2"));
+    assert_eq!(dialled(&mut site), link);
+    site.run_store();
+}
+
+#[test]
+fn what_waited_when_the_server_ended_goes_on_in_its_order() {
+    let (mut before, juliet) = site();
+    for id in ["1", "2", "3"] {
+        before.send(juliet, message(id));
+    }
+    before.run_store();
+    let messages = peer_queue::all(before.store.db()).unwrap();
+    assert_eq!(messages.len(), 3);
+    let (mut site, _) = site();
+    site.router.restore_peer_messages(messages);
+    let link = dialled(&mut site);
+    let mut conns = Slots::default();
+    let conn = connection(&mut site, &mut conns);
+    site.router.link_ready(link, conn);
+    let text = written(&mut site, conn);
+    let places = ["id='1'", "id='2'", "id='3'"].map(|id| text.find(id).expect(id));
+    assert!(places.is_sorted(), "{text}");
+}
+
+/// RFC 6120 §10.4: a peer's stanzas are settled as clients' are, and hold its socket.
+#[test]
+fn a_peers_stanzas_are_delivered_and_hold_its_stream_while_they_are_unsettled() {
+    let (mut site, juliet) = site();
+    let mut conns = Slots::default();
+    let conn = connection(&mut site, &mut conns);
+    let source = site.router.peer_opened(conn);
+    let mut chat = stanza(Kind::Message, Type::Chat, Some("juliet@example.org"));
+    chat.from = Some(Jid::parse(ROMEO).unwrap());
+    site.router.from_peer(source, chat.clone(), 100);
+    site.router.work();
+    assert!(
+        site.take(juliet)
+            .contains("from='romeo@example.net/orchard'")
+    );
+    for _ in 0..=UNSETTLED_STANZAS_MAX {
+        site.router.from_peer(source, chat.clone(), 100);
+    }
+    assert!(site.router.holds_peer(source));
+    site.router.work();
+    assert!(!site.router.holds_peer(source));
+    assert!(site.router.out.resumed.contains(&conn));
+    site.router.peer_closed(source);
+    assert!(!site.router.holds_peer(source));
+}
+
+/// The error to a remote sender goes by the link to its server.
+#[test]
+fn what_a_peer_is_answered_goes_to_its_server() {
+    let (mut site, _) = site();
+    let mut conns = Slots::default();
+    let conn = connection(&mut site, &mut conns);
+    let source = site.router.peer_opened(conn);
+    let mut request = stanza(Kind::Iq, Type::Get, Some("example.org"));
+    request.from = Some(Jid::parse(ROMEO).unwrap());
+    site.router.from_peer(source, request, 100);
+    site.router.work();
+    let link = dialled(&mut site);
+    let to = connection(&mut site, &mut conns);
+    site.router.link_ready(link, to);
+    let answer = written(&mut site, to);
+    assert!(
+        answer.contains("to='romeo@example.net/orchard'"),
+        "{answer}"
+    );
+    assert!(answer.contains("<service-unavailable "), "{answer}");
+}
