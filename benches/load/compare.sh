@@ -251,9 +251,9 @@ done
 cat "$head" >&2
 
 # Memory first, while nothing else runs.
-fresh_row idle "idle, $ACCOUNTS sessions" ">= 3" idle --sessions "$ACCOUNTS" --settle-seconds 3
+fresh_row idle "idle, $ACCOUNTS sessions" ">= 3" idle --sessions "$ACCOUNTS" --settle-seconds 8
 fresh_row idle-contacts "idle, $FRIENDS sessions, $CONTACTS contacts" "" \
-    "${friends[@]}" idle --sessions "$FRIENDS" --contacts "$CONTACTS" --settle-seconds 3
+    "${friends[@]}" idle --sessions "$FRIENDS" --contacts "$CONTACTS" --settle-seconds 8
 
 for server in "${servers[@]}"; do start "$server"; done
 row window-1 "messages, 50 pairs, 1 outstanding" ">= 4" messages --pairs 50 --window 1
