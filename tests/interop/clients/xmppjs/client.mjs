@@ -85,6 +85,8 @@ async function connect(command) {
     },
   });
   xmpp.reconnect.stop();
+  // Two seconds for each step of a login are too few on a busy machine; what is late then crashes it.
+  xmpp.timeout = STEP_MS;
   const failed = new Promise((_, reject) => xmpp.on("error", reject));
   // After the login a late error is an event, not an unhandled rejection.
   failed.catch(() => {});
