@@ -145,7 +145,7 @@ pub const DIRECTED_MAX: usize = 512;
 /// Stanzas that wait for one account while it is loading or changing; presence and what the server
 /// says itself are bounded by their bytes.
 pub const INBOX_STANZAS_MAX: usize = 256;
-/// Bytes of such stanzas.
+/// Bytes of such stanzas. One of each of its own sessions and what is handed off may come on top.
 pub const INBOX_BYTES_MAX: usize = 1024 * 1024;
 /// Accounts without a session that one shard keeps in memory, known or unknown.
 pub const IDLE_ACCOUNTS_MAX: usize = 50_000;

@@ -120,6 +120,7 @@ mod tests {
     use super::*;
     use crate::jid::Jid;
     use crate::router::testing::Site;
+    use crate::storage::roster::State;
 
     static FEATURES: &[&Feature] = &[&FEATURE];
 
@@ -144,5 +145,30 @@ mod tests {
             site.run_store();
             assert!(site.take(romeo).contains("<service-unavailable"), "{to}");
         }
+    }
+
+    /// When somebody was last here is stored by and by; those who ask are told at once (§3).
+    #[test]
+    fn an_answer_knows_what_waits_to_be_stored() {
+        let mut site = Site::new(FEATURES);
+        site.create("juliet@example.org");
+        let romeo = site.bind("romeo@example.org", "orchard", None);
+        let juliet = site.bind("juliet@example.org", "balcony", Some(0));
+        site.contact("juliet@example.org", "romeo@example.org", State::FROM);
+        site.router.now.wall = Wall::from_micros(1_000_000_000);
+        site.end(juliet);
+        assert!(
+            site.router.last_seen_due().is_some(),
+            "it is not stored yet"
+        );
+        site.router.now.wall = Wall::from_micros(1_042_900_000);
+        let mut request = Stanza::new(Kind::Iq, Type::Get, query(Duration::ZERO));
+        request.to = Some(Jid::parse("juliet@example.org").unwrap());
+        request.id = Some("7".into());
+        site.send(romeo, request);
+        site.run_store();
+        let answer = site.take(romeo);
+        assert!(answer.contains("seconds='42'"), "{answer}");
+        assert!(site.router.last_seen_due().is_some(), "nor is it by now");
     }
 }

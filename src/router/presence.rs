@@ -23,6 +23,7 @@ use crate::router::delivery::Routed;
 use crate::router::feature::SessionEvent;
 use crate::router::presence::fanout::Broadcast;
 use crate::router::session::{Availability, Session};
+use crate::router::settlement::Ticket;
 use crate::slots::Key;
 use crate::stanza::{Condition, StanzaError};
 use crate::stanza::{Kind, Stanza, Type, delay};
@@ -150,6 +151,21 @@ impl Router {
         was_available: bool,
         directed: Vec<Jid>,
     ) {
+        let is_own = |to: &Jid| {
+            let from = stanza.from.as_ref();
+            from.is_some_and(|from| from.bare_str() == to.bare_str())
+        };
+        let (own, directed): (Vec<Jid>, Vec<Jid>) = directed.into_iter().partition(is_own);
+        if !was_available {
+            // At once, as `directed` sends it: who comes next may broadcast under the same name.
+            for to in own {
+                let copy = Stanza {
+                    to: Some(to),
+                    ..stanza.clone()
+                };
+                self.hand_in(account, Routed::new(copy, Ticket::none()));
+            }
+        }
         if !was_available && directed.is_empty() {
             return;
         }

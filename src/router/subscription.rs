@@ -249,7 +249,7 @@ impl Router {
         }
         if self.postponed.holds(&routed) {
             // What this sender has said before still waits.
-            self.postponed.push(self.now.mono, routed);
+            self.postpone(routed);
             return;
         }
         let before = match &account.roster {

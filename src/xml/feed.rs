@@ -136,9 +136,12 @@ impl Feed {
         self.whole_again();
     }
 
-    /// Cuts what it need not see out of the tag that the library comes to, if it comes to one.
+    /// Cuts what it need not see out of the tag that the library comes to, if it comes to one: what
+    /// looks like a tag is none where the library has stopped within a CDATA section, a comment or a
+    /// processing instruction.
     pub(super) fn shorten_tag(&mut self) {
-        if self.cuts.is_empty() && self.ahead().first() == Some(&b'<') {
+        let is_between = !self.in_text && self.pos == self.mark;
+        if is_between && self.cuts.is_empty() && self.ahead().first() == Some(&b'<') {
             let mut cuts = std::mem::take(&mut self.cuts);
             shortcut::cuts(self.ahead(), &mut cuts);
             (self.cuts, self.tag, self.passed) = (cuts, self.pos, 0);

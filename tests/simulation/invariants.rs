@@ -16,6 +16,9 @@ use crate::world::World;
 
 /// A stanza of the largest size, as it may be written on top of a bound.
 const STANZA_BYTES: usize = 300_000;
+/// Sessions of an account. Each may have a stanza in the account's inbox that is on top of its bound,
+/// and so have hand-offs, which are small.
+const SESSIONS_MAX: usize = 4;
 
 /// After a turn of a shard: bounds are kept, and nobody is in who must be out.
 pub fn check(shard: &Shard, world: &mut World) {
@@ -49,8 +52,10 @@ pub fn check(shard: &Shard, world: &mut World) {
         check_session(session.jid.as_str(), session.origin.stream as usize, world);
     }
     for (_, account) in router.accounts.iter() {
-        if account.inbox.bytes() > INBOX_BYTES_MAX {
-            world.violated(format!("the inbox of {} is too full", account.jid));
+        let waiting = account.inbox.bytes();
+        if waiting > INBOX_BYTES_MAX + SESSIONS_MAX * STANZA_BYTES {
+            let jid = &account.jid;
+            world.violated(format!("{waiting} bytes wait in the inbox of {jid}"));
         }
         if account.later > LATER_MAX {
             world.violated(format!(
@@ -58,7 +63,7 @@ pub fn check(shard: &Shard, world: &mut World) {
                 account.later, account.jid
             ));
         }
-        if account.sessions.len() > 4 {
+        if account.sessions.len() > SESSIONS_MAX {
             world.violated(format!("{} has too many sessions", account.jid));
         }
         let has_waiting = !account.inbox.is_empty() || !account.admissions.is_empty();

@@ -61,11 +61,7 @@ impl World {
                 self.clients[index].scram = Some(scram);
                 self.clients[index].stage = Stage::Judged;
                 // A person may have to be asked for the password meanwhile.
-                if self.chance.one_in(4) {
-                    let pause = self.chance.within(50..=1_500);
-                    let client = &mut self.clients[index];
-                    client.arrives_last = client.arrives_last.max(self.now + pause);
-                }
+                self.hesitate(index);
                 let data = openssl::base64::encode_block(answer.as_bytes());
                 let response = format!("<response xmlns='{}'>{data}</response>", ns::SASL);
                 self.send(index, response.as_bytes());
@@ -91,13 +87,17 @@ impl World {
         if self.clients[index].is_hasty {
             return;
         }
-        // A pause in which the operator may do something.
+        self.hesitate(index);
+        self.send_header(index);
+    }
+
+    /// Sometimes what a client sends next comes late, and the operator may do something meanwhile.
+    fn hesitate(&mut self, index: usize) {
         if self.chance.one_in(4) {
             let pause = self.chance.within(50..=1_500);
             let client = &mut self.clients[index];
             client.arrives_last = client.arrives_last.max(self.now + pause);
         }
-        self.send_header(index);
     }
 
     fn failed(&mut self, index: usize, element: &Element) {
@@ -142,11 +142,7 @@ impl World {
         if self.clients[index].is_hasty {
             return;
         }
-        if self.chance.one_in(4) {
-            let pause = self.chance.within(50..=1_500);
-            let client = &mut self.clients[index];
-            client.arrives_last = client.arrives_last.max(self.now + pause);
-        }
+        self.hesitate(index);
         let bind = self.bind_request();
         self.send(index, bind.as_bytes());
     }

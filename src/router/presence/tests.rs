@@ -267,6 +267,27 @@ fn directed_presence_to_the_account_itself_is_not_overtaken_by_a_broadcast() {
     assert_eq!(site.open(orchard), 0);
 }
 
+/// Found by `tests/simulation.rs`: the resource was taken to be gone that had come in its place.
+#[test]
+fn the_end_of_directed_presence_to_the_account_itself_does_not_follow_a_successors_broadcast() {
+    let mut site = friends();
+    let garden = site.bind(ROMEO, "garden", Some(0));
+    let orchard = site.bind(ROMEO, "orchard", None);
+    site.send(
+        orchard,
+        presence_to(Type::Available, "romeo@example.org/garden"),
+    );
+    let account = site.router.accounts.find(ROMEO).unwrap();
+    site.router.accounts.get_mut(account).unwrap().is_changing = true;
+    site.end(orchard);
+    let orchard = site.bind(ROMEO, "orchard", None);
+    site.send(orchard, presence(Type::Available));
+    site.router.no_longer_changing(account);
+    site.run_store();
+    let types = heard(&mut site, garden).into_iter().map(|(_, type_)| type_);
+    assert_eq!(types.collect::<Vec<_>>(), ["", "unavailable", ""]);
+}
+
 /// Found by `tests/simulation.rs`.
 #[test]
 fn the_answer_to_a_probe_of_ones_own_account_is_not_overtaken_by_a_broadcast() {

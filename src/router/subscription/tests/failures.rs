@@ -204,6 +204,28 @@ fn a_resource_that_comes_while_an_approval_is_late_gets_the_contacts_presence() 
     assert_eq!(realm.heard(garden), expected);
 }
 
+/// The same, if it is late because of what its sender has said before it. Found by
+/// `tests/simulation.rs`.
+#[test]
+fn a_resource_that_comes_while_an_approval_waits_for_another_stanza_gets_presence() {
+    let (mut realm, juliet, romeo) = couple();
+    send(&mut realm, romeo, Type::Subscribe, JULIET);
+    realm.send(juliet, signal(Type::Subscribe, ROMEO));
+    let romeos = romeo.shard;
+    run_without(&mut realm, |step| step == Step::Commit(romeos));
+    realm.fail(romeos);
+    send(&mut realm, juliet, Type::Subscribed, ROMEO);
+    let garden = realm.login("romeo@example.org/garden");
+    realm.settle();
+    let expected = [
+        "subscribe juliet@example.org",
+        "subscribed juliet@example.org",
+        "push juliet@example.org to",
+        "available juliet@example.org/balcony",
+    ];
+    assert_eq!(realm.heard(garden), expected);
+}
+
 /// Romeo's server takes it that he has left and asks anew; juliet's has not heard that he left.
 #[test]
 fn who_asks_again_before_his_leave_has_arrived_gets_presence_again() {
