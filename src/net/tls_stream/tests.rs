@@ -6,7 +6,8 @@ use proptest::prelude::*;
 use super::super::testing::{
     Dialog, Setup, client, connect, next, no_wish, nothing, shake, sockets,
 };
-use super::super::transport::BUFFER_BYTES;
+use super::super::tls::{TlsSettings, With};
+use super::super::transport::{BUFFER_BYTES, TlsFacts};
 use super::*;
 
 fn plain(setup: &Setup) -> (SocketTransport, TcpStream) {
@@ -460,4 +461,134 @@ fn a_flood_of_key_updates_is_read_piece_by_piece_and_counted() {
     assert_eq!(received, updates * UPDATE_BYTES);
     assert!(pieces >= 3);
     dialog.chat();
+}
+
+/// Drives both ends until each has its facts.
+fn shake_servers(dialling: &mut SocketTransport, accepting: &mut SocketTransport) -> [TlsFacts; 2] {
+    let mut buffers = Buffers::new();
+    let mut facts = [None, None];
+    for _ in 0..100_000 {
+        for (end, found) in [&mut *dialling, &mut *accepting]
+            .into_iter()
+            .zip(&mut facts)
+        {
+            if found.is_none() {
+                end.flush().unwrap();
+                if let Read::Established(established) = end.read(&mut buffers).unwrap() {
+                    *found = Some(*established);
+                }
+            }
+        }
+        if let [Some(dialled), Some(accepted)] = &facts {
+            return [dialled.clone(), accepted.clone()];
+        }
+        std::thread::yield_now();
+    }
+    panic!("the handshake does not end");
+}
+
+fn servers(setup: &Setup) -> Arc<TlsContexts> {
+    let settings = TlsSettings {
+        with: With::Servers,
+        ..setup.settings.clone()
+    };
+    Arc::new(TlsContexts::load(&settings).unwrap().0)
+}
+
+fn dial(
+    setup: &Setup,
+    address: SocketAddr,
+    local: &str,
+    is_direct: bool,
+) -> io::Result<SocketTransport> {
+    let dialled = Dialled {
+        contexts: servers(setup),
+        local: local.to_owned(),
+        remote: "example.org".to_owned(),
+    };
+    SocketTransport::dial(address, dialled, is_direct)
+}
+
+/// XEP-0178 §3, XEP-0368 §3: both ends of a stream between servers show their certificates.
+#[test]
+fn a_connection_to_another_server_is_made_and_encrypted_by_both_certificates() {
+    let setup = Setup::ecdsa();
+    for is_direct in [false, true] {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut dialling = dial(&setup, address, "example.org", is_direct).unwrap();
+        let (socket, peer) = listener.accept().unwrap();
+        let mut accepting = SocketTransport::plain(socket, peer, servers(&setup)).unwrap();
+        accepting.start_tls(None).unwrap();
+        if !is_direct {
+            dialling.start_tls(None).unwrap();
+        }
+        let [dialled, accepted] = shake_servers(&mut dialling, &mut accepting);
+        assert_eq!(dialled.version, "TLSv1.3");
+        for facts in [&dialled, &accepted] {
+            assert_eq!(facts.peer_chain.len(), 1);
+            assert_eq!(facts.sni.as_deref(), Some("example.org"));
+            let alpn = is_direct.then_some("xmpp-server");
+            assert_eq!(facts.alpn.as_deref(), alpn);
+        }
+    }
+}
+
+#[test]
+fn a_domain_without_a_certificate_shows_none_to_other_servers() {
+    let setup = Setup::ecdsa();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut dialling = dial(&setup, address, "example.net", true).unwrap();
+    let (socket, peer) = listener.accept().unwrap();
+    let mut accepting = SocketTransport::direct_tls(socket, peer, servers(&setup)).unwrap();
+    let [dialled, accepted] = shake_servers(&mut dialling, &mut accepting);
+    assert_eq!(
+        (dialled.peer_chain.len(), accepted.peer_chain.len()),
+        (1, 0)
+    );
+}
+
+#[test]
+fn nobody_who_listens_is_an_error_of_the_first_read_or_at_once() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let mut buffers = Buffers::new();
+    let error = match dial(&Setup::ecdsa(), address, "example.org", false) {
+        Err(error) => error,
+        Ok(mut dialling) => loop {
+            match dialling.read(&mut buffers) {
+                Ok(Read::Blocked) => std::thread::yield_now(),
+                Ok(other) => panic!("{other:?}"),
+                Err(error) => break error,
+            }
+        },
+    };
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+}
+
+/// XEP-0368 §3: who offers a protocol offers that of the port.
+#[test]
+fn a_client_is_no_server() {
+    let setup = Setup::ecdsa();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut dialling = dial(&setup, address, "example.org", true).unwrap();
+    let (socket, peer) = listener.accept().unwrap();
+    let mut accepting = SocketTransport::direct_tls(socket, peer, setup.contexts()).unwrap();
+    let mut buffers = Buffers::new();
+    let error = loop {
+        dialling.flush().unwrap();
+        dialling.read(&mut buffers).unwrap();
+        match accepting.read(&mut buffers) {
+            Ok(Read::Blocked | Read::Nothing) => std::thread::yield_now(),
+            Ok(other) => panic!("{other:?}"),
+            Err(error) => break error,
+        }
+    };
+    assert!(
+        error.to_string().contains("application protocol"),
+        "{error}"
+    );
 }
