@@ -8,7 +8,7 @@ use crate::limits::DIALBACK_ID_BYTES_MAX;
 use crate::ns;
 use crate::stanza::{StreamCondition, StreamError};
 use crate::xml::Header;
-use crate::xml::escape_attribute;
+use crate::xml::{attribute, escape_attribute};
 
 /// A client's stream header that was accepted.
 #[derive(Clone, Debug)]
@@ -172,22 +172,18 @@ pub fn check_server(header: &Header) -> Result<ServerOpened, StreamError> {
 
 /// Writes our header to another server: `id` is there when we answer (RFC 6120 §4.7.3). The dialback
 /// namespace tells that we know it (XEP-0220 §2.1).
-pub fn write_server(out: &mut Vec<u8>, from: &str, to: Option<&str>, id: Option<&str>) {
+pub fn write_server(out: &mut Vec<u8>, from: Option<&str>, to: Option<&str>, id: Option<&str>) {
     out.extend_from_slice(
         b"<?xml version='1.0'?><stream:stream xmlns='jabber:server' \
           xmlns:db='jabber:server:dialback' xmlns:stream='http://etherx.jabber.org/streams' \
-          version='1.0' xml:lang='en' from='",
+          version='1.0' xml:lang='en'",
     );
-    escape_attribute(out, from);
-    for (name, value) in [("to", to), ("id", id)] {
+    for (name, value) in [("from", from), ("to", to), ("id", id)] {
         if let Some(value) = value {
-            out.extend_from_slice(b"' ");
-            out.extend_from_slice(name.as_bytes());
-            out.extend_from_slice(b"='");
-            escape_attribute(out, value);
+            attribute(out, name, value);
         }
     }
-    out.extend_from_slice(b"'>");
+    out.push(b'>');
 }
 
 /// The end of the stream (RFC 6120 §4.4).

@@ -18,6 +18,8 @@
 mod accepted;
 mod dialled;
 mod ending;
+#[cfg(test)]
+mod tests;
 
 use ::log::{debug, info};
 

@@ -34,7 +34,7 @@ impl ServerStream {
             };
             return Err(StreamError::new(StreamCondition::HostUnknown, text));
         };
-        header::write_server(cx.out, local.name.as_str(), to, Some(&id));
+        header::write_server(cx.out, Some(local.name.as_str()), to, Some(&id));
         self.is_header_sent = true;
         if let Some(remote) = &opened.from
             && let Some(verdict) = shut_out(&S2sPolicy::of(&local.s2s, false), remote)

@@ -32,6 +32,8 @@ pub struct Dialled {
     pub(super) is_authenticated: bool,
     /// Whether it has refused it.
     pub(super) is_external_refused: bool,
+    /// Whether its header has named another domain than the one that was dialled.
+    pub(super) is_misnamed: bool,
     /// Whether stanzas flow.
     pub(super) is_ready: bool,
 }
@@ -47,6 +49,7 @@ impl Dialled {
             dane,
             is_authenticated: false,
             is_external_refused: false,
+            is_misnamed: false,
             is_ready: false,
         }
     }
@@ -77,7 +80,7 @@ impl ServerStream {
     pub(super) fn send_our_header(&mut self, cx: &mut Context<'_>) {
         if let Role::Dialled(dialled) = &self.role {
             let (local, remote) = (dialled.local.as_str(), dialled.remote.as_str());
-            header::write_server(cx.out, local, Some(remote), None);
+            header::write_server(cx.out, Some(local), Some(remote), None);
             self.is_header_sent = true;
         }
     }
@@ -89,12 +92,9 @@ impl ServerStream {
         cx: &mut Context<'_>,
     ) -> Result<State, StreamError> {
         let dialled = self.dialled_mut()?;
-        if opened.from.is_some_and(|from| from != dialled.remote) {
-            return Err(StreamError::new(
-                StreamCondition::InvalidFrom,
-                "The stream was opened to another domain",
-            ));
-        }
+        // Who does not serve the domain answers in the name of another, and says so next
+        // (RFC 6120 §4.9.1.3).
+        dialled.is_misnamed = opened.from.is_some_and(|from| from != dialled.remote);
         let remote = dialled.remote.clone();
         // Dialback keys are bound to it; who has none cannot be shown one.
         self.ledger = Some(Ledger::dialled(opened.id.unwrap_or_default(), remote));
@@ -111,6 +111,12 @@ impl ServerStream {
     ) -> Result<State, StreamError> {
         if !top.is(ns::STREAM, "features") {
             return Err(unsupported());
+        }
+        if self.dialled_mut()?.is_misnamed {
+            return Err(StreamError::new(
+                StreamCondition::InvalidFrom,
+                "The stream was opened to another domain",
+            ));
         }
         let features = top.to_element();
         let mut offered = Offered::default();

@@ -7,6 +7,7 @@ use ::log::{debug, info};
 use super::{Role, ServerStream, State};
 use crate::clock::Mono;
 use crate::config::Settings;
+use crate::jid::Domain;
 use crate::limits::{CLOSE_WAIT, DIAL_WAIT};
 use crate::stanza::{Condition, StreamCondition, StreamError};
 use crate::stream::dialback::{Checked, Unreached};
@@ -130,10 +131,10 @@ impl ServerStream {
             match &self.role {
                 Role::Dialled(_) => self.send_our_header(cx),
                 Role::Accepted(_) => {
-                    let domain = cx.settings.domains.keys().next();
-                    let domain = domain.map_or(String::new(), |domain| domain.as_str().to_owned());
+                    let settings = std::sync::Arc::clone(cx.settings);
+                    let domain = settings.domains.keys().next().map(Domain::as_str);
                     let id = cx.random_hex(16);
-                    header::write_server(cx.out, &domain, None, Some(&id));
+                    header::write_server(cx.out, domain, None, Some(&id));
                     self.is_header_sent = true;
                 }
             }
