@@ -288,3 +288,12 @@ pub const DNS_CACHE_BYTES_MAX: usize = 4 << 20;
 pub const DNS_RECORDS_AGE_MAX: Duration = Duration::from_secs(3_600);
 /// How long it is kept at most that there are no records: an operator who adds them tries at once.
 pub const DNS_ABSENCE_AGE_MAX: Duration = Duration::from_secs(60);
+/// Certificates that another server may show. Public chains have two to four.
+pub const PEER_CERTIFICATES_MAX: usize = 10;
+/// Bytes of all certificates that another server may show. Classical ones have 1 to 2 KiB, those
+/// with post-quantum signatures (ML-DSA-87) 8 KiB.
+pub const PEER_CERTIFICATES_BYTES_MAX: usize = 100 * 1024;
+/// Faults that are told of a chain of certificates: some for each of them.
+pub const PEER_FAULTS_MAX: usize = 40;
+/// Names of a certificate that are looked at. Public authorities end at 100 to 250.
+pub const CERTIFICATE_NAMES_MAX: usize = 1000;
