@@ -6,14 +6,19 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::clock::Wall;
 use crate::config::Settings;
-use crate::net::certificate::{CaStore, client_identities};
+use crate::jid::Domain;
+use crate::net::certificate::{
+    Authorities, CaStore, FaultKind, PeerRole, Reference, ShownChain, client_identities,
+};
 use crate::net::open_files::OpenFiles;
 use crate::net::tls::{TlsContexts, TlsSets, TlsSettings};
 use crate::net::tls_stream::{Dialled, SocketTransport};
 use crate::net::transport::Transport;
 use crate::shard::Dialler;
 use crate::stream::Certificates;
+use crate::stream::policy::s2s::{self, Direction, Shown};
 
 /// The certificates of one generation, checked.
 pub struct Loaded {
@@ -76,6 +81,7 @@ pub fn load_certificates(
     if !problems.is_empty() {
         return Err(problems);
     }
+    let roots = Authorities::system().map_err(|problem| vec![problem])?;
     let contexts = TlsSets {
         clients: Arc::new(clients),
         servers: Arc::new(servers),
@@ -84,6 +90,7 @@ pub fn load_certificates(
         certificates: Arc::new(Known {
             contexts: Arc::clone(&contexts.clients),
             authorities,
+            roots,
         }),
         contexts,
         warnings,
@@ -138,6 +145,8 @@ impl Dialler for Connector {
 struct Known {
     contexts: Arc<TlsContexts>,
     authorities: HashMap<String, CaStore>,
+    /// Whom we trust to vouch for other servers.
+    roots: Authorities,
 }
 
 impl Certificates for Known {
@@ -153,5 +162,52 @@ impl Certificates for Known {
             log::info!(domain, reason:% = error; "client certificate refused");
             Vec::new()
         })
+    }
+
+    fn peer(
+        &self,
+        chain: &[Vec<u8>],
+        direction: Direction,
+        _local: &Domain,
+        remote: &Domain,
+        now: Wall,
+    ) -> Shown {
+        let role = match direction {
+            Direction::Accepted => PeerRole::InitiatingEntity,
+            Direction::Dialled => PeerRole::ReceivingEntity,
+        };
+        let domain = remote.to_ascii();
+        let reference = Reference {
+            domain: &domain,
+            secure_target: None,
+        };
+        let now = i64::try_from(now.micros() / 1_000_000).unwrap_or(i64::MAX);
+        let judged =
+            ShownChain::parse(chain).map(|shown| shown.judge(&self.roots, role, reference, now));
+        let (fault, names_peer) = match judged {
+            Ok(Ok(judgement)) => (
+                judgement.faults.first().map(|fault| kind_of(&fault.kind)),
+                judgement.matched.is_some(),
+            ),
+            Ok(Err(_)) => (Some(s2s::Fault::Invalid), false),
+            Err(fault) => (Some(kind_of(&fault.kind)), false),
+        };
+        Shown {
+            chain: fault.map_or(Ok(()), Err),
+            names_peer,
+            matches_pin: false,
+            matches_tlsa: false,
+        }
+    }
+}
+
+/// A fault as policy tells them apart.
+fn kind_of(kind: &FaultKind) -> s2s::Fault {
+    match kind {
+        FaultKind::Expired(_) => s2s::Fault::Expired,
+        FaultKind::NotYetValid(_) => s2s::Fault::NotYetValid,
+        FaultKind::SelfSigned => s2s::Fault::SelfSigned,
+        FaultKind::UnknownIssuer(_) | FaultKind::UntrustedRoot => s2s::Fault::UnknownAuthority,
+        _ => s2s::Fault::Invalid,
     }
 }

@@ -39,7 +39,7 @@ use crate::stanza::StreamError;
 use crate::storage::logins::Login;
 use crate::storage::{StoreError, Value};
 use crate::stream::dialback::{Checked, Pair};
-use crate::stream::policy::s2s::{Fault, Shown};
+use crate::stream::policy::s2s::{Direction, Fault, Shown};
 use crate::stream::s2s::{Ask, Asker};
 use crate::xml::{Header, Top, XmlError};
 
@@ -197,8 +197,15 @@ pub trait Certificates: Send + Sync {
 
     /// What the certificates that another server has shown are worth to a domain of ours
     /// (RFC 6120 §13.7.2). `chain` is DER, the leaf first.
-    fn peer(&self, chain: &[Vec<u8>], local: &Domain, remote: &Domain, now: Wall) -> Shown {
-        let _ = (chain, local, remote, now);
+    fn peer(
+        &self,
+        chain: &[Vec<u8>],
+        direction: Direction,
+        local: &Domain,
+        remote: &Domain,
+        now: Wall,
+    ) -> Shown {
+        let _ = (chain, direction, local, remote, now);
         Shown {
             chain: Err(Fault::UnknownAuthority),
             names_peer: false,

@@ -340,10 +340,9 @@ impl ServerStream {
             None => Tls::None,
             Some(tls) if tls.chain.is_empty() => Tls::Bare,
             Some(tls) => {
-                Tls::Certificate(
-                    cx.certificates
-                        .peer(&tls.chain, &local.name, remote, cx.now.wall),
-                )
+                let now = cx.now.wall;
+                let certificates = cx.certificates;
+                Tls::Certificate(certificates.peer(&tls.chain, direction, &local.name, remote, now))
             }
         };
         let facts = Facts {

@@ -44,7 +44,7 @@ impl Certificates for Judge {
     fn client_identities(&self, _: &str, _: &[Vec<u8>]) -> Vec<String> {
         Vec::new()
     }
-    fn peer(&self, chain: &[Vec<u8>], _: &Domain, remote: &Domain, _: Wall) -> Shown {
+    fn peer(&self, chain: &[Vec<u8>], _: Direction, _: &Domain, remote: &Domain, _: Wall) -> Shown {
         Shown {
             chain: match self.trusts {
                 true => Ok(()),
@@ -62,7 +62,6 @@ impl Certificates for Judge {
 /// One server's end of a stream.
 struct End {
     stream: ServerStream,
-    name: &'static str,
     settings: Arc<Settings>,
     judge: Judge,
     parser: Parser,
@@ -85,7 +84,6 @@ impl End {
         };
         End {
             stream,
-            name,
             settings: Arc::new(Settings {
                 domains: BTreeMap::from([(own, Arc::new(domain))]),
                 s2s,
