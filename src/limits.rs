@@ -58,6 +58,40 @@ pub const LAST_SEEN_DELAY: Duration = Duration::from_secs(1);
 /// Accounts of a shard for which that waits, from which on it does not: some 100 KiB.
 pub const LAST_SEEN_WAITING_MAX: usize = 1_024;
 
+/// Questions to DNS that are open: a domain each. A server that starts with mail for thousands of
+/// domains asks for them in some seconds.
+pub const DNS_QUESTIONS_MAX: usize = 4_096;
+/// Lookups in DNS that are under way: each has a socket open, up to three for each name server if
+/// that does not answer.
+pub const DNS_LOOKUPS_MAX: usize = 128;
+/// How long one try of a query in DNS waits for all name servers together.
+pub const DNS_TRY_WAIT: Duration = Duration::from_secs(3);
+/// Tries of a query in DNS.
+pub const DNS_TRIES: usize = 2;
+/// How long all lookups for one domain may take: stanzas wait for them.
+pub const DNS_WAIT: Duration = Duration::from_secs(10);
+/// Records used of an answer of DNS. Domains have one to four servers, and hosts as many addresses.
+pub const DNS_RECORDS_MAX: usize = 16;
+/// Targets of a domain whose addresses are looked up. Each costs up to three lookups, and the
+/// time-out of a connection if it is dead.
+pub const DNS_TARGETS_MAX: usize = 16;
+/// Aliases (CNAME) followed from one name. Name servers follow as many.
+pub const DNS_ALIASES_MAX: usize = 8;
+/// Bytes of the data of a TLSA record: a digest in most, a whole certificate in some (RFC 6698
+/// §2.1.3).
+pub const DNS_TLSA_BYTES_MAX: usize = 4 * 1024;
+/// How deep the queries of DNSSEC validation nest: two for each zone from the root down, so that six
+/// zones fit. A zone whose proofs lead in a circle takes twice as many queries for every two more.
+pub const DNS_VALIDATION_DEPTH_MAX: usize = 14;
+/// Lookups whose results are kept: some six for each domain.
+pub const DNS_CACHE_ENTRIES_MAX: usize = 8_192;
+/// Bytes of them. A usual one has 300.
+pub const DNS_CACHE_BYTES_MAX: usize = 4 << 20;
+/// How long a record is kept at most, so that a server that has moved is found within the hour.
+pub const DNS_RECORDS_AGE_MAX: Duration = Duration::from_secs(3_600);
+/// How long it is kept at most that there are no records: an operator who adds them tries at once.
+pub const DNS_ABSENCE_AGE_MAX: Duration = Duration::from_secs(60);
+
 /// Log lines that wait for the writer of the log. A burst of a login storm fits; what comes on top
 /// is dropped and counted, since a reactor thread must not wait for a disk.
 pub const LOG_LINES_MAX: usize = 4096;
