@@ -81,6 +81,14 @@ impl fmt::Debug for CaStore {
 /// # Errors
 /// By what is missing; the client learns only `not-authorized`.
 pub fn client_identities(chain: &[Vec<u8>], ca: &CaStore) -> Result<Vec<String>, CertificateError> {
+    let identities = identities(chain, ca);
+    // What OpenSSL leaves in the thread's queue of errors would be taken for one of the next TLS
+    // stream that this thread looks at, which would be closed for it.
+    drop(ErrorStack::get());
+    identities
+}
+
+fn identities(chain: &[Vec<u8>], ca: &CaStore) -> Result<Vec<String>, CertificateError> {
     let (leaf_der, others) = chain.split_first().ok_or(CertificateError::Missing)?;
     let malformed = |_: ErrorStack| CertificateError::Malformed;
     let leaf = X509::from_der(leaf_der).map_err(malformed)?;
@@ -185,6 +193,21 @@ mod tests {
                 "{result:?}"
             );
         }
+    }
+
+    /// They would be taken for errors of the next TLS stream that the thread looks at.
+    #[test]
+    fn a_refused_chain_leaves_no_errors_in_openssls_queue() {
+        let (_, store) = authority();
+        let (liar, _) = authority();
+        let forged = Issued::new()
+            .xmpp("juliet@example.org")
+            .client()
+            .issue(&liar);
+        assert!(client_identities(&[der(&forged)], &store).is_err());
+        assert!(ErrorStack::get().errors().is_empty());
+        assert!(client_identities(&[b"x".to_vec()], &store).is_err());
+        assert!(ErrorStack::get().errors().is_empty());
     }
 
     #[test]
