@@ -271,3 +271,12 @@ pub const STOP_WAIT: Duration = Duration::from_secs(10);
 /// TCP user time-out of accepted sockets: unacknowledged data for so long ends the connection
 /// (RFC 6120 §4.6.4; RFC 5482).
 pub const TCP_USER_TIMEOUT: Duration = Duration::from_secs(90);
+/// Certificates that another server may show. Public chains have two to four.
+pub const PEER_CERTIFICATES_MAX: usize = 10;
+/// Bytes of all certificates that another server may show. Classical ones have 1 to 2 KiB, those
+/// with post-quantum signatures (ML-DSA-87) 8 KiB.
+pub const PEER_CERTIFICATES_BYTES_MAX: usize = 100 * 1024;
+/// Faults that are told of a chain of certificates: some for each of them.
+pub const PEER_FAULTS_MAX: usize = 40;
+/// Names of a certificate that are looked at. Public authorities end at 100 to 250.
+pub const CERTIFICATE_NAMES_MAX: usize = 1000;

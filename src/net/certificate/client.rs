@@ -9,8 +9,8 @@ use openssl::x509::store::{X509Store, X509StoreBuilder};
 use openssl::x509::verify::{X509VerifyFlags, X509VerifyParam};
 use openssl::x509::{X509, X509PurposeId, X509StoreContext};
 
+use super::authorities::read_authorities;
 use super::names::Names;
-use super::read_file;
 
 /// The authorities whose client certificates a domain accepts.
 pub struct CaStore {
@@ -38,17 +38,8 @@ impl CaStore {
     /// # Errors
     /// If the file cannot be read, or holds no certificate.
     pub fn load(path: &Path) -> Result<CaStore, String> {
-        let file = path.display();
-        let (pem, _mode) =
-            read_file(path).map_err(|e| format!("client_ca file {file} cannot be read: {e}"))?;
-        let authorities = X509::stack_from_pem(&pem)
-            .map_err(|e| format!("client_ca file {file} is not certificates in PEM: {e}"))?;
-        if authorities.is_empty() {
-            return Err(format!(
-                "client_ca file {file} holds no certificate in PEM (\"-----BEGIN CERTIFICATE-----\")"
-            ));
-        }
-        CaStore::new(authorities).map_err(|e| format!("client_ca file {file}: {e}"))
+        let authorities = read_authorities(path, "client_ca")?;
+        CaStore::new(authorities).map_err(|e| format!("client_ca file {}: {e}", path.display()))
     }
 
     fn new(authorities: Vec<X509>) -> Result<CaStore, ErrorStack> {

@@ -1,8 +1,11 @@
 //! Certificates and their keys: reading them, the names they are for, and one for the demo.
 
+mod authorities;
+mod chain;
 mod client;
 mod directory;
 mod names;
+mod peer;
 
 use std::fmt;
 use std::fs::File;
@@ -23,9 +26,13 @@ use openssl::x509::extension::{
 use openssl::x509::{X509, X509Name};
 use zeroize::Zeroizing;
 
+pub use authorities::Authorities;
+pub use chain::{Fault, FaultKind};
 pub use client::{CaStore, CertificateError, client_identities};
 pub(super) use directory::Directory;
+pub use names::Identifier;
 use names::Names;
+pub use peer::{Judgement, PeerRole, Pin, PinError, Reference, ShownChain};
 
 /// No chain of certificates or key is as large; what is has been put there by mistake.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;

@@ -1,5 +1,8 @@
 //! The names a certificate is for (RFC 6120 §13.7.1, RFC 9525).
 
+use std::fmt;
+use std::net::IpAddr;
+
 use openssl::error::ErrorStack;
 use openssl::x509::X509Ref;
 use x509_cert::Certificate;
@@ -7,6 +10,9 @@ use x509_cert::der::Decode;
 use x509_cert::der::asn1::{Ia5StringRef, ObjectIdentifier, Utf8StringRef};
 use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::{GeneralName, OtherName};
+
+use crate::jid::Domain;
+use crate::limits;
 
 /// `id-on-xmppAddr` (RFC 6120 §13.7.1.4).
 const ID_ON_XMPP_ADDR: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.8.5");
@@ -22,6 +28,17 @@ pub(super) struct Names {
     srv: Vec<String>,
     /// A domain for servers, a bare JID for clients.
     xmpp: Vec<String>,
+}
+
+/// A name in a certificate, as it stands there (RFC 9525 §2, RFC 6120 §13.7.1.4).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Identifier {
+    /// A dNSName: "example.org" or "*.example.org".
+    DnsId(String),
+    /// An `id-on-dnsSRV`: "_xmpp-server.example.org".
+    SrvId(String),
+    /// An `id-on-xmppAddr`: "example.org", also in U-labels.
+    XmppAddr(String),
 }
 
 impl Names {
@@ -41,7 +58,11 @@ impl Names {
         else {
             return names;
         };
-        for name in alternatives.0 {
+        for name in alternatives
+            .0
+            .into_iter()
+            .take(limits::CERTIFICATE_NAMES_MAX)
+        {
             match name {
                 GeneralName::DnsName(name) => names.dns.push(name.to_string()),
                 GeneralName::OtherName(other) => names.add_other(&other),
@@ -76,13 +97,47 @@ impl Names {
     pub(super) fn cover(&self, ascii: &str, name: &str) -> bool {
         self.dns.iter().any(|pattern| dns_matches(pattern, ascii))
             || self.srv.iter().any(|srv| {
-                srv.strip_prefix("_xmpp-client.")
-                    .is_some_and(|host| dns_matches(host, ascii))
+                srv_host(srv, "_xmpp-client").is_some_and(|host| dns_matches(host, ascii))
             })
             || self
                 .xmpp
                 .iter()
                 .any(|address| address.eq_ignore_ascii_case(name))
+    }
+
+    /// The DNS-ID that is for `ascii`, in A-labels (RFC 9525 §6.3). None is for an address: that
+    /// would be an IP-ID, which XMPP has not.
+    pub(super) fn dns_id_for(&self, ascii: &str) -> Option<Identifier> {
+        if ascii.parse::<IpAddr>().is_ok() || ascii.starts_with('[') {
+            return None;
+        }
+        let mut dns = self.dns.iter();
+        dns.find(|pattern| dns_matches(pattern, ascii))
+            .map(|dns| Identifier::DnsId(dns.clone()))
+    }
+
+    /// The SRV-ID for xmpp-server (RFC 9525 §6.5), else the XmppAddr (RFC 6120 §13.7.2.1), that is
+    /// for `ascii`, in A-labels.
+    pub(super) fn xmpp_id_for(&self, ascii: &str) -> Option<Identifier> {
+        let srv = self
+            .srv
+            .iter()
+            .find(|srv| srv_host(srv, "_xmpp-server").is_some_and(|host| dns_matches(host, ascii)));
+        let xmpp = || {
+            self.xmpp.iter().find(|address| {
+                // A domain in U-labels is compared by its A-labels, as RFC 9525 §6.3 asks.
+                Domain::parse(address).is_ok_and(|domain| domain.to_ascii() == ascii)
+            })
+        };
+        srv.map(|srv| Identifier::SrvId(srv.clone()))
+            .or_else(|| xmpp().map(|address| Identifier::XmppAddr(address.clone())))
+    }
+
+    pub(super) fn identifiers(&self) -> Vec<Identifier> {
+        let dns = self.dns.iter().cloned().map(Identifier::DnsId);
+        let srv = self.srv.iter().cloned().map(Identifier::SrvId);
+        let xmpp = self.xmpp.iter().cloned().map(Identifier::XmppAddr);
+        dns.chain(srv).chain(xmpp).collect()
     }
 
     /// Whether `ascii` stands in it as it is, and not by a wildcard.
@@ -106,6 +161,24 @@ impl Names {
     }
 }
 
+impl fmt::Display for Identifier {
+    /// "DNS-ID example.org". A peer chose the bytes: what controls a terminal is escaped.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (kind, name) = match self {
+            Identifier::DnsId(name) => ("DNS-ID", name),
+            Identifier::SrvId(name) => ("SRV-ID", name),
+            Identifier::XmppAddr(name) => ("XmppAddr", name),
+        };
+        write!(f, "{kind} {}", name.escape_debug())
+    }
+}
+
+/// The domain of an SRV-ID if it is for the service, whose case does not count (RFC 9525 §6.5).
+fn srv_host<'a>(srv: &'a str, service: &str) -> Option<&'a str> {
+    let (name, host) = srv.split_once('.')?;
+    name.eq_ignore_ascii_case(service).then_some(host)
+}
+
 /// RFC 9525 §6.3: case does not count; a wildcard is the whole leftmost label and stands for one.
 fn dns_matches(pattern: &str, name: &str) -> bool {
     if pattern.eq_ignore_ascii_case(name) {
@@ -123,6 +196,7 @@ fn dns_matches(pattern: &str, name: &str) -> bool {
 mod tests {
     use super::super::testing::Issued;
     use super::*;
+    use proptest::prelude::*;
 
     // RFC 9525 §6.3.
     #[test]
@@ -153,6 +227,97 @@ mod tests {
         assert!(names.cover("example.org", "example.org"));
         assert!(names.cover("example.net", "example.net"));
         assert!(!names.cover("example.com", "example.com"));
+    }
+
+    // RFC 9525 §6.5.
+    #[test]
+    fn the_service_of_an_srv_id_is_compared_without_case_and_whole() {
+        for (srv, matches) in [
+            ("_xmpp-server.example.org", true),
+            ("_XMPP-Server.Example.ORG", true),
+            ("_xmpp-client.example.org", false),
+            ("_xmpp-server-x.example.org", false),
+            ("xmpp-server.example.org", false),
+            ("_xmpp-server", false),
+            ("_xmpp-server.", false),
+        ] {
+            let issued = Issued::new().srv(srv).build();
+            let names = Names::of(&issued.certificate).unwrap();
+            let found = names.xmpp_id_for("example.org").is_some();
+            assert_eq!(found, matches, "{srv}");
+        }
+    }
+
+    /// A DER element of any tag, with a length of any size.
+    fn element(tag: u8, content: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(content.len()).unwrap().to_be_bytes();
+        let mut der = vec![tag, 0x84];
+        if content.len() < 128 {
+            der = vec![tag, length[3]];
+        } else {
+            let skipped = length.iter().take_while(|byte| **byte == 0).count();
+            der[1] = 0x80 | u8::try_from(4 - skipped).unwrap();
+            der.extend_from_slice(&length[skipped..]);
+        }
+        der.extend_from_slice(content);
+        der
+    }
+
+    proptest! {
+        #[test]
+        fn any_value_of_an_other_name_is_a_name_or_none(
+            srv in any::<bool>(),
+            tag in any::<u8>(),
+            content in proptest::collection::vec(any::<u8>(), 0..300),
+        ) {
+            let issued = Issued::new().other(srv, element(tag, &content)).try_build();
+            // OpenSSL itself refuses to put some of them into a certificate.
+            if let Some(issued) = issued {
+                let names = Names::of(&issued.certificate).unwrap();
+                let found = names.srv.iter().chain(&names.xmpp);
+                for name in found {
+                    prop_assert_eq!(name.as_bytes(), &content[..]);
+                }
+                names.xmpp_id_for("example.org");
+                names.identifiers().iter().for_each(|i| drop(i.to_string()));
+            }
+        }
+
+        #[test]
+        fn a_certificate_with_other_bytes_does_not_panic(
+            changes in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 1..8),
+        ) {
+            let mut der = template();
+            for (at, byte) in changes {
+                let at = at.index(der.len());
+                der[at] = byte;
+            }
+            let names = Names::from_der(&der);
+            names.xmpp_id_for("example.org");
+            names.dns_id_for("example.org");
+        }
+    }
+
+    fn template() -> Vec<u8> {
+        static TEMPLATE: std::sync::OnceLock<Vec<u8>> = std::sync::OnceLock::new();
+        let make = || {
+            let wish = Issued::new()
+                .dns("*.example.org")
+                .srv("_xmpp-server.example.org");
+            let issued = wish.xmpp("example.org").build();
+            issued.certificate.to_der().unwrap()
+        };
+        TEMPLATE.get_or_init(make).clone()
+    }
+
+    #[test]
+    fn names_beyond_the_limit_are_left_out() {
+        let mut wish = Issued::new();
+        for number in 0..=limits::CERTIFICATE_NAMES_MAX {
+            wish = wish.dns(&format!("{number}.example.org"));
+        }
+        let names = Names::of(&wish.build().certificate).unwrap();
+        assert_eq!(names.dns.len(), limits::CERTIFICATE_NAMES_MAX);
     }
 
     // RFC 9525 §2: CN-ID is gone.

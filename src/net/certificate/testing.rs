@@ -4,14 +4,14 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use openssl::asn1::{Asn1Integer, Asn1Object};
+use openssl::asn1::{Asn1Integer, Asn1Object, Asn1OctetString};
 use openssl::bn::{BigNum, MsbOption};
 use openssl::hash::MessageDigest;
 use openssl::nid::Nid;
 use openssl::pkey::{PKey, Private};
 use openssl::rsa::Rsa;
 use openssl::x509::extension::{BasicConstraints, ExtendedKeyUsage, SubjectAlternativeName};
-use openssl::x509::{X509, X509Name};
+use openssl::x509::{X509, X509Extension, X509Name};
 
 /// A certificate with its key.
 pub(in crate::net) struct Issued {
@@ -30,6 +30,7 @@ pub(in crate::net) struct Wish {
     valid: (i64, i64),
     key: PKey<Private>,
     digest: MessageDigest,
+    constraints: Option<Vec<u8>>,
 }
 
 impl Issued {
@@ -47,6 +48,7 @@ impl Issued {
             valid: (-3600, 365 * 86_400),
             key: PKey::ec_gen("P-256").unwrap(),
             digest: MessageDigest::sha256(),
+            constraints: None,
         }
     }
 
@@ -78,6 +80,26 @@ impl Wish {
 
     pub(in crate::net) fn srv(mut self, name: &str) -> Wish {
         self.other.push(("1.3.6.1.5.5.7.8.7", string(0x16, name)));
+        self
+    }
+
+    /// An SRV-ID or XmppAddr with any DER for its value.
+    pub(in crate::net) fn other(mut self, srv: bool, der: Vec<u8>) -> Wish {
+        let id = if srv {
+            "1.3.6.1.5.5.7.8.7"
+        } else {
+            "1.3.6.1.5.5.7.8.5"
+        };
+        self.other.push((id, der));
+        self
+    }
+
+    /// The DER of a nameConstraints that permits this domain and those below it.
+    pub(in crate::net) fn permitting(mut self, dns: &str) -> Wish {
+        // NameConstraints, permittedSubtrees [0], GeneralSubtree, dNSName [2] (RFC 5280 §4.2.1.10).
+        let name = tagged(0x82, dns.as_bytes());
+        let subtrees = tagged(0xa0, &tagged(0x30, &name));
+        self.constraints = Some(tagged(0x30, &subtrees));
         self
     }
 
@@ -117,6 +139,11 @@ impl Wish {
         self
     }
 
+    pub(in crate::net) fn key_of(mut self, other: &Issued) -> Wish {
+        self.key = other.key.clone();
+        self
+    }
+
     pub(in crate::net) fn digest(mut self, digest: MessageDigest) -> Wish {
         self.digest = digest;
         self
@@ -129,6 +156,26 @@ impl Wish {
 
     pub(in crate::net) fn issue(self, by: &Issued) -> Issued {
         self.finish(Some(by))
+    }
+
+    /// None if OpenSSL refuses the names.
+    pub(in crate::net) fn try_build(self) -> Option<Issued> {
+        self.names()?;
+        Some(self.finish(None))
+    }
+
+    /// The extension with the alternative names, if OpenSSL takes them.
+    fn names(&self) -> Option<X509Extension> {
+        let mut names = SubjectAlternativeName::new();
+        self.dns.iter().for_each(|name| {
+            names.dns(name);
+        });
+        for (oid, der) in &self.other {
+            names.other_name2(Asn1Object::from_str(oid).unwrap(), der);
+        }
+        let builder = X509::builder().unwrap();
+        let context = builder.x509v3_context(None, None);
+        names.build(&context).ok()
     }
 
     fn finish(self, issuer: Option<&Issued>) -> Issued {
@@ -160,14 +207,12 @@ impl Wish {
             builder.append_extension(usage.build().unwrap()).unwrap();
         }
         if !self.dns.is_empty() || !self.other.is_empty() {
-            let mut names = SubjectAlternativeName::new();
-            self.dns.iter().for_each(|name| {
-                names.dns(name);
-            });
-            for (oid, der) in &self.other {
-                names.other_name2(Asn1Object::from_str(oid).unwrap(), der);
-            }
-            let extension = names.build(&builder.x509v3_context(None, None)).unwrap();
+            builder.append_extension(self.names().unwrap()).unwrap();
+        }
+        if let Some(der) = &self.constraints {
+            let id = Asn1Object::from_str("2.5.29.30").unwrap();
+            let der = Asn1OctetString::new_from_bytes(der).unwrap();
+            let extension = X509Extension::new_from_der(&id, true, &der).unwrap();
             builder.append_extension(extension).unwrap();
         }
         let signer = issuer.map_or(&self.key, |i| &i.key);
@@ -179,11 +224,15 @@ impl Wish {
     }
 }
 
-/// A DER string of less than 128 bytes.
 fn string(tag: u8, text: &str) -> Vec<u8> {
-    let mut der = vec![tag, u8::try_from(text.len()).unwrap()];
-    assert!(text.len() < 128);
-    der.extend_from_slice(text.as_bytes());
+    tagged(tag, text.as_bytes())
+}
+
+/// A DER element of less than 128 bytes.
+fn tagged(tag: u8, content: &[u8]) -> Vec<u8> {
+    let mut der = vec![tag, u8::try_from(content.len()).unwrap()];
+    assert!(content.len() < 128);
+    der.extend_from_slice(content);
     der
 }
 
