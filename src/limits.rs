@@ -280,3 +280,5 @@ pub const PEER_CERTIFICATES_BYTES_MAX: usize = 100 * 1024;
 pub const PEER_FAULTS_MAX: usize = 40;
 /// Names of a certificate that are looked at. Public authorities end at 100 to 250.
 pub const CERTIFICATE_NAMES_MAX: usize = 1000;
+/// TLSA records of a name that are looked at. A key that is being replaced has four.
+pub const TLSA_RECORDS_MAX: usize = 32;

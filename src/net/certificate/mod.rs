@@ -3,6 +3,7 @@
 mod authorities;
 mod chain;
 mod client;
+mod dane;
 mod directory;
 mod names;
 mod peer;
@@ -29,6 +30,7 @@ use zeroize::Zeroizing;
 pub use authorities::Authorities;
 pub use chain::{Fault, FaultKind};
 pub use client::{CaStore, CertificateError, client_identities};
+pub use dane::{DaneFailure, DaneVerdict, TlsaRecord};
 pub(super) use directory::Directory;
 pub use names::Identifier;
 use names::Names;
