@@ -181,6 +181,9 @@ pub const DIRECTED_MAX: usize = 512;
 pub const INBOX_STANZAS_MAX: usize = 256;
 /// Bytes of such stanzas. One of each of its own sessions and what is handed off may come on top.
 pub const INBOX_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes up to which what the server says itself may wait there, too: presence, answers, what comes
+/// back. So nobody crowds it out by what they send.
+pub const INBOX_SERVER_BYTES_MAX: usize = 2 * INBOX_BYTES_MAX;
 /// Accounts without a session that one shard keeps in memory, known or unknown.
 pub const IDLE_ACCOUNTS_MAX: usize = 50_000;
 /// How long the shard remembers that a name has no account, or an account without a session.
