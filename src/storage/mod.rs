@@ -20,6 +20,7 @@ pub mod offline;
 mod reader;
 pub mod roster;
 mod schema;
+mod system_error;
 #[cfg(test)]
 mod tests;
 mod transaction;
@@ -216,7 +217,7 @@ pub struct Options {
     /// Shut while too much waits for the writer or the readers.
     pub gates: Gates,
     /// Ends the process: by default it logs and exits with status 1. If it returns (in tests),
-    /// every job from then on fails with [`StoreError::Broken`].
+    /// every job from then on fails with [`StoreError::Broken`] or [`StoreError::Damaged`].
     pub fatal: Fatal,
     /// Threads that read, at least 1. With more than one, one is kept free of bulk reads.
     pub readers: usize,
