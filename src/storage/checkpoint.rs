@@ -13,7 +13,7 @@ use rusqlite::Connection;
 
 use super::error::{OpenError, StoreError};
 use super::trouble::{Trouble, Work};
-use super::{Fatal, schema, system_error};
+use super::{Fatal, schema, suspicion, system_error};
 
 /// Time from the first commit after a checkpoint to the next checkpoint (FACTS §6).
 const PERIOD: Duration = Duration::from_millis(500);
@@ -89,6 +89,7 @@ impl Checkpointer {
                     }
                 }
                 Err(error) if error.is_fatal() => {
+                    suspicion::raise(self.trouble.database(), &error);
                     (self.fatal)(&error.last_words(self.trouble.database()));
                     return;
                 }

@@ -110,8 +110,13 @@ impl StoreError {
                 "make room on its file system, or raise the quota of the service user"
             }
             StoreError::Busy => "end what else uses the database, such as sqlite3",
-            StoreError::Broken(_) => "look at the disk and the system's log, then start again",
-            StoreError::Damaged(_) => "look at the disk and the system's log, and restore a backup",
+            StoreError::Broken(_) => {
+                "look at the disk and the system's log, then start again, which checks the database"
+            }
+            StoreError::Damaged(_) => {
+                "look at the disk and the system's log, and have a backup at hand; then start again, \
+                 which checks the database"
+            }
             StoreError::Sqlite { code, .. } if is_failed_write(*code) => {
                 "see whether its file system is full or mounted read-only, or a limit on the size of \
                  files is reached (prlimit), and look at the system's log"

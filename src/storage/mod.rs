@@ -20,6 +20,7 @@ pub mod offline;
 mod reader;
 pub mod roster;
 mod schema;
+mod suspicion;
 mod system_error;
 #[cfg(test)]
 mod tests;
@@ -241,6 +242,12 @@ impl Options {
             readers: cores.clamp(2, 4),
         }
     }
+}
+
+/// Whether opening the store in the directory `data` takes long, since it reads the whole database: an
+/// earlier process has ended after a failed sync or on damage.
+pub fn is_suspect(data: &Path) -> bool {
+    suspicion::is_raised(&data.join(directory::DATABASE))
 }
 
 /// The running store: a handle for any thread, cheap to clone.

@@ -11,7 +11,9 @@ use std::time::Instant;
 
 use super::error::{OpenError, StoreError};
 use super::trouble::Trouble;
-use super::{Answer, Answers, CLOSURE_BYTES, Db, Fatal, Lane, ReadFn, Value, schema, system_error};
+use super::{
+    Answer, Answers, CLOSURE_BYTES, Db, Fatal, Lane, ReadFn, Value, schema, suspicion, system_error,
+};
 use crate::limits;
 use crate::post::Load;
 
@@ -266,6 +268,7 @@ impl Reader {
         let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
         match error {
             Some(error) if error.is_fatal() => {
+                suspicion::raise(&self.path, error);
                 (self.fatal)(&error.last_words(&self.path));
             }
             Some(error) if error.is_of_disk() => trouble.failed(Instant::now(), error),

@@ -9,7 +9,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::directory::{create_private, sync_parent};
 use super::error::{OpenError, StoreError};
-use super::system_error;
+use super::{suspicion, system_error};
 use crate::config::Durability;
 
 /// One step to a newer schema. Its number is its place in [`MIGRATIONS`], counted from 1, and is
@@ -192,6 +192,10 @@ pub(super) fn open_file(
     // database.
     let is_new = !path.exists();
     create_private(path)?;
+    let suspicion = suspicion::of(path)?;
+    if let Some(suspicion) = &suspicion {
+        suspicion.write_log_again()?;
+    }
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(path, flags)
         .map_err(OpenError::database("cannot open the database", path))?;
@@ -212,6 +216,9 @@ pub(super) fn open_file(
         )));
     }
     set_up_writer(&connection, durability).map_err(set_up_failed)?;
+    if let Some(suspicion) = suspicion {
+        suspicion.settle(&connection)?;
+    }
     migrate(&mut connection, Some(path), version, migrations)?;
     keep_log(&connection, false).map_err(set_up_failed)?;
     if is_new {
@@ -264,7 +271,7 @@ pub(super) fn open_writer_again(
 }
 
 /// Whether the write-ahead log stays as it is when the last connection to the database is closed.
-fn keep_log(connection: &Connection, keep: bool) -> rusqlite::Result<()> {
+pub(super) fn keep_log(connection: &Connection, keep: bool) -> rusqlite::Result<()> {
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, keep)?;
     Ok(())
 }

@@ -10,7 +10,7 @@ use super::error::{OpenError, StoreError};
 use super::trouble::{Trouble, Work};
 use super::{
     Answer, Batch, ChangeFn, Db, Durability, ReadFn, Row, Value, accounts, body, checkpoint,
-    schema, system_error,
+    schema, suspicion, system_error,
 };
 
 /// The writer without its thread: also what the simulator and the commands that run without a
@@ -259,7 +259,7 @@ impl WriterCore {
         match checkpoint::passive(self.db.connection()) {
             // Busy: the checkpointer is at it, and asks again if that is not enough.
             Ok(_) | Err(StoreError::Busy) => {}
-            Err(error) if error.is_fatal() => self.broken = Some(error),
+            Err(error) if error.is_fatal() => self.doubt(error),
             // Told by the checkpointer, which meets it too.
             Err(error) => {
                 log::debug!(error:%; "checkpoint failed");
@@ -270,25 +270,28 @@ impl WriterCore {
 
     /// Moves the write-ahead log into the database and closes it. An error is logged: all is in
     /// the log, and the next start moves it.
-    pub fn close(self) {
-        let WriterCore {
-            db, place, broken, ..
-        } = self;
+    pub fn close(mut self) {
+        if self.broken.is_none()
+            && self.path().is_some()
+            && let Err(error) = checkpoint::truncate(self.db.connection())
+        {
+            log::warn!(
+                database:% = self.shown_path().display(), error:%;
+                "the write-ahead log stays, the next start moves it into the database"
+            );
+            if error.is_fatal() {
+                log::error!("{}", error.last_words(self.shown_path()));
+                self.doubt(error);
+            }
+        }
         // The lock outlives the connection.
+        let WriterCore { db, place, .. } = self;
         let Place::File {
             directory, path, ..
         } = place
         else {
             return;
         };
-        if broken.is_none()
-            && let Err(error) = checkpoint::truncate(db.connection())
-        {
-            log::warn!(
-                database:% = path.display(), error:%;
-                "the write-ahead log stays, the next start moves it into the database"
-            );
-        }
         if let Err((_, error)) = db.connection.close() {
             log::warn!(database:% = path.display(), error:%; "database not closed");
         }
@@ -385,12 +388,24 @@ impl WriterCore {
             error = StoreError::Broken(format!("{error}; cannot roll back: {also}").into());
         }
         if error.is_fatal() {
-            self.broken = Some(error.clone());
+            self.doubt(error.clone());
             return error;
         }
         self.trouble.failed(Instant::now(), &error);
         self.has_failed = true;
         error
+    }
+
+    /// Writes nothing any more, and has the next start check the database.
+    fn doubt(&mut self, error: StoreError) {
+        if let Some(path) = self.path() {
+            suspicion::raise(path, &error);
+        }
+        // The log holds all that was promised, and closing would move it and remove it.
+        if let Err(error) = schema::keep_log(self.db.connection(), true) {
+            log::warn!(error:%; "the write-ahead log may be moved into a doubtful database");
+        }
+        self.broken = Some(error);
     }
 
     /// See [`system_error::clarify`].
