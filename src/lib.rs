@@ -11,7 +11,8 @@
 //! | 5 | [`shard`] | listener, reactors (mio), the turn, connections, timers |
 //! | 4 | [`stream`], [`features`] | a client's stream from header to end; XEPs, one file each |
 //! | 3 | [`router`] | accounts, sessions, the way of a stanza, settlement, what a feature is |
-//! | 2 | [`net`], [`storage`], [`config`], [`workers`] | TLS (openssl); SQLite; the conf file; hashing |
+//! | 2 | [`net`], [`storage`], [`config`] | TLS (openssl); SQLite; the conf file |
+//! | 2 | [`dns`], [`workers`] | how a remote domain is reached; hashing |
 //! | 1 | [`xml`], [`jid`], [`stanza`], [`sasl`] | formats and mechanisms: values in, values out |
 //! | 0 | [`ns`], [`limits`], [`clock`], [`post`], [`slots`], [`log`] | names, bounds, time, mailboxes, keys |
 //!

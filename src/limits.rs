@@ -58,6 +58,40 @@ pub const LAST_SEEN_DELAY: Duration = Duration::from_secs(1);
 /// Accounts of a shard for which that waits, from which on it does not: some 100 KiB.
 pub const LAST_SEEN_WAITING_MAX: usize = 1_024;
 
+/// Questions to DNS that are open: a domain each. A server that starts with mail for thousands of
+/// domains asks for them in some seconds.
+pub const DNS_QUESTIONS_MAX: usize = 4_096;
+/// Lookups in DNS that are under way: each has a socket open, up to three for each name server if
+/// that does not answer.
+pub const DNS_LOOKUPS_MAX: usize = 128;
+/// How long one try of a query in DNS waits for all name servers together.
+pub const DNS_TRY_WAIT: Duration = Duration::from_secs(3);
+/// Tries of a query in DNS.
+pub const DNS_TRIES: usize = 2;
+/// How long all lookups for one domain may take: stanzas wait for them.
+pub const DNS_WAIT: Duration = Duration::from_secs(10);
+/// Records used of an answer of DNS. Domains have one to four servers, and hosts as many addresses.
+pub const DNS_RECORDS_MAX: usize = 16;
+/// Targets of a domain whose addresses are looked up. Each costs up to three lookups, and the
+/// time-out of a connection if it is dead.
+pub const DNS_TARGETS_MAX: usize = 16;
+/// Aliases (CNAME) followed from one name. Name servers follow as many.
+pub const DNS_ALIASES_MAX: usize = 8;
+/// Bytes of the data of a TLSA record: a digest in most, a whole certificate in some (RFC 6698
+/// §2.1.3).
+pub const DNS_TLSA_BYTES_MAX: usize = 4 * 1024;
+/// How deep the queries of DNSSEC validation nest: two for each zone from the root down, so that six
+/// zones fit. A zone whose proofs lead in a circle takes twice as many queries for every two more.
+pub const DNS_VALIDATION_DEPTH_MAX: usize = 14;
+/// Lookups whose results are kept: some six for each domain.
+pub const DNS_CACHE_ENTRIES_MAX: usize = 8_192;
+/// Bytes of them. A usual one has 300.
+pub const DNS_CACHE_BYTES_MAX: usize = 4 << 20;
+/// How long a record is kept at most, so that a server that has moved is found within the hour.
+pub const DNS_RECORDS_AGE_MAX: Duration = Duration::from_secs(3_600);
+/// How long it is kept at most that there are no records: an operator who adds them tries at once.
+pub const DNS_ABSENCE_AGE_MAX: Duration = Duration::from_secs(60);
+
 /// Log lines that wait for the writer of the log. A burst of a login storm fits; what comes on top
 /// is dropped and counted, since a reactor thread must not wait for a disk.
 pub const LOG_LINES_MAX: usize = 4096;
@@ -147,6 +181,9 @@ pub const DIRECTED_MAX: usize = 512;
 pub const INBOX_STANZAS_MAX: usize = 256;
 /// Bytes of such stanzas. One of each of its own sessions and what is handed off may come on top.
 pub const INBOX_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes up to which what the server says itself may wait there, too: presence, answers, what comes
+/// back. So nobody crowds it out by what they send.
+pub const INBOX_SERVER_BYTES_MAX: usize = 2 * INBOX_BYTES_MAX;
 /// Accounts without a session that one shard keeps in memory, known or unknown.
 pub const IDLE_ACCOUNTS_MAX: usize = 50_000;
 /// How long the shard remembers that a name has no account, or an account without a session.
@@ -259,35 +296,6 @@ pub const STOP_WAIT: Duration = Duration::from_secs(10);
 /// TCP user time-out of accepted sockets: unacknowledged data for so long ends the connection
 /// (RFC 6120 §4.6.4; RFC 5482).
 pub const TCP_USER_TIMEOUT: Duration = Duration::from_secs(90);
-/// Questions to DNS that are open: a domain each. A server that starts with mail for thousands of
-/// domains asks for them in some seconds.
-pub const DNS_QUESTIONS_MAX: usize = 4_096;
-/// Lookups in DNS that are under way: each has a socket or two open, up to three for each name server
-/// if that does not answer.
-pub const DNS_LOOKUPS_MAX: usize = 128;
-/// How long one try of a query in DNS waits for all name servers together.
-pub const DNS_TRY_WAIT: Duration = Duration::from_secs(3);
-/// Tries of a query in DNS.
-pub const DNS_TRIES: usize = 2;
-/// How long all lookups for one domain may take: stanzas wait for them.
-pub const DNS_WAIT: Duration = Duration::from_secs(10);
-/// Records used of an answer of DNS. Domains have one to four servers, and hosts as many addresses.
-pub const DNS_RECORDS_MAX: usize = 16;
-/// Targets of a domain whose addresses are looked up. Each costs up to three lookups, and a time-out of
-/// a connection if it is dead.
-pub const DNS_TARGETS_MAX: usize = 16;
-/// Aliases (CNAME) followed from one name. Name servers follow as many.
-pub const DNS_ALIASES_MAX: usize = 8;
-/// Bytes of the data of a TLSA record: a digest in most, a whole certificate in some (RFC 6698 §2.1.3).
-pub const DNS_TLSA_BYTES_MAX: usize = 4 * 1024;
-/// Lookups whose results are kept: some six for each domain.
-pub const DNS_CACHE_ENTRIES_MAX: usize = 8_192;
-/// Bytes of them. A usual one has 300.
-pub const DNS_CACHE_BYTES_MAX: usize = 4 << 20;
-/// How long a record is kept at most, so that a server that has moved is found within the hour.
-pub const DNS_RECORDS_AGE_MAX: Duration = Duration::from_secs(3_600);
-/// How long it is kept at most that there are no records: an operator who adds them tries at once.
-pub const DNS_ABSENCE_AGE_MAX: Duration = Duration::from_secs(60);
 /// Certificates that another server may show. Public chains have two to four.
 pub const PEER_CERTIFICATES_MAX: usize = 10;
 /// Bytes of all certificates that another server may show. Classical ones have 1 to 2 KiB, those
@@ -297,5 +305,11 @@ pub const PEER_CERTIFICATES_BYTES_MAX: usize = 100 * 1024;
 pub const PEER_FAULTS_MAX: usize = 40;
 /// Names of a certificate that are looked at. Public authorities end at 100 to 250.
 pub const CERTIFICATE_NAMES_MAX: usize = 1000;
+/// Bits of an RSA key that another server may show, and of its exponent. To verify takes 0.3 ms of
+/// CPU with 8192 bits and the usual exponent (65537, 17 bits), some times that with 64 bits, and
+/// 10 ms and more, for each certificate of a chain, beyond.
+pub const PEER_KEY_BITS_MAX: u32 = 8192;
+/// See there.
+pub const PEER_KEY_EXPONENT_BITS_MAX: i32 = 64;
 /// TLSA records of a name that are looked at. A key that is being replaced has four.
 pub const TLSA_RECORDS_MAX: usize = 32;

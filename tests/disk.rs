@@ -1,7 +1,16 @@
-//! The disk fails (issue 5, `stanzad.8`, DIAGNOSTICS): it is full, or takes nothing any more. Who asks
-//! gets an error, what needs no disk goes on, the log tells it once, and it ends by itself.
+//! The disk fails (issue 5, `stanzad.8`, DIAGNOSTICS): it is full, takes nothing any more, or cannot be
+//! read. Who asks gets an error, what needs no disk goes on, the log tells it once, and it ends by
+//! itself. After a failed sync or on damage the process ends instead.
 
 mod common;
+#[path = "disk/damage.rs"]
+mod damage;
+#[path = "disk/faults.rs"]
+mod faults;
+#[path = "disk/opening.rs"]
+mod opening;
+#[path = "disk/shim.rs"]
+mod shim;
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -34,7 +43,7 @@ const WORKS_AGAIN: &str = "storing works again";
 struct Disk(PathBuf);
 
 impl Disk {
-    /// None where this process may not mount, which is said.
+    /// None where this process may not mount, which is said; CI does not pass without.
     fn mount(path: &Path, bytes: u64) -> Option<Disk> {
         let mut mount = Command::new("mount");
         mount.args([
@@ -48,19 +57,28 @@ impl Disk {
         if output.status.success() {
             return Some(Disk(path.to_owned()));
         }
-        eprintln!(
+        let told = format!(
             "NOT TESTED: no tmpfs can be mounted here, so no disk gets full; run this test as root, in \
              a container with CAP_SYS_ADMIN: {}",
             String::from_utf8_lossy(&output.stderr)
         );
+        assert!(std::env::var_os("CI").is_none(), "{told}");
+        eprintln!("{told}");
         None
+    }
+
+    /// Mounts it again, with `ro` or `rw`.
+    fn remount(&self, how: &str) {
+        let mut mount = Command::new("mount");
+        mount.args(["-o", &format!("remount,{how}")]).arg(&self.0);
+        assert!(mount.status().unwrap().success());
     }
 
     /// Takes all room that is left.
     fn fill(&self) {
         let mut ballast = File::create(self.0.join("ballast")).unwrap();
         // In large pieces, then byte by byte.
-        for size in [4096, 1] {
+        for size in [1 << 20, 4096, 1] {
             while ballast.write(&vec![0; size]).is_ok() {}
         }
     }
@@ -152,6 +170,16 @@ fn store_one(server: &Server, client: &mut Client) {
     }
 }
 
+/// A snapshot of the database. What is written from now on stays in the write-ahead log, which is not
+/// begun anew before this is gone: else a checkpoint would make room there on a full disk.
+fn snapshot(server: &Server) -> Connection {
+    let path = server.site.path("data").join(DATABASE);
+    let store = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
+    let sql = "BEGIN; SELECT count(*) FROM offline;";
+    store.execute_batch(sql).unwrap();
+    store
+}
+
 /// The ids of the messages that wait for an account.
 fn waiting(server: &Server, jid: &str) -> Vec<String> {
     let mut client = Client::login(server, &format!("{jid}/late"));
@@ -233,7 +261,7 @@ fn recovers(server: &Server, juliet: &mut Client) {
     }
     assert_eq!(lines(server, WORKS_AGAIN), 1);
     assert!(
-        lines(server, " error ") <= 2,
+        lines(server, "Z error ") <= 2,
         "stanzas are not told one by one"
     );
     assert_eq!(waiting(server, NURSE), ["before", "after"]);
@@ -256,7 +284,8 @@ fn keeps_what_was_promised(mut server: Server, promised: &[String]) {
 
 #[test]
 fn a_full_disk_refuses_what_has_to_be_stored_and_nothing_else() {
-    let Some((site, disk)) = site_on(4 << 20, CONF) else {
+    // The write-ahead log takes 64 MiB while writes follow each other closely, as in `recovers`.
+    let Some((site, disk)) = site_on(160 << 20, CONF) else {
         return;
     };
     let command = command(&site);
@@ -264,6 +293,7 @@ fn a_full_disk_refuses_what_has_to_be_stored_and_nothing_else() {
     let mut juliet = Client::available(&server, "juliet@example.org/balcony");
     let mut romeo = Client::available(&server, &format!("{ROMEO}/orchard"));
     store_one(&server, &mut juliet);
+    let snapshot = snapshot(&server);
     assert!(is_stored(&set_contact(&mut juliet, "first@example.org")));
     let mut promised = vec!["first@example.org".to_owned()];
     disk.fill();
@@ -278,6 +308,7 @@ fn a_full_disk_refuses_what_has_to_be_stored_and_nothing_else() {
     }
     serves_without_storing(&server, &mut juliet, &mut romeo);
     tells_once(&server);
+    drop(snapshot);
     disk.make_room();
     recovers(&server, &mut juliet);
     keeps_what_was_promised(server, &promised);

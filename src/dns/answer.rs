@@ -75,7 +75,8 @@ impl fmt::Display for Kind {
 pub struct Target {
     /// How TLS begins.
     pub kind: Kind,
-    /// Its name in ASCII and lower case, without a dot at the end; or the address, if it was asked for.
+    /// Its name in ASCII and lower case, without a dot at the end; or the address, if it was asked
+    /// for.
     pub host: String,
     /// TCP port, never 0.
     pub port: u16,
@@ -85,8 +86,8 @@ pub struct Target {
     pub weight: u16,
     /// IPv6 and IPv4 in turn, IPv6 first. Empty if there is none, or if it must not be contacted.
     pub addresses: Vec<IpAddr>,
-    /// Whether DNSSEC proves the SRV record: then the host's name may be in its certificate as well as
-    /// the domain's (RFC 7673 §4.1).
+    /// Whether DNSSEC proves the SRV record: then the host's name may be in its certificate as well
+    /// as the domain's (RFC 7673 §4.1).
     pub is_srv_secure: bool,
     /// Whether DNSSEC proves all of the addresses.
     pub is_address_secure: bool,

@@ -1,7 +1,7 @@
 //! What was looked up, for as long as it holds: bounded in entries, in bytes, and in time.
 //!
-//! The library's own cache is passed over: it is bounded by messages alone, of up to 64 KiB each, and
-//! keeps no absence while it validates, which is what most lookups end with.
+//! The library's own cache is passed over: it is bounded by messages alone, of up to 64 KiB each,
+//! and keeps no absence while it validates, which is what most lookups end with.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -39,8 +39,8 @@ impl Cache {
         (now < entry.until).then_some(&entry.result)
     }
 
-    /// Keeps a result for `age` at most. Absence is kept for a short time only, other failures not at
-    /// all: whoever asks again later wants to know whether they are over.
+    /// Keeps a result for `age` at most. Absence is kept for a short time only, other failures not
+    /// at all: whoever asks again later wants to know whether they are over.
     pub fn keep(
         &mut self,
         name: &str,
@@ -78,8 +78,8 @@ impl Cache {
             || self.bytes > limits::DNS_CACHE_BYTES_MAX
     }
 
-    /// Drops what is over; if that is not enough, the half that would be over first. So the time that it
-    /// takes is spread over as many results.
+    /// Drops what is over; if that is not enough, the half that would be over first. So the time
+    /// that it takes is spread over as many results.
     fn shrink(&mut self, now: Instant) {
         self.entries.retain(|_, entry| now < entry.until);
         self.count();

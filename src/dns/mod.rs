@@ -5,23 +5,24 @@
 //! A shard asks by [`Dns::ask`] with an id of its own and goes on. The question makes its steps
 //! (`question`) on the thread `resolver`, each lookup from the cache or by a query (`upstream`,
 //! `reply`, `cache`), and the answer comes by [`Answers::answer`], once for each question that was
-//! taken. It is a plain value (`answer`), with all steps in it for who wants to explain; [`srv`] orders
-//! its targets.
+//! taken. It is a plain value (`answer`), with all steps in it for who wants to explain; [`srv`]
+//! orders its targets.
 //!
 //! # Bounds
-//! At most [`limits::DNS_QUESTIONS_MAX`] questions are open, more are refused at once; so the thread
-//! needs no gate. Of their lookups [`limits::DNS_LOOKUPS_MAX`] are under way, each with a socket or
-//! two; the others wait within the time of their question. A question has
-//! [`limits::DNS_WAIT`], a query [`limits::DNS_TRIES`] tries of [`limits::DNS_TRY_WAIT`]. Records used of
-//! an answer, targets, aliases followed, and the cache are bounded too (`limits`).
+//! At most [`limits::DNS_QUESTIONS_MAX`] questions are open, more are refused at once; so the
+//! thread needs no gate. Of their lookups [`limits::DNS_LOOKUPS_MAX`] are under way, each with a
+//! socket or more; the others wait within the time of their question. A question has
+//! [`limits::DNS_WAIT`], a query [`limits::DNS_TRIES`] tries of [`limits::DNS_TRY_WAIT`]. Records
+//! used of an answer, targets, aliases followed, and the cache are bounded too (`limits`).
 //!
 //! # Invariants
-//! Nothing that this folder gives away has a type of the library. A target that must not be contacted
-//! (RFC 7673 §3.2, §3.4) has no addresses. Something is called secure only if DNSSEC proves it and all
-//! aliases that led to it; without validation nothing is.
+//! Nothing that this folder gives away has a type of the library. A target that must not be
+//! contacted (RFC 7673 §3.2, §3.4) has no addresses. Something is called secure only if DNSSEC
+//! proves it and all aliases that led to it; without validation nothing is.
 //!
-//! Left out: TLSA records for the fall-back to the domain itself (RFC 7673 §3.1 does not apply there),
-//! and the preference of RFC 7671 §7 for the end of a chain of aliases, which a target must not be.
+//! Left out: TLSA records for the fall-back to the domain itself (RFC 7673 §3.1 does not apply
+//! there), and the preference of RFC 7671 §7 for the end of a chain of aliases, which a target must
+//! not be.
 
 mod answer;
 mod cache;
@@ -57,8 +58,8 @@ use crate::limits;
 /// Where to ask, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DnsSettings {
-    /// Name servers that resolve for others. None: those of /etc/resolv.conf, with /etc/hosts before
-    /// them; if there is no such file, the one at 127.0.0.1.
+    /// Name servers that resolve for others. None: those of /etc/resolv.conf, with /etc/hosts
+    /// before them; if there is no such file, the one at 127.0.0.1.
     pub servers: Vec<SocketAddr>,
     /// Whether answers are validated by DNSSEC. The name servers must pass on what that needs.
     pub validates: bool,
@@ -227,8 +228,8 @@ impl Dns {
         self.shared.open.load(Ordering::Relaxed)
     }
 
-    /// Takes other settings for the questions from now on, and forgets what it has learnt. With the same
-    /// settings /etc/resolv.conf, /etc/hosts and the trust anchors are read again.
+    /// Takes other settings for the questions from now on, and forgets what it has learnt. With the
+    /// same settings /etc/resolv.conf, /etc/hosts and the trust anchors are read again.
     ///
     /// # Errors
     /// See [`DnsError`]; it goes on with the settings that it has.
@@ -239,8 +240,8 @@ impl Dns {
         Ok(())
     }
 
-    /// Ends the thread and returns then. Open questions get no answer: whose streams wait for them ends
-    /// too. A second call does nothing.
+    /// Ends the thread and returns then. Open questions get no answer: whose streams wait for them
+    /// ends too. A second call does nothing.
     pub fn stop(self) {
         self.shared.stop();
     }

@@ -1,6 +1,6 @@
 //! The steps of one question: both services, then the addresses of their targets, then TLSA records
-//! (RFC 6120 §3.2, RFC 2782, XEP-0368 §5, RFC 7673 §3). What follows from what is decided by functions
-//! without I/O.
+//! (RFC 6120 §3.2, RFC 2782, XEP-0368 §5, RFC 7673 §3). What follows from what is decided by
+//! functions without I/O.
 
 use std::future::Future;
 use std::net::IpAddr;
@@ -19,8 +19,8 @@ use crate::limits;
 /// The port of servers without SRV records (RFC 6120 §14.7).
 const PORT: u16 = 5269;
 
-/// Finds out how the server of a domain is reached. What is not known at the deadline is told as timed
-/// out; what is known by then counts.
+/// Finds out how the server of a domain is reached. What is not known at the deadline is told as
+/// timed out; what is known by then counts.
 pub async fn resolve(upstream: Arc<Upstream>, question: Question, deadline: Instant) -> Found {
     let domain = question.domain.to_ascii_lowercase();
     let mut found = Found {
@@ -118,8 +118,8 @@ fn service(kind: Kind, lookup: &Lookup) -> Service {
         ..own_target(String::new())
     };
     let of_service = records.records.iter().filter_map(|record| match record {
-        // RFC 2782: the target "." stands alone. Beside others it names no host either, and port 0 is
-        // none that can be connected to.
+        // RFC 2782: the target "." stands alone. Beside others it names no host either, and port 0
+        // is none that can be connected to.
         Record::Srv(srv) if !srv.target.is_empty() && srv.port != 0 => Some(target(srv)),
         _ => None,
     });
@@ -152,8 +152,8 @@ fn plan(start_tls: &Lookup, direct_tls: &Lookup, validates: bool) -> Plan {
         return Plan::Targets(targets);
     }
     match failure {
-        // XEP-0368 §5: a domain that has one "." is not connected to by its address records, whatever
-        // the other service would say.
+        // XEP-0368 §5: a domain that has one "." is not connected to by its address records,
+        // whatever the other service would say.
         Some(failure) if is_refused => Plan::Failed(failure),
         // RFC 7673 §3.1: with DNSSEC a failure may be the work of who wants to be asked instead.
         Some(failure) if validates || failure == Failure::BadName => Plan::Failed(failure),
@@ -191,8 +191,8 @@ fn addresses(lookups: &[Lookup]) -> Result<(Vec<IpAddr>, bool), Failure> {
     Ok((srv::alternate(&found), is_secure))
 }
 
-/// What the lookup of TLSA records means for its target: the records that count, or why the target must
-/// not be contacted (RFC 7673 §3.4).
+/// What the lookup of TLSA records means for its target: the records that count, or why the target
+/// must not be contacted (RFC 7673 §3.4).
 fn tlsa(lookup: &Lookup) -> Result<Tlsa, Failure> {
     match &lookup.result {
         Ok(records) if records.is_secure => {
@@ -253,8 +253,8 @@ impl Asking {
 
     /// Asks for those targets only to which DNSSEC proves the way (RFC 7673 §3.1, §3.2).
     async fn find_tlsa(&self, found: &mut Found) {
-        // RFC 7673 §3.3: port and host are those of the SRV record. Should the host be an alias, which
-        // it must not (RFC 2782), its own name counts all the same.
+        // RFC 7673 §3.3: port and host are those of the SRV record. Should the host be an alias,
+        // which it must not (RFC 2782), its own name counts all the same.
         let secure = found.targets.iter_mut().filter(|target| target.is_secure());
         let mut targets: Vec<&mut Target> = secure.collect();
         let wanted: Vec<(String, Rtype)> = targets

@@ -1,7 +1,7 @@
 //! From a response of the library to records: aliases followed, types and bounds checked.
 //!
-//! The library's resolver is not asked for this: it takes the target of an SRV record for the next name
-//! of a chain of aliases, so that it finds no SRV records behind a CNAME.
+//! The library's resolver is not asked for this: it takes the target of an SRV record for the next
+//! name of a chain of aliases, so that it finds no SRV records behind a CNAME.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -153,8 +153,8 @@ impl Chain {
             });
         }
         records.truncate(limits::DNS_RECORDS_MAX);
-        // Records that cannot be used are none, but for TLSA records: that there are some means that TLS
-        // must be used (RFC 7673 §3.4).
+        // Records that cannot be used are none, but for TLSA records: that there are some means
+        // that TLS must be used (RFC 7673 §3.4).
         let result = if records.is_empty() && rtype != Rtype::Tlsa {
             Err(Failure::NoRecords)
         } else {
@@ -212,8 +212,8 @@ fn address(ip: IpAddr) -> Option<Record> {
     is_host.then_some(Record::Address(ip))
 }
 
-/// The name of a host in lower case without the dot at the end: letters, digits, hyphens and underscores.
-/// Other names are possible in DNS, but no host has one.
+/// The name of a host in lower case without the dot at the end: letters, digits, hyphens and
+/// underscores. Other names are possible in DNS, but no host has one.
 pub fn host(name: &Name) -> Option<String> {
     let text = name.to_ascii().to_ascii_lowercase();
     let text = text.strip_suffix('.').unwrap_or(&text);

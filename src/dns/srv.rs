@@ -1,8 +1,8 @@
 //! The order in which the targets of SRV records are tried (RFC 2782; XEP-0368 §3).
 //!
-//! Both services of a domain make one list: `_xmpp-server` and `_xmpps-server` are mixed by priority
-//! and weight as if they were one record set, so the operator of the domain decides which kind of
-//! connection comes first. Chance is passed in.
+//! Both services of a domain make one list: `_xmpp-server` and `_xmpps-server` are mixed by
+//! priority and weight as if they were one record set, so the operator of the domain decides which
+//! kind of connection comes first. Chance is passed in.
 
 use std::cmp::Reverse;
 use std::net::{IpAddr, SocketAddr};
@@ -33,8 +33,8 @@ pub struct Attempt {
 /// Lists are bounded by [`crate::limits::DNS_TARGETS_MAX`], which the quadratic time hangs on.
 pub fn order(ranks: &[Rank], mut random: impl FnMut(u32) -> u32) -> Vec<usize> {
     let mut left: Vec<usize> = (0..ranks.len()).collect();
-    // Those of weight 0 come first within their priority, as the algorithm of the RFC wants it: only
-    // so have they a small chance beside others.
+    // Those of weight 0 come first within their priority, as the algorithm of the RFC wants it:
+    // only so have they a small chance beside others.
     left.sort_by_key(|&index| (ranks[index].priority, ranks[index].weight != 0));
     let mut ordered = Vec::with_capacity(left.len());
     while let Some(&first) = left.first() {
@@ -54,8 +54,8 @@ pub fn order(ranks: &[Rank], mut random: impl FnMut(u32) -> u32) -> Vec<usize> {
     ordered
 }
 
-/// Every address of every target in the order in which connections are to be tried (RFC 6120 §3.2.1).
-/// Targets without an address, and those that must not be contacted, have none.
+/// Every address of every target in the order in which connections are to be tried (RFC 6120
+/// §3.2.1). Targets without an address, and those that must not be contacted, have none.
 pub fn attempts(targets: &[Target], random: impl FnMut(u32) -> u32) -> Vec<Attempt> {
     let ranks: Vec<Rank> = targets.iter().map(Target::rank).collect();
     let of_target = |target: usize| {
@@ -73,8 +73,8 @@ pub fn attempts(targets: &[Target], random: impl FnMut(u32) -> u32) -> Vec<Attem
         .collect()
 }
 
-/// IPv6 and IPv4 addresses in turn, IPv6 first, so that a family that does not work costs at most every
-/// other attempt. Within a family the order is kept.
+/// IPv6 and IPv4 addresses in turn, IPv6 first, so that a family that does not work costs at most
+/// every other attempt. Within a family the order is kept.
 pub fn alternate(addresses: &[IpAddr]) -> Vec<IpAddr> {
     let (six, four): (Vec<IpAddr>, Vec<IpAddr>) = addresses.iter().partition(|ip| ip.is_ipv6());
     let mut placed: Vec<(usize, Reverse<bool>, IpAddr)> = Vec::with_capacity(addresses.len());
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn weight_0_comes_first_seldom_beside_others_and_evenly_is_no_promise_among_themselves() {
+    fn weight_0_comes_first_seldom_beside_others() {
         let counts = firsts(&[rank(5, 100), rank(5, 0)], 10_000);
         assert!(0 < counts[1] && counts[1] < 200, "{counts:?}");
         // The smallest number that can be drawn chooses the first of weight 0.

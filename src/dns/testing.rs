@@ -1,5 +1,5 @@
-//! A name server on loopback for tests: answers over UDP and TCP what it is told to, signs if wanted,
-//! and writes down what it was asked.
+//! A name server on loopback for tests: answers over UDP and TCP what it is told to, signs if
+//! wanted, and writes down what it was asked.
 
 use std::collections::{HashMap, HashSet};
 use std::io::{self, Read, Write};
@@ -21,6 +21,8 @@ use trust_dns_resolver::proto::rr::{DNSClass, Name, RData, Record, RecordSet, Re
 
 /// The zone that it serves; what lies outside does not exist.
 pub const ZONE: &str = "example.org.";
+/// A zone below it that is not signed, whatever is done with the rest.
+pub const UNSIGNED: &str = "unsigned.example.org";
 /// The time to live of everything.
 pub const TTL: u32 = 300;
 /// What a UDP answer may have; a longer one has to be fetched over TCP.
@@ -127,7 +129,7 @@ impl Zone {
             }
             let alias = of_type(RecordType::CNAME);
             let Some(RData::CNAME(target)) = alias.first().map(|record| record.data.clone()) else {
-                self.deny(&owner, &mut response);
+                self.deny(&owner, rtype, &mut response);
                 return Some(response);
             };
             response.add_answers(self.sign(alias));
@@ -138,17 +140,26 @@ impl Zone {
         }
     }
 
-    /// That there are no such records. A signed zone says that the name exists and has none of its own
-    /// types but those in an NSEC record, which proves both cases in one way (RFC 4470 has the idea).
-    fn deny(&self, owner: &Name, response: &mut Message) {
-        let apex = Name::from_ascii(ZONE).unwrap();
+    /// That there are no such records. A signed zone says that the name exists and has none of its
+    /// own types but those in an NSEC record, which proves both cases in one way (RFC 4470 has the
+    /// idea).
+    fn deny(&self, owner: &Name, rtype: RecordType, response: &mut Message) {
+        // The parent has the proof that a zone is not signed (RFC 4035 §3.1.4.1).
+        let is_of_parent = rtype == RecordType::DS && *owner == name(UNSIGNED);
+        let is_signed = self.signer.is_some() && (is_of_parent || !is_unsigned(owner));
+        let is_below = is_unsigned(owner) && !is_of_parent;
+        let apex = if is_below {
+            name(UNSIGNED)
+        } else {
+            Name::from_ascii(ZONE).unwrap()
+        };
         let soa = SOA::new(apex.clone(), apex.clone(), 1, 3600, 600, 86_400, TTL);
         let soa = Record::from_rdata(apex, TTL, RData::SOA(soa));
         response.add_authorities(self.sign(vec![soa]));
         let all = self.records.get(owner).map_or(&[][..], Vec::as_slice);
-        if self.signer.is_some() {
+        if is_signed {
             let types = all.iter().map(Record::record_type);
-            let nsec = NSEC::new_cover_self(owner.prepend_label("!").unwrap(), types);
+            let nsec = NSEC::new_cover_self(owner.prepend_label("0").unwrap(), types);
             let data = RData::DNSSEC(DNSSECRData::NSEC(nsec));
             let nsec = Record::from_rdata(owner.clone(), TTL, data);
             response.add_authorities(self.sign(vec![nsec]));
@@ -158,10 +169,14 @@ impl Zone {
     }
 
     fn sign(&self, mut records: Vec<Record>) -> Vec<Record> {
+        let first = &records[0];
+        let is_proof = first.record_type() == RecordType::NSEC;
         let Some(signer) = &self.signer else {
             return records;
         };
-        let first = &records[0];
+        if is_unsigned(&first.name) && !is_proof {
+            return records;
+        }
         let owner = first.name.clone();
         let mut set = RecordSet::with_ttl(owner.clone(), first.record_type(), TTL);
         for record in &records {
@@ -173,7 +188,6 @@ impl Zone {
         let data = RData::DNSSEC(DNSSECRData::RRSIG(rrsig));
         if self.spoilt.contains(&owner) {
             // The signature is of other data than what is sent.
-            records[0].ttl = TTL;
             if let RData::A(a) = &mut records[0].data {
                 a.0 = Ipv4Addr::new(203, 0, 113, 66);
             } else if let RData::TLSA(tlsa) = &mut records[0].data {
@@ -185,6 +199,10 @@ impl Zone {
         records.push(Record::from_rdata(owner, TTL, data));
         records
     }
+}
+
+fn is_unsigned(owner: &Name) -> bool {
+    name(UNSIGNED).zone_of(owner)
 }
 
 /// The running server. Dropped, it ends.
@@ -221,6 +239,11 @@ impl NameServer {
         }
     }
 
+    /// How many queries it got.
+    pub fn queries(&self) -> usize {
+        self.shared.asked.lock().unwrap().len()
+    }
+
     /// How often it was asked for a name and type, over UDP and over TCP.
     pub fn asked(&self, owner: &str, rtype: RecordType) -> (usize, usize) {
         let asked = self.shared.asked.lock().unwrap();
@@ -234,16 +257,30 @@ impl NameServer {
     }
 }
 
-impl Drop for NameServer {
-    fn drop(&mut self) {
+impl NameServer {
+    /// Ends it after all that was sent to it; it still tells what that was.
+    pub fn stop(&mut self) {
+        if self.threads.is_empty() {
+            return;
+        }
         self.shared.is_stopping.store(true, Ordering::SeqCst);
         // Each thread waits for something to come.
         let knock = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         knock.send_to(&[], self.address).unwrap();
         drop(TcpStream::connect(self.address).unwrap());
         for thread in self.threads.drain(..) {
-            thread.join().unwrap();
+            let ended = thread.join();
+            assert!(
+                ended.is_ok() || thread::panicking(),
+                "the name server panicked"
+            );
         }
+    }
+}
+
+impl Drop for NameServer {
+    fn drop(&mut self) {
+        self.stop();
     }
 }
 

@@ -6,7 +6,7 @@ use crossbeam_channel::Receiver;
 use trust_dns_resolver::proto::op::ResponseCode;
 use trust_dns_resolver::proto::rr::RecordType;
 
-use super::testing::{NameServer, Zone};
+use super::testing::{NameServer, UNSIGNED, Zone};
 use super::*;
 
 /// Longer than anything here takes.
@@ -211,46 +211,48 @@ fn a_name_server_that_is_silent_is_told_as_time_out() {
         try_timeout: Duration::from_millis(200),
         ..settings(&server)
     };
-    let found = Running::start(&settings).ask(about(DOMAIN));
+    let running = Running::start(&settings);
+    // On a busy machine other answers may be late as well; they are known the next time.
+    let mut founds = (0..100).map(|_| running.ask(about(DOMAIN)));
+    let found = founds
+        .find(|found| found.verdict == Verdict::Targets && found.has_addresses())
+        .unwrap();
     assert_eq!(*step(&found, DIRECT, Rtype::Srv), Err(Failure::TimedOut));
     assert_eq!(*step(&found, HOST, Rtype::Aaaa), Err(Failure::TimedOut));
-    assert_eq!(
-        found.targets[0].addresses,
-        ips(&["192.0.2.1"]),
-        "what is known counts"
-    );
+    assert_eq!(found.targets[0].addresses, ips(&["192.0.2.1"]));
 }
 
 #[test]
 fn a_query_is_tried_as_often_as_the_settings_say() {
-    let server = Zone::default().silent(STARTTLS, RecordType::SRV).serve();
-    // Shorter than the library's pause before it repeats a packet by itself.
+    let mut server = Zone::default().silent(STARTTLS, RecordType::SRV).serve();
+    // Shorter than the library's pause before it repeats a packet within a try.
     let settings = DnsSettings {
-        try_timeout: Duration::from_millis(20),
+        try_timeout: Duration::from_millis(100),
         tries: 3,
         ..settings(&server)
     };
     let found = Running::start(&settings).ask(about(DOMAIN));
     assert_eq!(*step(&found, STARTTLS, Rtype::Srv), Err(Failure::TimedOut));
-    assert!(server.asked(STARTTLS, RecordType::SRV).0 <= 3);
+    server.stop();
+    assert_eq!(server.asked(STARTTLS, RecordType::SRV), (3, 0));
 }
 
 #[test]
-fn a_question_ends_at_its_deadline_with_what_is_known() {
+fn a_question_ends_at_its_deadline_whatever_its_queries_wait_for() {
     let server = usual().silent(HOST, RecordType::AAAA).serve();
     let settings = DnsSettings {
+        try_timeout: 100 * PATIENCE,
         question_timeout: Duration::from_millis(500),
         ..settings(&server)
     };
     let running = Running::start(&settings);
-    // The rest comes from the cache, however slow this machine is.
-    let warm = DnsSettings {
-        servers: vec![server.address],
-        ..settings
-    };
-    running.dns.configure(&warm).unwrap();
     let found = running.ask(about(DOMAIN));
-    assert_eq!(*step(&found, HOST, Rtype::Aaaa), Err(Failure::TimedOut));
+    let last = found
+        .lookups
+        .iter()
+        .rev()
+        .find(|step| step.rtype == Rtype::Aaaa);
+    assert_eq!(last.unwrap().result, Err(Failure::TimedOut));
     assert_eq!(running.dns.open(), 0);
 }
 
@@ -272,9 +274,9 @@ fn an_error_of_the_name_server_is_told_and_the_fall_back_tried() {
 
 #[test]
 fn a_name_server_that_is_not_there_is_no_absence() {
-    let address = usual().serve().address;
+    // Nobody has this port, which a name server of another test could not get either.
     let settings = DnsSettings {
-        servers: vec![address],
+        servers: vec!["127.0.0.1:1".parse().unwrap()],
         try_timeout: Duration::from_millis(200),
         ..DnsSettings::default()
     };
@@ -399,7 +401,13 @@ fn what_cannot_be_a_dns_name_is_told_so() {
     let server = Zone::default().serve();
     let running = Running::start(&settings(&server));
     let long = format!("{}.example", ["a".repeat(60).as_str(); 4].join("."));
-    for domain in [long.as_str(), "a..b", &"a".repeat(64), ""] {
+    for domain in [
+        long.as_str(),
+        "a..b",
+        &"a".repeat(64),
+        "",
+        "ex\u{e4}mple.org",
+    ] {
         let found = running.ask(about(domain));
         assert_eq!(found.verdict, Verdict::Failed(Failure::BadName), "{domain}");
     }
@@ -465,6 +473,10 @@ fn with_tlsa() -> Zone {
 
 /// Asks with validation; `anchor` is what the trust anchor file has.
 fn ask_validating(server: &NameServer, anchor: &str) -> Found {
+    ask_validating_about(server, anchor, DOMAIN)
+}
+
+fn ask_validating_about(server: &NameServer, anchor: &str, domain: &str) -> Found {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), anchor).unwrap();
     let settings = DnsSettings {
@@ -474,8 +486,63 @@ fn ask_validating(server: &NameServer, anchor: &str) -> Found {
     };
     Running::start(&settings).ask(Question {
         wants_tlsa: true,
-        ..about(DOMAIN)
+        ..about(domain)
     })
+}
+
+/// RFC 7673 §3.1: most domains are like this one.
+#[test]
+fn a_zone_that_is_proven_to_be_unsigned_is_used_and_not_called_secure() {
+    let (zone, anchor) = Zone::default()
+        .with(UNSIGNED, "NS", "ns.unsigned.example.org.")
+        .with(
+            "_xmpp-server._tcp.unsigned.example.org",
+            "SRV",
+            "5 0 5269 xmpp.unsigned.example.org.",
+        )
+        .with("xmpp.unsigned.example.org", "A", "192.0.2.5")
+        .with(
+            "_5269._tcp.xmpp.unsigned.example.org",
+            "TLSA",
+            &format!("3 1 1 {DIGEST}"),
+        )
+        .signed();
+    let server = zone.serve();
+    let found = ask_validating_about(&server, &anchor, UNSIGNED);
+    assert_eq!(found.verdict, Verdict::Targets, "{found:?}");
+    assert_eq!(found.targets[0].addresses, ips(&["192.0.2.5"]));
+    assert!(!found.targets[0].is_srv_secure && !found.targets[0].is_address_secure);
+    assert_eq!(found.targets[0].tlsa, Tlsa::None);
+    let none = step(&found, "xmpp.unsigned.example.org", Rtype::Aaaa);
+    assert_eq!(*none, Err(Failure::NoRecords));
+    let missing = step(
+        &found,
+        "_xmpps-server._tcp.unsigned.example.org",
+        Rtype::Srv,
+    );
+    assert_eq!(*missing, Err(Failure::NxDomain));
+}
+
+/// RFC 7673 §3.3: the SRV record is proven, its target's zone is not signed.
+#[test]
+fn a_secure_record_with_a_target_in_an_unsigned_zone_brings_no_tlsa_records() {
+    let (zone, anchor) = Zone::default()
+        .with(STARTTLS, "SRV", "5 0 5269 xmpp.unsigned.example.org.")
+        .with(UNSIGNED, "NS", "ns.unsigned.example.org.")
+        .with("xmpp.unsigned.example.org", "A", "192.0.2.5")
+        .with(
+            "_5269._tcp.xmpp.unsigned.example.org",
+            "TLSA",
+            &format!("3 1 1 {DIGEST}"),
+        )
+        .signed();
+    let server = zone.serve();
+    let found = ask_validating(&server, &anchor);
+    let target = &found.targets[0];
+    assert!(target.is_srv_secure && !target.is_address_secure && !target.is_secure());
+    assert_eq!((target.addresses.len(), &target.tlsa), (1, &Tlsa::None));
+    let owner = "_5269._tcp.xmpp.unsigned.example.org";
+    assert_eq!(server.asked(owner, RecordType::TLSA), (0, 0));
 }
 
 /// RFC 7673 §3.
@@ -558,12 +625,16 @@ fn a_zone_that_is_not_signed_though_its_key_is_known_is_bogus() {
     assert_eq!(found.verdict, Verdict::Failed(Failure::Bogus));
 }
 
+/// The proof that the zone has no DS record is signed by the zone itself, so that validation goes
+/// in a circle: by the bound of the library itself some 20,000 queries long.
 #[test]
-fn a_zone_signed_by_another_key_is_bogus() {
+fn a_zone_signed_by_another_key_is_bogus_and_that_is_found_soon() {
     let (zone, _) = with_tlsa().signed();
     let (_, other) = with_tlsa().signed();
-    let found = ask_validating(&zone.serve(), &other);
+    let server = zone.serve();
+    let found = ask_validating(&server, &other);
     assert_eq!(found.verdict, Verdict::Failed(Failure::Bogus));
+    assert!(server.queries() < 1_500, "{}", server.queries());
 }
 
 #[test]

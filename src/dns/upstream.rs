@@ -184,6 +184,7 @@ impl Upstream {
         let query = Query::query(name.clone(), reply::record_type(rtype));
         let mut options = DnsRequestOptions::default();
         options.edns_set_dnssec_ok = self.validates;
+        options.max_request_depth = limits::DNS_VALIDATION_DEPTH_MAX;
         let response = match &self.client {
             Client::Plain(client) => client.lookup(query, options).first_answer().await,
             Client::Validating(client) => client.lookup(query, options).first_answer().await,
@@ -226,7 +227,8 @@ fn trust_anchors(settings: &DnsSettings) -> Result<TrustAnchors, Error> {
     };
     let text =
         std::fs::read_to_string(path).map_err(|cause: io::Error| error(cause.to_string()))?;
-    // A file without keys would make everything bogus. The library counts those of the root zone only.
+    // A file without keys would make everything bogus. The library counts those of the root zone
+    // only.
     let has_key = text
         .lines()
         .any(|line| !line.split(';').next().unwrap_or("").trim().is_empty());
@@ -234,4 +236,52 @@ fn trust_anchors(settings: &DnsSettings) -> Result<TrustAnchors, Error> {
         return Err(error("it has no DNSKEY record".to_owned()));
     }
     text.parse().map_err(|cause| error(format!("{cause}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn upstream() -> Upstream {
+        let settings = DnsSettings {
+            servers: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 1))],
+            ..DnsSettings::default()
+        };
+        Upstream::new(&settings).unwrap()
+    }
+
+    fn without_query(upstream: &Upstream, name: &str, rtype: Rtype) -> Option<Vec<String>> {
+        let name = Name::from_ascii(name).unwrap();
+        let records = upstream.without_query(&name, rtype)?.unwrap();
+        assert!(!records.is_secure);
+        Some(records.records.iter().map(Record::to_string).collect())
+    }
+
+    #[test]
+    fn a_host_of_the_hosts_file_is_not_asked_for() {
+        let mut upstream = upstream();
+        let file = "192.0.2.1 one.example xmpp.Example # words\n2001:db8::1 xmpp.example\n";
+        upstream.hosts.read_hosts_conf(file.as_bytes()).unwrap();
+        let found = |name, rtype| without_query(&upstream, name, rtype);
+        let wanted = |text: &str| Some(vec![text.to_owned()]);
+        assert_eq!(found("XMPP.example.", Rtype::A), wanted("192.0.2.1"));
+        assert_eq!(found("xmpp.example.", Rtype::Aaaa), wanted("2001:db8::1"));
+        assert_eq!(found("one.example.", Rtype::Aaaa), None);
+        assert_eq!(found("xmpp.example.", Rtype::Srv), None);
+        assert_eq!(found("other.example.", Rtype::A), None);
+    }
+
+    #[test]
+    fn given_servers_keep_their_ports() {
+        let address: SocketAddr = "[2001:db8::53]:5353".parse().unwrap();
+        let config = server(address);
+        assert_eq!(config.ip, address.ip());
+        assert_eq!(config.connections.len(), 2);
+        assert!(
+            config
+                .connections
+                .iter()
+                .all(|connection| connection.port == 5353)
+        );
+    }
 }

@@ -11,6 +11,7 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 
+use openssl::error::ErrorStack;
 use openssl::ssl::{ErrorCode, SslStream};
 
 use rustix::io::Errno;
@@ -410,6 +411,7 @@ impl Transport for SocketTransport {
             return result;
         }
         let before = self.received();
+        forget_errors();
         self.lend(buffers);
         let result = match self.state {
             State::Handshake(_) => self.handshake(),
@@ -464,6 +466,7 @@ impl Transport for SocketTransport {
                 }
                 continue;
             }
+            forget_errors();
             let mut taken = 0;
             let wanted = plain.get(..room).unwrap_or(plain);
             // One record a call, for partial writes are on; memory never refuses one.
@@ -632,6 +635,12 @@ fn write_socket(socket: &mut TcpStream, bytes: &[u8]) -> io::Result<usize> {
             other => other,
         };
     }
+}
+
+/// Empties OpenSSL's queue of errors of this thread. What anything else has left there (a certificate that
+/// was refused, for one) would be taken for an error of the next stream, which has none.
+fn forget_errors() {
+    drop(ErrorStack::get());
 }
 
 /// OpenSSL's reason, as "no shared cipher", without its file and line.

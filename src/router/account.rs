@@ -4,7 +4,9 @@ use std::collections::{HashMap, VecDeque};
 
 use crate::clock::Mono;
 use crate::jid::BareJid;
-use crate::limits::{IDLE_ACCOUNT_AGE, IDLE_ACCOUNTS_MAX, INBOX_BYTES_MAX, INBOX_STANZAS_MAX};
+use crate::limits::{
+    IDLE_ACCOUNT_AGE, IDLE_ACCOUNTS_MAX, INBOX_BYTES_MAX, INBOX_SERVER_BYTES_MAX, INBOX_STANZAS_MAX,
+};
 use crate::router::commands::QueuedCommand;
 use crate::router::delivery::Routed;
 use crate::router::effects::Refusal;
@@ -127,15 +129,21 @@ impl Inbox {
     /// for its own commit before each. Presence is bounded in bytes only: when a server starts, all
     /// contacts of an account may come within the time of one commit, and one whose going is not
     /// heard of stays for ever. So is what the server says itself, which has no ticket: answers to
-    /// what the account has asked, which nobody would send again.
+    /// what the account has asked, which nobody would send again. That has bytes of its own behind
+    /// those of all others.
     ///
     /// # Errors
     /// The stanza itself, when no more may wait.
     pub fn push(&mut self, routed: Routed) -> Result<(), Routed> {
         let size = routed.stanza.size();
-        let is_counted = routed.stanza.kind != Kind::Presence && !routed.ticket.is_none();
+        let is_servers = routed.ticket.is_none();
+        let is_counted = routed.stanza.kind != Kind::Presence && !is_servers;
+        let bytes_max = match is_servers {
+            true => INBOX_SERVER_BYTES_MAX,
+            false => INBOX_BYTES_MAX,
+        };
         let is_full = (self.waiting.len() >= INBOX_STANZAS_MAX && is_counted)
-            || self.bytes + size > INBOX_BYTES_MAX;
+            || self.bytes + size > bytes_max;
         if is_full && routed.handoff.is_none() {
             return Err(routed);
         }

@@ -285,7 +285,8 @@ impl From<StoreError> for StanzaError {
     /// §8.3.3.18). The cause is for the operator alone.
     fn from(error: StoreError) -> StanzaError {
         if error.is_of_disk() {
-            StanzaError::new(Condition::ResourceConstraint).text("Nothing can be stored just now")
+            StanzaError::new(Condition::ResourceConstraint)
+                .text("Nothing can be stored or looked up just now")
         } else {
             StanzaError::new(Condition::InternalServerError)
         }

@@ -439,6 +439,9 @@ impl Core {
     }
 }
 
+/// The longest that a check of the database may take: one hour.
+const CHECK_MICROS_MAX: u32 = 3_600_000_000;
+
 /// Opens the store and completes what a crash has left half done, before anybody uses it.
 fn open_store(
     settings: &Settings,
@@ -446,6 +449,10 @@ fn open_store(
     answers: Arc<dyn Answers>,
 ) -> Result<Store, StartError> {
     let failed = |error: storage::OpenError| StartError::new(error.to_string());
+    if storage::is_suspect(&settings.server.data) {
+        // Else the service manager ends a start that reads a large database.
+        notify(&[sd_notify::NotifyState::ExtendTimeoutUsec(CHECK_MICROS_MAX)]);
+    }
     let mut core = WriterCore::open(&settings.server.data, options.durability).map_err(failed)?;
     let requests_max = settings.limits.pending_requests_max as usize;
     let completed = subscription::redeliver(&mut core, requests_max).map_err(|error| {

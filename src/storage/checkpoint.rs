@@ -13,13 +13,15 @@ use rusqlite::Connection;
 
 use super::error::{OpenError, StoreError};
 use super::trouble::{Trouble, Work};
-use super::{Fatal, schema};
+use super::{Fatal, schema, suspicion, system_error};
 
 /// Time from the first commit after a checkpoint to the next checkpoint (FACTS §6).
 const PERIOD: Duration = Duration::from_millis(500);
 
 pub(super) struct Checkpointer {
     connection: Connection,
+    /// Whether a checkpoint has failed on this connection.
+    has_failed: bool,
     trouble: Trouble,
     /// Told to the writer: see [`super::writer::Writer`].
     is_log_long: Arc<AtomicBool>,
@@ -45,6 +47,7 @@ impl Checkpointer {
     ) -> Result<Checkpointer, OpenError> {
         Ok(Checkpointer {
             connection: schema::open_again(path, false)?,
+            has_failed: false,
             trouble: Trouble::new(Work::Checkpoints, path),
             is_log_long,
             fatal,
@@ -68,6 +71,9 @@ impl Checkpointer {
                 Err(RecvTimeoutError::Timeout) => {}
                 Ok(()) | Err(RecvTimeoutError::Disconnected) => return,
             }
+            if self.has_failed {
+                self.forget_system_error();
+            }
             match passive(&self.connection) {
                 Ok(progress) => {
                     // Readers with an older snapshot, or the writer, kept part of it.
@@ -82,7 +88,8 @@ impl Checkpointer {
                         self.is_log_long.store(true, Ordering::Relaxed);
                     }
                 }
-                Err(error @ StoreError::Broken(_)) => {
+                Err(error) if error.is_fatal() => {
+                    suspicion::raise(self.trouble.database(), &error);
                     (self.fatal)(&error.last_words(self.trouble.database()));
                     return;
                 }
@@ -91,10 +98,27 @@ impl Checkpointer {
                     if is_trouble(&error, &mut was_busy) {
                         self.trouble.failed(Instant::now(), &error);
                     }
+                    self.has_failed = true;
                     has_rest = true;
                 }
             }
         }
+    }
+}
+
+impl Checkpointer {
+    /// See [`system_error::clarify`].
+    fn forget_system_error(&mut self) {
+        if system_error::is_told(&self.connection) {
+            match schema::open_again(self.trouble.database(), false) {
+                Ok(connection) => self.connection = connection,
+                Err(error) => {
+                    log::debug!(error:%; "database not opened again");
+                    return;
+                }
+            }
+        }
+        self.has_failed = false;
     }
 }
 
@@ -117,10 +141,13 @@ pub(super) fn truncate(connection: &Connection) -> Result<Progress, StoreError> 
 }
 
 fn checkpoint(connection: &Connection, sql: &str) -> Result<Progress, StoreError> {
-    let mut statement = connection.prepare_cached(sql)?;
-    let (is_busy, log, moved) = statement.query_row([], |row| {
-        Ok((row.get::<_, bool>(0)?, row.get(1)?, row.get(2)?))
-    })?;
+    let row = connection.prepare_cached(sql).and_then(|mut statement| {
+        statement.query_row([], |row| {
+            Ok((row.get::<_, bool>(0)?, row.get(1)?, row.get(2)?))
+        })
+    });
+    let (is_busy, log, moved) =
+        row.map_err(|error| system_error::clarify(connection, error.into()))?;
     if is_busy && log < 0 {
         return Err(StoreError::Busy);
     }

@@ -1,11 +1,15 @@
 //! What can go wrong in the store, sorted by who has to act.
 
 use std::fmt;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rusqlite::ErrorCode;
 use rusqlite::ffi;
+
+/// What is true of each fault that passes by itself.
+const NO_RESTART: &str = "nothing has to be started again";
 
 /// Why a change, a row or a read failed. Cheap to clone, since one failed commit is the answer to
 /// each of its jobs.
@@ -27,9 +31,11 @@ pub enum StoreError {
     Stopped,
     /// A stored value is none that this version writes: which one.
     Malformed(Arc<str>),
-    /// Disk and memory are no longer known to agree (a failed sync), or the file is damaged.
-    /// The process has to end: see [`super::Options::fatal`].
+    /// Disk and memory are no longer known to agree (a failed sync). The process has to end: see
+    /// [`super::Options::fatal`].
     Broken(Arc<str>),
+    /// The file makes no sense. The process has to end, as above.
+    Damaged(Arc<str>),
     /// Any other error, with SQLite's extended result code.
     Sqlite {
         /// `SQLITE_…`, extended; 0 if the error did not come from SQLite itself.
@@ -45,7 +51,10 @@ impl StoreError {
     /// "Response To Errors Within A Transaction"), so the batch fails with the job.
     pub(super) fn spoils_transaction(&self) -> bool {
         match self {
-            StoreError::Full | StoreError::Busy | StoreError::Broken(_) => true,
+            StoreError::Full
+            | StoreError::Busy
+            | StoreError::Broken(_)
+            | StoreError::Damaged(_) => true,
             StoreError::Sqlite { code, .. } => {
                 matches!(
                     code & 0xff,
@@ -69,6 +78,11 @@ impl StoreError {
         self.spoils_transaction()
     }
 
+    /// Whether the process has to end: what is on the disk is unknown, or makes no sense.
+    pub(super) fn is_fatal(&self) -> bool {
+        matches!(self, StoreError::Broken(_) | StoreError::Damaged(_))
+    }
+
     /// How loudly the log tells of one request that failed with this.
     pub fn level(&self) -> log::Level {
         if self.is_of_disk() {
@@ -78,21 +92,34 @@ impl StoreError {
         }
     }
 
-    /// What the operator can do.
-    pub fn remedy(&self) -> &'static str {
+    /// What the operator of a running server can do.
+    pub fn remedy(&self) -> String {
+        let cure = self.cure();
+        match self {
+            StoreError::Full => format!("{cure}; {NO_RESTART}"),
+            StoreError::Sqlite { code, .. } if is_failed_write(*code) => {
+                format!("{cure}; {NO_RESTART}")
+            }
+            _ => cure.to_owned(),
+        }
+    }
+
+    fn cure(&self) -> &'static str {
         match self {
             StoreError::Full => {
-                "make room on its file system, or raise the quota of the service user; nothing has to \
-                 be started again"
+                "make room on its file system, or raise the quota of the service user"
             }
             StoreError::Busy => "end what else uses the database, such as sqlite3",
             StoreError::Broken(_) => {
-                "look at the disk and the system's log, then start again; if the database turns out \
-                 to be damaged, restore a backup"
+                "look at the disk and the system's log, then start again, which checks the database"
+            }
+            StoreError::Damaged(_) => {
+                "look at the disk and the system's log, and have a backup at hand; then start again, \
+                 which checks the database"
             }
             StoreError::Sqlite { code, .. } if is_failed_write(*code) => {
-                "see whether its file system is mounted read-only or a limit on the size of files is \
-                 reached (prlimit), and look at the system's log; nothing has to be started again"
+                "see whether its file system is full or mounted read-only, or a limit on the size of \
+                 files is reached (prlimit), and look at the system's log"
             }
             StoreError::Sqlite { .. } => {
                 "look at the disk and the system's log, and have a backup at hand"
@@ -129,6 +156,7 @@ impl fmt::Display for StoreError {
             StoreError::Broken(message) => {
                 write!(f, "the database cannot be trusted any more: {message}")
             }
+            StoreError::Damaged(message) => write!(f, "the database is damaged: {message}"),
             StoreError::Sqlite { code, message } if is_failed_write(*code) => {
                 write!(
                     f,
@@ -165,7 +193,7 @@ impl From<rusqlite::Error> for StoreError {
             // Nothing but the readers' step limit interrupts.
             ErrorCode::OperationInterrupted => StoreError::StepsExceeded,
             ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => {
-                StoreError::Broken(error.to_string().into())
+                StoreError::Damaged(error.to_string().into())
             }
             _ if is_untrustworthy(cause.extended_code) => {
                 StoreError::Broken(format!("{error} (code {})", cause.extended_code).into())
@@ -181,13 +209,12 @@ impl From<rusqlite::Error> for StoreError {
 /// I/O errors after which nobody knows what is on the disk. A failed fsync may have dropped dirty
 /// pages, and a second one would report success (the kernel reports such an error once). A failed
 /// plain write is not among them: its transaction is rolled back and the write-ahead log
-/// overwritten from the same place.
+/// overwritten from the same place. Nor is a failed read, which changes nothing anywhere.
 fn is_untrustworthy(extended_code: i32) -> bool {
     matches!(
         extended_code,
         ffi::SQLITE_IOERR_FSYNC
             | ffi::SQLITE_IOERR_DIR_FSYNC
-            | ffi::SQLITE_IOERR_CORRUPTFS
             | ffi::SQLITE_IOERR_DATA
             | ffi::SQLITE_READONLY_DBMOVED
     )
@@ -238,6 +265,13 @@ pub enum OpenError {
     NotADirectory(PathBuf),
     /// The file is no database of stanzad.
     NotOurs(PathBuf),
+    /// The file is a database that makes no sense.
+    Damaged {
+        /// The database.
+        path: PathBuf,
+        /// The first thing that was found.
+        found: String,
+    },
     /// A later version of stanzad has written the file.
     TooNew {
         /// The database.
@@ -291,10 +325,12 @@ impl OpenError {
         path: &Path,
     ) -> impl FnOnce(E) -> OpenError {
         let path = path.to_owned();
-        move |error| OpenError::Database {
-            what,
-            path,
-            error: error.into(),
+        move |error| match error.into() {
+            StoreError::Damaged(found) => OpenError::Damaged {
+                path,
+                found: found.to_string(),
+            },
+            error => OpenError::Database { what, path, error },
         }
     }
 }
@@ -322,7 +358,18 @@ impl fmt::Display for OpenError {
                 }
                 Ok(())
             }
-            OpenError::Io { what, path, error } => write!(f, "{}: {what}: {error}", path.display()),
+            OpenError::Io { what, path, error } => {
+                write!(f, "{}: {what}: {error}", path.display())?;
+                match error.kind() {
+                    ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+                        write!(f, "; {}", StoreError::Full.cure())
+                    }
+                    ErrorKind::ReadOnlyFilesystem => {
+                        f.write_str("; mount its file system so that it can be written")
+                    }
+                    _ => Ok(()),
+                }
+            }
             OpenError::NotADirectory(path) => write!(
                 f,
                 "{}: this is not a directory; `server.data` names the directory for the database",
@@ -330,7 +377,14 @@ impl fmt::Display for OpenError {
             ),
             OpenError::NotOurs(path) => write!(
                 f,
-                "{}: this is no database of stanzad; move it away, or choose another directory with `server.data`",
+                "{}: this is no database of stanzad; move it away, or choose another directory with \
+                 `server.data`; if it was one, its beginning is overwritten: restore a backup",
+                path.display()
+            ),
+            OpenError::Damaged { path, found } => write!(
+                f,
+                "{}: the database is damaged ({found}); restore a backup (stanzad(8), DIAGNOSTICS), \
+                 starting again does not help",
                 path.display()
             ),
             OpenError::TooNew { path, found, known } => write!(
@@ -350,7 +404,11 @@ impl fmt::Display for OpenError {
                 path.display()
             ),
             OpenError::Database { what, path, error } => {
-                write!(f, "{}: {what}: {error}", path.display())
+                write!(f, "{}: {what}: {error}", path.display())?;
+                match error.is_of_disk() {
+                    true => write!(f, "; {}", error.cure()),
+                    false => Ok(()),
+                }
             }
         }
     }
@@ -375,26 +433,47 @@ mod tests {
     }
 
     #[test]
-    fn failed_syncs_and_damage_break_the_store() {
+    fn failed_syncs_and_damage_end_the_process() {
+        for code in [ffi::SQLITE_IOERR_FSYNC, ffi::SQLITE_IOERR_DIR_FSYNC] {
+            let error = from_code(code);
+            assert!(matches!(error, StoreError::Broken(_)), "{code}: {error:?}");
+            assert!(error.is_fatal() && error.spoils_transaction());
+        }
         for code in [
-            ffi::SQLITE_IOERR_FSYNC,
-            ffi::SQLITE_IOERR_DIR_FSYNC,
-            ffi::SQLITE_IOERR_CORRUPTFS,
             ffi::SQLITE_CORRUPT,
             ffi::SQLITE_CORRUPT_INDEX,
             ffi::SQLITE_NOTADB,
         ] {
             let error = from_code(code);
-            assert!(matches!(error, StoreError::Broken(_)), "{code}: {error:?}");
-            assert!(error.spoils_transaction());
+            assert!(matches!(error, StoreError::Damaged(_)), "{code}: {error:?}");
+            assert!(error.is_fatal() && error.spoils_transaction());
         }
     }
 
     #[test]
-    fn a_failed_write_spoils_its_transaction_only() {
-        let error = from_code(ffi::SQLITE_IOERR_WRITE);
-        assert!(!matches!(error, StoreError::Broken(_)));
-        assert!(error.spoils_transaction());
+    fn failed_reads_and_writes_spoil_their_transaction_only() {
+        for (code, words) in [
+            (ffi::SQLITE_IOERR_WRITE, "takes no writes"),
+            (ffi::SQLITE_IOERR_READ, "cannot be read"),
+            (ffi::SQLITE_IOERR_CORRUPTFS, "cannot be read"),
+        ] {
+            let error = from_code(code);
+            assert!(!error.is_fatal(), "{code}");
+            assert!(error.spoils_transaction());
+            assert!(error.to_string().contains(words), "{error}");
+        }
+    }
+
+    #[test]
+    fn who_cannot_open_is_told_what_to_do() {
+        let path = Path::new("/data/lock");
+        let io = |kind: ErrorKind| OpenError::io("cannot write", path)(kind.into()).to_string();
+        assert!(io(ErrorKind::StorageFull).contains("make room"));
+        assert!(io(ErrorKind::ReadOnlyFilesystem).contains("mount"));
+        let opened = |code| OpenError::database("cannot open", path)(from_code(code)).to_string();
+        assert!(opened(ffi::SQLITE_FULL).contains("make room"));
+        assert!(opened(ffi::SQLITE_IOERR_SHMSIZE).contains("file system is full"));
+        assert!(opened(ffi::SQLITE_CORRUPT).contains("restore a backup"));
     }
 
     #[test]

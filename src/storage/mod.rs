@@ -21,6 +21,8 @@ pub mod peer_queue;
 mod reader;
 pub mod roster;
 mod schema;
+mod suspicion;
+mod system_error;
 #[cfg(test)]
 mod tests;
 mod transaction;
@@ -237,7 +239,7 @@ pub struct Options {
     /// Shut while too much waits for the writer or the readers.
     pub gates: Gates,
     /// Ends the process: by default it logs and exits with status 1. If it returns (in tests),
-    /// every job from then on fails with [`StoreError::Broken`].
+    /// every job from then on fails with [`StoreError::Broken`] or [`StoreError::Damaged`].
     pub fatal: Fatal,
     /// Threads that read, at least 1. With more than one, one is kept free of bulk reads.
     pub readers: usize,
@@ -261,6 +263,12 @@ impl Options {
             readers: cores.clamp(2, 4),
         }
     }
+}
+
+/// Whether opening the store in the directory `data` takes long, since it reads the whole database: an
+/// earlier process has ended after a failed sync or on damage.
+pub fn is_suspect(data: &Path) -> bool {
+    suspicion::is_raised(&data.join(directory::DATABASE))
 }
 
 /// The running store: a handle for any thread, cheap to clone.

@@ -4,14 +4,16 @@
 //! not by age. The lock is held to put a read in or take one out, never while one runs.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use super::error::{OpenError, StoreError};
 use super::trouble::Trouble;
-use super::{Answer, Answers, CLOSURE_BYTES, Db, Fatal, Lane, ReadFn, Value, schema};
+use super::{
+    Answer, Answers, CLOSURE_BYTES, Db, Fatal, Lane, ReadFn, Value, schema, suspicion, system_error,
+};
 use crate::limits;
 use crate::post::Load;
 
@@ -209,9 +211,12 @@ const STEPS_PER_LOOK: u32 = 1_000;
 
 /// A read-only connection whose reads end after a number of steps.
 pub(super) struct Reader {
+    path: PathBuf,
     db: Db,
     /// Looks that are left for the current read.
     looks: Arc<AtomicU32>,
+    /// Whether a read has failed on this connection.
+    has_failed: bool,
     answers: Arc<dyn Answers>,
     fatal: Fatal,
     /// Shared by all readers.
@@ -225,21 +230,12 @@ impl Reader {
         fatal: &Fatal,
         trouble: &Arc<Mutex<Trouble>>,
     ) -> Result<Reader, OpenError> {
-        let mut connection = schema::open_again(path, true)?;
         let looks = Arc::new(AtomicU32::new(0));
-        let left = Arc::clone(&looks);
-        let is_over = move || {
-            let looks = left.load(Ordering::Relaxed);
-            left.store(looks.saturating_sub(1), Ordering::Relaxed);
-            looks == 0
-        };
-        let interval = i32::try_from(STEPS_PER_LOOK).expect("it is a small number");
-        connection
-            .progress_handler(interval, Some(is_over))
-            .map_err(OpenError::database("cannot limit reads", path))?;
         Ok(Reader {
-            db: Db::new(connection),
+            path: path.to_owned(),
+            db: connect(path, &looks)?,
             looks,
+            has_failed: false,
             answers: Arc::clone(answers),
             fatal: Arc::clone(fatal),
             trouble: Arc::clone(trouble),
@@ -247,7 +243,7 @@ impl Reader {
     }
 
     /// Reads until the queue is closed.
-    pub(super) fn run(self, queue: &ReadQueue) {
+    pub(super) fn run(mut self, queue: &ReadQueue) {
         while let Some(job) = queue.next() {
             let Job {
                 shard,
@@ -255,8 +251,12 @@ impl Reader {
                 lane,
                 read,
             } = job;
+            if self.has_failed {
+                self.forget_system_error();
+            }
             let result = self.read(lane, read);
             self.tell(result.as_ref().err());
+            self.has_failed |= result.is_err();
             // Before the owner's next read may begin, so that its answers keep their order.
             self.answers
                 .answer(shard, vec![Answer::Read { id, result }]);
@@ -267,8 +267,9 @@ impl Reader {
     fn tell(&self, error: Option<&StoreError>) {
         let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
         match error {
-            Some(error @ StoreError::Broken(_)) => {
-                (self.fatal)(&error.last_words(trouble.database()));
+            Some(error) if error.is_fatal() => {
+                suspicion::raise(&self.path, error);
+                (self.fatal)(&error.last_words(&self.path));
             }
             Some(error) if error.is_of_disk() => trouble.failed(Instant::now(), error),
             _ if trouble.lasts() => trouble.worked(Instant::now()),
@@ -290,8 +291,39 @@ impl Reader {
         } else {
             self.db.execute("ROLLBACK")
         };
-        result.and_then(|value| ended.map(|()| value))
+        let result = result.and_then(|value| ended.map(|()| value));
+        result.map_err(|error| system_error::clarify(self.db.connection(), error))
     }
+
+    /// See [`system_error::clarify`].
+    fn forget_system_error(&mut self) {
+        if system_error::is_told(self.db.connection()) {
+            match connect(&self.path, &self.looks) {
+                Ok(db) => self.db = db,
+                Err(error) => {
+                    log::debug!(error:%; "database not opened again");
+                    return;
+                }
+            }
+        }
+        self.has_failed = false;
+    }
+}
+
+/// A connection whose statements end when no looks are left.
+fn connect(path: &Path, looks: &Arc<AtomicU32>) -> Result<Db, OpenError> {
+    let mut connection = schema::open_again(path, true)?;
+    let left = Arc::clone(looks);
+    let is_over = move || {
+        let looks = left.load(Ordering::Relaxed);
+        left.store(looks.saturating_sub(1), Ordering::Relaxed);
+        looks == 0
+    };
+    let interval = i32::try_from(STEPS_PER_LOOK).expect("it is a small number");
+    connection
+        .progress_handler(interval, Some(is_over))
+        .map_err(OpenError::database("cannot limit reads", path))?;
+    Ok(Db::new(connection))
 }
 
 /// Runs a read in a transaction, so that all its statements see the same state. Left open.

@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::directory::{create_private, sync_parent};
 use super::error::{OpenError, StoreError};
+use super::{suspicion, system_error};
 use crate::config::Durability;
 
 /// One step to a newer schema. Its number is its place in [`MIGRATIONS`], counted from 1, and is
@@ -195,8 +196,8 @@ const STATEMENTS_KEPT: usize = 64;
 /// The connection that writes, to a file whose schema is the newest.
 ///
 /// # Errors
-/// [`OpenError::NotOurs`], [`OpenError::TooNew`] and [`OpenError::Migration`] leave the file as it
-/// was.
+/// [`OpenError::NotOurs`], [`OpenError::Damaged`], [`OpenError::TooNew`] and [`OpenError::Migration`]
+/// leave the file as it was.
 pub(super) fn open_file(
     path: &Path,
     durability: Durability,
@@ -206,12 +207,17 @@ pub(super) fn open_file(
     // database.
     let is_new = !path.exists();
     create_private(path)?;
+    let suspicion = suspicion::of(path)?;
+    if let Some(suspicion) = &suspicion {
+        suspicion.write_log_again()?;
+    }
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(path, flags)
         .map_err(OpenError::database("cannot open the database", path))?;
     let set_up_failed = |error| OpenError::database("cannot set up the database", path)(error);
-    connection
-        .busy_timeout(BUSY_TIMEOUT)
+    // Else a refused database would be written when it is closed.
+    keep_log(&connection, true)
+        .and_then(|()| connection.busy_timeout(BUSY_TIMEOUT))
         .map_err(set_up_failed)?;
     // Before anything is written: the file may be somebody else's.
     let version = version(&connection, path)?;
@@ -224,19 +230,12 @@ pub(super) fn open_file(
             "its file system cannot share memory (a network file system?); use a local disk",
         )));
     }
-    let synchronous = match durability {
-        Durability::Full => "FULL",
-        Durability::Normal => "NORMAL",
-    };
-    connection
-        .execute_batch(&format!(
-            "PRAGMA synchronous = {synchronous};
-             PRAGMA wal_autocheckpoint = 0;
-             PRAGMA journal_size_limit = {WAL_BYTES_KEPT};"
-        ))
-        .map_err(set_up_failed)?;
-    set_up(&connection, WRITER_CACHE_KIB).map_err(set_up_failed)?;
+    set_up_writer(&connection, durability).map_err(set_up_failed)?;
+    if let Some(suspicion) = suspicion {
+        suspicion.settle(&connection)?;
+    }
     migrate(&mut connection, Some(path), version, migrations)?;
+    keep_log(&connection, false).map_err(set_up_failed)?;
     if is_new {
         sync_parent(path)?;
     }
@@ -274,6 +273,37 @@ pub(super) fn open_again(path: &Path, read_only: bool) -> Result<Connection, Ope
     Ok(connection)
 }
 
+/// The connection that writes, opened once more in place of one that remembers an error
+/// ([`system_error`]).
+pub(super) fn open_writer_again(
+    path: &Path,
+    durability: Durability,
+) -> Result<Connection, OpenError> {
+    let connection = open_again(path, false)?;
+    set_up_writer(&connection, durability)
+        .map_err(OpenError::database("cannot set up the database", path))?;
+    Ok(connection)
+}
+
+/// Whether the write-ahead log stays as it is when the last connection to the database is closed.
+pub(super) fn keep_log(connection: &Connection, keep: bool) -> rusqlite::Result<()> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, keep)?;
+    Ok(())
+}
+
+fn set_up_writer(connection: &Connection, durability: Durability) -> rusqlite::Result<()> {
+    let synchronous = match durability {
+        Durability::Full => "FULL",
+        Durability::Normal => "NORMAL",
+    };
+    connection.execute_batch(&format!(
+        "PRAGMA synchronous = {synchronous};
+         PRAGMA wal_autocheckpoint = 0;
+         PRAGMA journal_size_limit = {WAL_BYTES_KEPT};"
+    ))?;
+    set_up(connection, WRITER_CACHE_KIB)
+}
+
 fn set_up(connection: &Connection, cache_kib: i64) -> rusqlite::Result<()> {
     connection.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
     // Else a plan depends on what is bound to `LIMIT ?`, and the statement is compiled anew whenever
@@ -291,9 +321,12 @@ fn set_up(connection: &Connection, cache_kib: i64) -> rusqlite::Result<()> {
 fn version(connection: &Connection, path: &Path) -> Result<u32, OpenError> {
     let read = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0));
     let read = |sql: &str| {
-        read(sql).map_err(|error| match StoreError::from(error) {
-            StoreError::Broken(_) if sql.contains("schema") => OpenError::NotOurs(path.to_owned()),
-            error => OpenError::database("cannot read the database", path)(error),
+        read(sql).map_err(|error| match error.sqlite_error_code() {
+            Some(ErrorCode::NotADatabase) => OpenError::NotOurs(path.to_owned()),
+            _ => {
+                let error = system_error::clarify(connection, error.into());
+                OpenError::database("cannot read the database", path)(error)
+            }
         })
     };
     let objects = read("SELECT count(*) FROM sqlite_schema")?;
@@ -449,6 +482,18 @@ mod tests {
             assert_eq!(number(&connection, "PRAGMA foreign_keys"), 1);
             assert_eq!(number(&connection, "PRAGMA wal_autocheckpoint"), 0);
             assert_eq!(number(&connection, "PRAGMA page_size"), PAGE_BYTES);
+            let again = open_writer_again(&path, durability).unwrap();
+            for pragma in [
+                "synchronous",
+                "foreign_keys",
+                "wal_autocheckpoint",
+                "journal_size_limit",
+                "cache_size",
+                "trusted_schema",
+            ] {
+                let sql = format!("PRAGMA {pragma}");
+                assert_eq!(number(&again, &sql), number(&connection, &sql), "{pragma}");
+            }
         }
         let reader = open_again(&path, true).unwrap();
         assert!(reader.is_readonly("main").unwrap());
@@ -563,5 +608,32 @@ mod tests {
             assert!(matches!(error, OpenError::NotOurs(_)), "{error}");
             assert_eq!(fs::read(path).unwrap(), before);
         }
+    }
+
+    /// The log of the database is not moved either, though nobody else has it open.
+    #[test]
+    fn a_schema_that_makes_no_sense_is_damage_and_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("db");
+        let connection = open(&path, MIGRATIONS).unwrap();
+        connection
+            .execute_batch(
+                "PRAGMA writable_schema = ON;
+                 UPDATE sqlite_schema SET sql = 'CREATE TABLE account (' WHERE name = 'account';
+                 PRAGMA wal_checkpoint(TRUNCATE);
+                 CREATE TABLE in_the_log (x);",
+            )
+            .unwrap();
+        let log = dir.path().join("db-wal");
+        // As after a crash: closing the connection would move the log.
+        let before = (fs::read(&path).unwrap(), fs::read(&log).unwrap());
+        drop(connection);
+        fs::write(&path, &before.0).unwrap();
+        fs::write(&log, &before.1).unwrap();
+        let error = open(&path, MIGRATIONS).unwrap_err();
+        assert!(matches!(error, OpenError::Damaged { .. }), "{error}");
+        assert!(error.to_string().contains("account"), "{error}");
+        assert!(error.to_string().contains("restore a backup"), "{error}");
+        assert!((fs::read(&path).unwrap(), fs::read(&log).unwrap()) == before);
     }
 }

@@ -458,9 +458,9 @@ fn a_damaged_file_ends_the_process_when_it_is_written() {
         words.contains("stanzad.sqlite") && words.contains("malformed"),
         "{words}"
     );
-    assert!(matches!(fixture.written(), Err(StoreError::Broken(_))));
+    assert!(matches!(fixture.written(), Err(StoreError::Damaged(_))));
     fixture.write(2, sql("UPDATE server SET generation = 5"));
-    assert!(matches!(fixture.written(), Err(StoreError::Broken(_))));
+    assert!(matches!(fixture.written(), Err(StoreError::Damaged(_))));
     assert!(fixture.fatal.is_empty(), "it is said once");
 }
 
@@ -474,7 +474,7 @@ fn a_damaged_file_ends_the_process_when_it_is_read() {
         number("SELECT count(created) FROM account"),
     );
     fixture.fatal.recv().unwrap();
-    assert!(matches!(fixture.next_read().1, Err(StoreError::Broken(_))));
+    assert!(matches!(fixture.next_read().1, Err(StoreError::Damaged(_))));
 }
 
 #[test]

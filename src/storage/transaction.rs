@@ -9,7 +9,8 @@ use super::directory::DataDirectory;
 use super::error::{OpenError, StoreError};
 use super::trouble::{Trouble, Work};
 use super::{
-    Answer, Batch, ChangeFn, Db, Durability, ReadFn, Row, Value, accounts, body, checkpoint, schema,
+    Answer, Batch, ChangeFn, Db, Durability, ReadFn, Row, Value, accounts, body, checkpoint,
+    schema, suspicion, system_error,
 };
 
 /// The writer without its thread: also what the simulator and the commands that run without a
@@ -22,6 +23,8 @@ pub struct WriterCore {
     broken: Option<StoreError>,
     /// Commits that failed.
     trouble: Trouble,
+    /// Whether one has failed on this connection.
+    has_failed: bool,
     /// Whether bodies may be left that no row owns.
     has_orphans: bool,
 }
@@ -96,6 +99,7 @@ impl WriterCore {
             queued: Vec::new(),
             broken: None,
             trouble,
+            has_failed: false,
             has_orphans: true,
         }
     }
@@ -132,6 +136,9 @@ impl WriterCore {
     /// are committed. If the transaction fails, each job gets its error. A step of the sweep for
     /// bodies without owners is part of it.
     pub fn commit(&mut self, batches: Vec<(usize, Batch)>) -> Vec<(usize, Answer)> {
+        if self.has_failed {
+            self.forget_system_error();
+        }
         let before = self.db.connection().total_changes();
         let mut failure = match &self.broken {
             Some(broken) => Some(broken.clone()),
@@ -159,7 +166,7 @@ impl WriterCore {
         match failure {
             None => self.settle_trouble(before),
             Some(error) => {
-                self.fail(&error);
+                let error = self.fail(error);
                 for (_, answer) in &mut answers {
                     overrule(answer, &error);
                 }
@@ -252,33 +259,39 @@ impl WriterCore {
         match checkpoint::passive(self.db.connection()) {
             // Busy: the checkpointer is at it, and asks again if that is not enough.
             Ok(_) | Err(StoreError::Busy) => {}
-            Err(error @ StoreError::Broken(_)) => self.broken = Some(error),
+            Err(error) if error.is_fatal() => self.doubt(error),
             // Told by the checkpointer, which meets it too.
-            Err(error) => log::debug!(error:%; "checkpoint failed"),
+            Err(error) => {
+                log::debug!(error:%; "checkpoint failed");
+                self.has_failed = true;
+            }
         }
     }
 
     /// Moves the write-ahead log into the database and closes it. An error is logged: all is in
     /// the log, and the next start moves it.
-    pub fn close(self) {
-        let WriterCore {
-            db, place, broken, ..
-        } = self;
+    pub fn close(mut self) {
+        if self.broken.is_none()
+            && self.path().is_some()
+            && let Err(error) = checkpoint::truncate(self.db.connection())
+        {
+            log::warn!(
+                database:% = self.shown_path().display(), error:%;
+                "the write-ahead log stays, the next start moves it into the database"
+            );
+            if error.is_fatal() {
+                log::error!("{}", error.last_words(self.shown_path()));
+                self.doubt(error);
+            }
+        }
         // The lock outlives the connection.
+        let WriterCore { db, place, .. } = self;
         let Place::File {
             directory, path, ..
         } = place
         else {
             return;
         };
-        if broken.is_none()
-            && let Err(error) = checkpoint::truncate(db.connection())
-        {
-            log::warn!(
-                database:% = path.display(), error:%;
-                "the write-ahead log stays, the next start moves it into the database"
-            );
-        }
         if let Err((_, error)) = db.connection.close() {
             log::warn!(database:% = path.display(), error:%; "database not closed");
         }
@@ -363,21 +376,56 @@ impl WriterCore {
         result
     }
 
-    fn fail(&mut self, error: &StoreError) {
+    /// Ends a transaction that has failed, and yields what it has failed with.
+    fn fail(&mut self, error: StoreError) -> StoreError {
         if self.broken.is_some() {
-            return;
+            return error;
         }
-        let mut error = error.clone();
+        let mut error = system_error::clarify(self.db.connection(), error);
         if !self.db.connection().is_autocommit()
             && let Err(also) = self.db.execute("ROLLBACK")
         {
             error = StoreError::Broken(format!("{error}; cannot roll back: {also}").into());
         }
-        if matches!(error, StoreError::Broken(_)) {
-            self.broken = Some(error);
-            return;
+        if error.is_fatal() {
+            self.doubt(error.clone());
+            return error;
         }
         self.trouble.failed(Instant::now(), &error);
+        self.has_failed = true;
+        error
+    }
+
+    /// Writes nothing any more, and has the next start check the database.
+    fn doubt(&mut self, error: StoreError) {
+        if let Some(path) = self.path() {
+            suspicion::raise(path, &error);
+        }
+        // The log holds all that was promised, and closing would move it and remove it.
+        if let Err(error) = schema::keep_log(self.db.connection(), true) {
+            log::warn!(error:%; "the write-ahead log may be moved into a doubtful database");
+        }
+        self.broken = Some(error);
+    }
+
+    /// See [`system_error::clarify`].
+    fn forget_system_error(&mut self) {
+        let Place::File {
+            path, durability, ..
+        } = &self.place
+        else {
+            return;
+        };
+        if system_error::is_told(self.db.connection()) {
+            match schema::open_writer_again(path, *durability) {
+                Ok(connection) => self.db = Db::new(connection),
+                Err(error) => {
+                    log::debug!(error:%; "database not opened again");
+                    return;
+                }
+            }
+        }
+        self.has_failed = false;
     }
 
     fn settle_trouble(&mut self, changes_before: u64) {

@@ -84,7 +84,7 @@ impl Trouble {
             return;
         }
         log::error!(
-            database:% = self.database.display(), error:%, remedy = error.remedy();
+            database:% = self.database.display(), error:%, remedy:% = error.remedy();
             "{}", self.work.has_failed()
         );
         self.told.push(error.clone());

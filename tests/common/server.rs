@@ -7,6 +7,7 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use openssl::asn1::Asn1Time;
@@ -81,6 +82,8 @@ pub struct Server {
     ended: Option<ExitStatus>,
     control: PathBuf,
     notify: UnixDatagram,
+    /// What the service manager was told besides, a line for each message.
+    notified: Mutex<String>,
     environment: Vec<(OsString, OsString)>,
 }
 
@@ -111,6 +114,7 @@ impl Server {
             child,
             ended: None,
             notify,
+            notified: Mutex::default(),
             environment,
         };
         server.started();
@@ -137,7 +141,10 @@ impl Server {
         loop {
             match self.notify.recv(&mut message) {
                 Ok(length) if message[..length].starts_with(b"READY=1") => return,
-                Ok(_) => {}
+                Ok(length) => {
+                    let text = String::from_utf8_lossy(&message[..length]);
+                    *self.notified.lock().unwrap() += &format!("{}\n", text.trim_end());
+                }
                 // The executable of a process that has ended cannot be told.
                 Err(_) if fs::read_link(format!("/proc/{}/exe", self.pid())).is_err() => {
                     panic!("the server has ended: {}", self.stderr())
@@ -145,6 +152,12 @@ impl Server {
                 Err(_) => assert!(Instant::now() < deadline, "the server is never ready"),
             }
         }
+    }
+
+    /// Whether the service manager was told this before it was told that the server is ready.
+    pub fn has_notified(&self, text: &str) -> bool {
+        let notified = self.notified.lock().unwrap();
+        notified.lines().any(|line| line == text)
     }
 
     fn started(&mut self) {

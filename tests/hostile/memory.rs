@@ -3,8 +3,8 @@
 use std::fs;
 
 use stanzad::limits::{
-    CAPABILITIES_BYTES_MAX, INBOX_BYTES_MAX, LOG_LINES_MAX, LOG_TEXT_BYTES_MAX, OUTPUT_BYTES_MAX,
-    TURN_BYTES_MAX, UNSETTLED_BYTES_MAX, WAITING_BYTES_MAX,
+    CAPABILITIES_BYTES_MAX, INBOX_SERVER_BYTES_MAX, LOG_LINES_MAX, LOG_TEXT_BYTES_MAX,
+    OUTPUT_BYTES_MAX, TURN_BYTES_MAX, UNSETTLED_BYTES_MAX, WAITING_BYTES_MAX,
 };
 
 use crate::common::server::Server;
@@ -37,7 +37,7 @@ pub fn bound(held: Held) -> usize {
     // one stanza that is being read, and one turn's bytes behind it.
     let session = GROWTH * (OUTPUT_BYTES_MAX + STANZA_BYTES)
         + UNSETTLED_BYTES_MAX
-        + INBOX_BYTES_MAX
+        + INBOX_SERVER_BYTES_MAX
         + TURN_BYTES_MAX;
     held.connections * UNAUTHENTICATED_BYTES + held.sessions * session + shared()
 }

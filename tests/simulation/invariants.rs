@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 
 use stanzad::limits::{
-    ASKED_MAX, DIRECTED_MAX, INBOX_BYTES_MAX, LATER_MAX, OUTPUT_BYTES_MAX, OUTPUT_HOLD_BYTES,
-    UNSETTLED_STANZAS_MAX, WAITING_BYTES_MAX, WAITING_POSTS_MAX,
+    ASKED_MAX, DIRECTED_MAX, INBOX_SERVER_BYTES_MAX, LATER_MAX, OUTPUT_BYTES_MAX,
+    OUTPUT_HOLD_BYTES, UNSETTLED_STANZAS_MAX, WAITING_BYTES_MAX, WAITING_POSTS_MAX,
 };
 use stanzad::post::Weigh;
 use stanzad::shard::Post;
@@ -53,7 +53,7 @@ pub fn check(shard: &Shard, world: &mut World) {
     }
     for (_, account) in router.accounts.iter() {
         let waiting = account.inbox.bytes();
-        if waiting > INBOX_BYTES_MAX + SESSIONS_MAX * STANZA_BYTES {
+        if waiting > INBOX_SERVER_BYTES_MAX + SESSIONS_MAX * STANZA_BYTES {
             let jid = &account.jid;
             world.violated(format!("{waiting} bytes wait in the inbox of {jid}"));
         }

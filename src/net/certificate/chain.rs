@@ -45,6 +45,9 @@ pub enum FaultKind {
     CriticalExtension,
     /// It was valid up to this second of the Unix epoch.
     Expired(i64),
+    /// To verify by its key would take too long: RSA of more than `PEER_KEY_BITS_MAX` bits, or with
+    /// an exponent of more than `PEER_KEY_EXPONENT_BITS_MAX`.
+    KeyTooLarge,
     /// Bytes that are no certificate, or one with fields that cannot be read.
     Malformed,
     /// It has a name that an authority above it may not certify.
@@ -296,6 +299,7 @@ impl fmt::Display for FaultKind {
                 f.write_str("has a critical extension that is not understood")
             }
             FaultKind::Expired(at) => write!(f, "has expired on {}", day(*at)),
+            FaultKind::KeyTooLarge => f.write_str("has a key that is too large"),
             FaultKind::Malformed => f.write_str("cannot be read"),
             FaultKind::NameConstraint => {
                 f.write_str("has a name that an authority above it may not certify")

@@ -7,13 +7,15 @@
 use std::fmt;
 
 use openssl::error::ErrorStack;
+use openssl::nid::Nid;
 use openssl::pkey::{PKey, Public};
 use openssl::sha::{sha256, sha512};
 use openssl::x509::{X509, X509Ref};
 
 use super::authorities::Authorities;
-use super::chain::Verified;
-use super::peer::{Judgement, PeerRole, Reference, ShownChain, key_info};
+use super::peer::{
+    Judgement, PeerRole, Reference, ShownChain, has_costly_key, is_costly, key_info,
+};
 use crate::limits;
 
 const PKIX_TA: u8 = 0;
@@ -82,21 +84,30 @@ impl DaneVerdict {
         reference: Reference<'_>,
         now: i64,
     ) -> Result<DaneVerdict, ErrorStack> {
-        let case = Case {
+        let records = in_use(records);
+        let anchors: Vec<Vec<X509>> = records.iter().map(|r| anchors(r, shown)).collect();
+        let chain_by = |authorities: &Authorities| {
+            let verified = shown.verify(authorities, role, now)?;
+            let path = verified.path.clone();
+            let judgement = shown.judgement(verified, reference, now);
+            Ok(Chain { path, judgement })
+        };
+        // Two verifications at most, however many records a hostile domain has.
+        let needs_authorities = records.iter().any(|record| record.usage <= PKIX_EE);
+        let trusted = needs_authorities.then(|| chain_by(authorities));
+        let all_anchors: Vec<X509> = anchors.iter().flatten().cloned().collect();
+        let anchored = (!all_anchors.is_empty()).then(|| chain_by(&Authorities::of(all_anchors)?));
+        let chains = Chains {
             shown,
-            authorities,
-            role,
-            reference,
-            now,
+            trusted: trusted.transpose()?,
+            anchored: anchored.transpose()?,
         };
         let mut failures = Vec::new();
-        for record in in_use(records) {
-            match case.judge(record)? {
-                Ok(ends) => {
-                    let record = record.clone();
-                    return Ok(DaneVerdict::Matched { record, ends });
-                }
-                Err(failure) => failures.push((record.clone(), failure)),
+        for (record, anchors) in records.into_iter().zip(&anchors) {
+            let record = record.clone();
+            match chains.judge(&record, anchors) {
+                Ok(ends) => return Ok(DaneVerdict::Matched { record, ends }),
+                Err(failure) => failures.push((record, failure)),
             }
         }
         if failures.is_empty() {
@@ -107,91 +118,83 @@ impl DaneVerdict {
     }
 }
 
-/// What is judged, and by what.
-struct Case<'a> {
-    shown: &'a ShownChain,
-    authorities: &'a Authorities,
-    role: PeerRole,
-    reference: Reference<'a>,
-    now: i64,
+/// A chain as it was built, and what was made of it.
+struct Chain {
+    path: Vec<X509>,
+    judgement: Judgement,
 }
 
-impl Case<'_> {
-    fn judge(&self, record: &TlsaRecord) -> Result<Result<Option<i64>, DaneFailure>, ErrorStack> {
-        match record.usage {
-            DANE_EE if record.is_for(&self.shown.leaf) => Ok(Ok(None)),
-            PKIX_EE if record.is_for(&self.shown.leaf) => {
-                let verified = self.by(self.authorities)?;
-                Ok(self.proven(verified))
-            }
-            // RFC 7671 §5.4: an issuer anywhere in the chain that the authorities vouch for.
-            PKIX_TA => {
-                let verified = self.by(self.authorities)?;
-                if verified.path.iter().skip(1).any(|c| record.is_for(c)) {
-                    Ok(self.proven(verified))
-                } else {
-                    Ok(Err(DaneFailure::NoMatch))
-                }
-            }
-            DANE_TA => {
-                let anchors = self.anchors(record);
-                if anchors.is_empty() {
-                    return Ok(Err(DaneFailure::NoMatch));
-                }
-                let verified = self.by(&Authorities::of(anchors)?)?;
-                Ok(self.proven(verified))
-            }
-            _ => Ok(Err(DaneFailure::NoMatch)),
-        }
-    }
+/// What records are held against.
+struct Chains<'a> {
+    shown: &'a ShownChain,
+    /// Up to the authorities.
+    trusted: Option<Chain>,
+    /// Up to the anchors of all records together.
+    anchored: Option<Chain>,
+}
 
-    fn by(&self, authorities: &Authorities) -> Result<Verified, ErrorStack> {
-        self.shown.verify(authorities, self.role, self.now)
+impl Chains<'_> {
+    /// When the proof ends; none if never.
+    fn judge(&self, record: &TlsaRecord, anchors: &[X509]) -> Result<Option<i64>, DaneFailure> {
+        let is_for_leaf = || record.is_for(&self.shown.leaf);
+        // RFC 7671 §5.4: an issuer anywhere in the chain that the authorities vouch for.
+        let is_for_issuer = |chain: &&Chain| chain.path.iter().skip(1).any(|c| record.is_for(c));
+        let chain = match record.usage {
+            DANE_EE if is_for_leaf() => return Ok(None),
+            PKIX_EE if is_for_leaf() => self.trusted.as_ref(),
+            PKIX_TA => self.trusted.as_ref().filter(is_for_issuer),
+            DANE_TA if !anchors.is_empty() => self.anchored.as_ref(),
+            _ => None,
+        };
+        let Chain { path, judgement } = chain.ok_or(DaneFailure::NoMatch)?;
+        // Usages but DANE-EE need a chain without faults and a name that matches (RFC 7673 §9.2).
+        if !judgement.is_proven() {
+            return Err(DaneFailure::Unproven(judgement.clone()));
+        }
+        // The chain may lead to the anchor of another record: that one is the match.
+        let is_anchor = |c: &X509| anchors.iter().any(|anchor| digest(anchor) == digest(c));
+        if record.usage == DANE_TA && !path.iter().any(is_anchor) {
+            return Err(DaneFailure::NoMatch);
+        }
+        Ok(Some(judgement.ends))
     }
+}
 
-    /// Usages but DANE-EE need a chain without faults and a name that matches (RFC 7673 §9.2).
-    fn proven(&self, verified: Verified) -> Result<Option<i64>, DaneFailure> {
-        let judgement = self.shown.judgement(verified, self.reference, self.now);
-        if judgement.is_proven() {
-            Ok(Some(judgement.ends))
-        } else {
-            Err(DaneFailure::Unproven(judgement))
-        }
+/// What a DANE-TA record has us trust: issuers that the peer showed, and the one in the record if it
+/// is there in full (RFC 7671 §5.2.2). The leaf is not one: it issues nothing.
+fn anchors(record: &TlsaRecord, shown: &ShownChain) -> Vec<X509> {
+    if record.usage != DANE_TA {
+        return Vec::new();
     }
-
-    /// What a DANE-TA record has us trust: issuers that the peer showed, and the one in the record
-    /// if it is there in full (RFC 7671 §5.2.2). The leaf is not one: it issues nothing.
-    fn anchors(&self, record: &TlsaRecord) -> Vec<X509> {
-        let leaf = digest(&self.shown.leaf);
-        let is_leaf = |certificate: &X509| digest(certificate) == leaf;
-        let others = self.shown.others.iter();
-        let mut anchors: Vec<X509> = others
-            .filter(|certificate| record.is_for(certificate))
-            .map(ToOwned::to_owned)
-            .collect();
-        if let Some(certificate) = record.certificate() {
-            anchors.push(certificate);
-        }
-        if anchors.is_empty()
-            && let Some(key) = record.key()
-        {
-            // RFC 7671 §5.2.3: nobody showed the anchor, but its key is known. What it signed is as
-            // good as the anchor, be it the leaf.
-            let shown = self.shown.others.iter().chain([&*self.shown.leaf]);
-            let signed = shown.filter(|certificate| is_signed_by(certificate, &key));
-            return signed.map(ToOwned::to_owned).collect();
-        }
-        anchors.retain(|certificate| !is_leaf(certificate));
-        anchors
+    let others = shown.others.iter();
+    let mut anchors: Vec<X509> = others
+        .filter(|certificate| record.is_for(certificate))
+        .map(ToOwned::to_owned)
+        .collect();
+    anchors.extend(record.certificate());
+    if anchors.is_empty()
+        && let Some(key) = record.key()
+    {
+        // RFC 7671 §5.2.3: nobody showed the anchor, but its key is known. What it signed is as good
+        // as the anchor, be it the leaf.
+        let candidates = shown.others.iter().chain([&*shown.leaf]);
+        let signed = candidates.filter(|certificate| is_signed_by(certificate, &key));
+        return signed.map(ToOwned::to_owned).collect();
     }
+    let leaf = digest(&shown.leaf);
+    anchors.retain(|certificate| digest(certificate) != leaf);
+    anchors
 }
 
 impl TlsaRecord {
     /// RFC 7671 §9: unknown numbers, and data that cannot be what they say, are of no use.
     fn is_usable(&self) -> bool {
         let has_form = match self.matching {
-            FULL if self.selector == CERT => X509::from_der(&self.data).is_ok(),
-            FULL => PKey::public_key_from_der(&self.data).is_ok(),
+            FULL if self.data.len() > limits::PEER_CERTIFICATES_BYTES_MAX => false,
+            FULL if self.selector == CERT => {
+                X509::from_der(&self.data).is_ok_and(|certificate| !has_costly_key(&certificate))
+            }
+            FULL => PKey::public_key_from_der(&self.data).is_ok_and(|key| !is_costly(&key)),
             SHA2_256 => self.data.len() == 32,
             SHA2_512 => self.data.len() == 64,
             _ => false,
@@ -248,8 +251,13 @@ fn digest(certificate: &X509Ref) -> Option<[u8; 32]> {
     certificate.to_der().ok().map(|der| sha256(&der))
 }
 
+/// Not by a digest that is too weak: as the certificate becomes the end of a chain, nothing else
+/// looks at that.
 fn is_signed_by(certificate: &X509Ref, key: &PKey<Public>) -> bool {
-    let is_signed = certificate.verify(key).unwrap_or(false);
+    let algorithm = certificate.signature_algorithm().object().nid();
+    let digest = algorithm.signature_algorithms().map(|of| of.digest);
+    let is_weak = matches!(digest, Some(Nid::MD5 | Nid::SHA1));
+    let is_signed = !is_weak && certificate.verify(key).unwrap_or(false);
     // That it is not leaves an error in OpenSSL's queue, which the next TLS stream would be blamed for.
     drop(ErrorStack::get());
     is_signed

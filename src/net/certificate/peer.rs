@@ -12,6 +12,7 @@ use std::str::FromStr;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use openssl::error::ErrorStack;
+use openssl::pkey::{Id, PKeyRef, Public};
 use openssl::sha::sha256;
 use openssl::stack::Stack;
 use openssl::x509::{X509, X509ExtendedKeyUsage, X509PurposeId, X509Ref};
@@ -78,8 +79,8 @@ impl ShownChain {
     /// Reads what a peer showed, in DER and leaf first.
     ///
     /// # Errors
-    /// With the fault of the first certificate that cannot be read, or of a chain beyond
-    /// `PEER_CERTIFICATES_MAX` or `PEER_CERTIFICATES_BYTES_MAX`. It has no subject.
+    /// With the fault of the first certificate that cannot be read or whose key costs too much, or
+    /// of a chain beyond `PEER_CERTIFICATES_MAX` or `PEER_CERTIFICATES_BYTES_MAX`. It has no subject.
     pub fn parse(chain: &[Vec<u8>]) -> Result<ShownChain, Fault> {
         let fault = |depth, kind| Fault {
             depth,
@@ -102,6 +103,10 @@ impl ShownChain {
             X509::from_der(der)
                 .and_then(|certificate| others.push(certificate))
                 .map_err(malformed(depth))?;
+        }
+        let all = [&*leaf].into_iter().chain(others.iter());
+        if let Some(depth) = all.into_iter().position(has_costly_key) {
+            return Err(fault(depth, FaultKind::KeyTooLarge));
         }
         Ok(ShownChain {
             names: Names::from_der(leaf_der),
@@ -230,6 +235,24 @@ fn has_name_constraints(authority: &X509Ref) -> bool {
             .get_extension::<NameConstraints>();
         !matches!(found, Ok(None))
     })
+}
+
+pub(super) fn has_costly_key(certificate: &X509Ref) -> bool {
+    certificate.public_key().is_ok_and(|key| is_costly(&key))
+}
+
+/// Whether to verify one signature by the key takes more than some milliseconds.
+pub(super) fn is_costly(key: &PKeyRef<Public>) -> bool {
+    let is_large = key.bits() > limits::PEER_KEY_BITS_MAX;
+    match key.id() {
+        Id::RSA | Id::RSA_PSS => {
+            let exponent_bits = key.rsa().map_or(0, |rsa| rsa.e().num_bits());
+            is_large || exponent_bits > limits::PEER_KEY_EXPONENT_BITS_MAX
+        }
+        Id::DSA | Id::DH => is_large,
+        // Elliptic curves that OpenSSL verifies with are small; ML-DSA has large keys and is quick.
+        _ => false,
+    }
 }
 
 /// The DER of a certificate's `SubjectPublicKeyInfo`, as it stands there.

@@ -8,7 +8,7 @@ use openssl::asn1::{Asn1Integer, Asn1Object, Asn1OctetString};
 use openssl::bn::{BigNum, MsbOption};
 use openssl::hash::MessageDigest;
 use openssl::nid::Nid;
-use openssl::pkey::{PKey, Private};
+use openssl::pkey::{PKey, Private, Public};
 use openssl::rsa::Rsa;
 use openssl::x509::extension::{BasicConstraints, ExtendedKeyUsage, SubjectAlternativeName};
 use openssl::x509::{X509, X509Extension, X509Name};
@@ -31,6 +31,8 @@ pub(in crate::net) struct Wish {
     key: PKey<Private>,
     digest: MessageDigest,
     constraints: Option<Vec<u8>>,
+    /// Stands there instead of the key's own.
+    public: Option<PKey<Public>>,
 }
 
 impl Issued {
@@ -49,6 +51,7 @@ impl Issued {
             key: PKey::ec_gen("P-256").unwrap(),
             digest: MessageDigest::sha256(),
             constraints: None,
+            public: None,
         }
     }
 
@@ -139,6 +142,18 @@ impl Wish {
         self
     }
 
+    /// A public key of RSA with so many bits in modulus and exponent. It has no private one.
+    pub(in crate::net) fn rsa_public(mut self, modulus_bits: i32, exponent_bits: i32) -> Wish {
+        let number = |bits| {
+            let mut number = BigNum::new().unwrap();
+            number.rand(bits, MsbOption::ONE, true).unwrap();
+            number
+        };
+        let rsa = Rsa::from_public_components(number(modulus_bits), number(exponent_bits));
+        self.public = Some(PKey::from_rsa(rsa.unwrap()).unwrap());
+        self
+    }
+
     pub(in crate::net) fn key_of(mut self, other: &Issued) -> Wish {
         self.key = other.key.clone();
         self
@@ -193,7 +208,10 @@ impl Wish {
         builder.set_subject_name(&subject).unwrap();
         let issuer_name = issuer.map_or(&*subject, |i| i.certificate.subject_name());
         builder.set_issuer_name(issuer_name).unwrap();
-        builder.set_pubkey(&self.key).unwrap();
+        match &self.public {
+            Some(public) => builder.set_pubkey(public).unwrap(),
+            None => builder.set_pubkey(&self.key).unwrap(),
+        }
         let (from, until) = super::validity(self.valid.0, self.valid.1).unwrap();
         builder.set_not_before(&from).unwrap();
         builder.set_not_after(&until).unwrap();

@@ -92,6 +92,26 @@ fn what_is_pipelined_behind_starttls_never_comes_out_of_tls() {
     assert!(matches!(server.read(&mut buffers), Ok(Read::End)));
 }
 
+/// SSL_get_error(3): the queue of errors must be empty before each operation.
+#[test]
+fn errors_of_others_on_the_same_thread_end_no_stream() {
+    let leave_an_error = || openssl::x509::X509::from_der(b"none").unwrap_err().put();
+    let (accepted, dialled) = sockets();
+    let peer = accepted.peer_addr().unwrap();
+    let mut server = SocketTransport::plain(accepted, peer, Setup::ecdsa().contexts()).unwrap();
+    server.start_tls(None).unwrap();
+    let mut buffers = Buffers::new();
+    leave_an_error();
+    assert!(matches!(server.read(&mut buffers), Ok(Read::Blocked)));
+    let (mut dialog, _) = shake(server, client(dialled, nothing, no_wish)).unwrap();
+    leave_an_error();
+    let result = dialog.server.read(&mut dialog.buffers);
+    assert!(matches!(result, Ok(Read::Blocked)), "{result:?}");
+    leave_an_error();
+    assert_eq!(dialog.server.write(b"text").unwrap(), 4);
+    drop(ErrorStack::get());
+}
+
 #[test]
 fn tls_cannot_begin_twice() {
     let (mut dialog, _) = Setup::ecdsa().connect(nothing, no_wish).unwrap();

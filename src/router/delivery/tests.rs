@@ -1,10 +1,11 @@
 use super::*;
-use crate::limits::{INBOX_STANZAS_MAX, UNSETTLED_STANZAS_MAX};
+use crate::limits::{INBOX_BYTES_MAX, INBOX_STANZAS_MAX, UNSETTLED_STANZAS_MAX};
 use crate::router::account::Standing;
 use crate::router::loading::loaded;
 use crate::router::testing::{Site, record, stanza};
 use crate::storage::StoreError;
 use crate::storage::roster::State;
+use crate::xml::{Element, Payload};
 
 /// What a stanza comes to, as a cell of the table: who gets it, or what the sender gets.
 fn outcome(kind: Kind, type_: Type, to: &str) -> String {
@@ -287,6 +288,29 @@ fn the_servers_answers_wait_for_an_account_beyond_the_bound_of_what_others_send(
     let key = site.router.accounts.find(to).unwrap();
     let inbox = &site.router.accounts.get(key).unwrap().inbox;
     assert_eq!(inbox.len(), INBOX_STANZAS_MAX + 1);
+    site.answer_read(Ok(loaded(None)));
+    assert_eq!(site.open(romeo), 0);
+}
+
+/// The same of bytes. Found by `tests/simulation.rs`: an error was lost behind a flood of headlines.
+#[test]
+fn the_servers_answers_wait_for_an_account_behind_all_bytes_that_others_send() {
+    let mut site = Site::new(&[]);
+    let romeo = site.bind("romeo@example.org", "orchard", None);
+    let to = "new@example.org";
+    let mut large = stanza(Kind::Message, Type::Headline, Some(to));
+    let text = "x".repeat(INBOX_BYTES_MAX / 4);
+    large.payload = Payload::from_elements(&[Element::new("urn:x", "x").with_text(text)]);
+    while site.take(romeo).is_empty() {
+        site.send(romeo, large.clone());
+    }
+    let waiting = site.open(romeo);
+    assert_eq!(waiting, 3, "the fourth is refused");
+    let mut answer = stanza(Kind::Message, Type::Error, Some("new@example.org/home"));
+    answer.payload = large.payload;
+    site.router.inbound(Routed::new(answer, Ticket::none()));
+    let key = site.router.accounts.find(to).unwrap();
+    assert_eq!(site.router.accounts.get(key).unwrap().inbox.len(), 4);
     site.answer_read(Ok(loaded(None)));
     assert_eq!(site.open(romeo), 0);
 }

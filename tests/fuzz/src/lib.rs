@@ -1,5 +1,7 @@
 //! What all targets share: the loop that afl++ drives, replay, and how an input says where to cut.
 
+#[cfg(afl)]
+mod edges;
 mod heap;
 
 pub use heap::peak_of;
@@ -36,6 +38,8 @@ mod afl {
     use std::hint::black_box;
     use std::sync::atomic::AtomicI32;
 
+    use crate::edges;
+
     /// Executions of a process before a new one is made, so that what leaks is given back.
     const EXECUTIONS_MAX: c_uint = 100_000;
 
@@ -57,6 +61,11 @@ mod afl {
 
     pub fn drive(target: &mut dyn FnMut(&[u8])) {
         black_box((PERSISTENT, DEFERRED));
+        let tell = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            edges::hand_over();
+            tell(panic);
+        }));
         __afl_manual_init();
         while __afl_persistent_loop(EXECUTIONS_MAX) != 0 {
             // SAFETY: between two calls of the loop both point to the input, which nobody changes.
@@ -66,13 +75,16 @@ mod afl {
                 }
                 std::slice::from_raw_parts(__afl_fuzz_ptr, *__afl_fuzz_len as usize)
             };
+            edges::forget();
             target(input);
+            edges::hand_over();
         }
     }
 }
 
 /// The first line of an input tells how the rest is cut: each of its characters is the length of a
-/// piece, `!` for one byte, `"` for two and so on, over and over. So inputs stay text.
+/// piece, `!` for one byte, `"` for two and so on, over and over. So inputs stay text. `<` is a piece
+/// that ends in front of the next `<`: where markup begins, a cut matters most.
 pub fn pieces(input: &[u8]) -> (Vec<&[u8]>, &[u8]) {
     let at = input.iter().position(|byte| *byte == b'\n');
     let (lengths, document) = match at {
@@ -82,7 +94,11 @@ pub fn pieces(input: &[u8]) -> (Vec<&[u8]>, &[u8]) {
     let mut pieces = Vec::new();
     let mut rest = document;
     for length in lengths.iter().cycle() {
-        let length = usize::from(length.saturating_sub(b' ')).max(1);
+        let to_markup = || rest.iter().skip(1).position(|byte| *byte == b'<');
+        let length = match length {
+            b'<' => to_markup().map_or(rest.len(), |length| length + 1),
+            length => usize::from(length.saturating_sub(b' ')).max(1),
+        };
         if length >= rest.len() {
             break;
         }

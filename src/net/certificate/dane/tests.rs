@@ -1,6 +1,7 @@
 use super::super::now_unix_seconds;
 use super::super::testing::{Issued, Wish};
 use super::*;
+use openssl::hash::MessageDigest;
 
 const DAY: i64 = 86_400;
 
@@ -236,6 +237,60 @@ fn an_anchor_that_is_not_shown_must_stand_in_the_record_in_full() {
     ] {
         let verdict = judge(&records, chain, &world.stranger, "example.org");
         assert!(!is_match(&verdict), "{verdict}");
+    }
+}
+
+#[test]
+fn a_key_in_a_record_vouches_for_nothing_that_is_signed_by_a_weak_digest() {
+    let world = world();
+    let records = [record(DANE_TA, SPKI, FULL, &world.root)];
+    let weak = server().digest(MessageDigest::sha1()).issue(&world.root);
+    let verdict = judge(&records, &[&weak], &world.stranger, "example.org");
+    assert_eq!(failures(&verdict), ["no match"]);
+}
+
+#[test]
+fn of_several_anchors_one_in_the_chain_is_the_match() {
+    let world = world();
+    let other = record(DANE_TA, CERT, FULL, &world.stranger);
+    let middle = record(DANE_TA, SPKI, SHA2_256, &world.middle);
+    let root = record(DANE_TA, CERT, FULL, &world.root);
+    let chain = [&world.leaf, &world.middle, &world.root];
+    let alone = judge(
+        std::slice::from_ref(&middle),
+        &chain,
+        &world.stranger,
+        "example.org",
+    );
+    assert!(is_match(&alone), "{alone}");
+    let records = [other.clone(), root, middle.clone()];
+    let verdict = judge(&records, &chain, &world.stranger, "example.org");
+    let DaneVerdict::Matched { record, .. } = verdict else {
+        panic!("{verdict}");
+    };
+    assert_eq!(record, middle);
+    let verdict = judge(&[other], &chain, &world.stranger, "example.org");
+    assert_eq!(failures(&verdict), ["unproven"]);
+}
+
+#[test]
+fn a_record_with_a_key_that_takes_long_to_verify_with_is_of_no_use() {
+    let world = world();
+    let costly = Issued::new().rsa_public(3072, 3000).issue(&world.root);
+    let key = costly.certificate.public_key().unwrap();
+    let certificate = costly.certificate.to_der().unwrap();
+    for (selector, data) in [
+        (CERT, certificate),
+        (SPKI, key.public_key_to_der().unwrap()),
+    ] {
+        let record = TlsaRecord {
+            usage: DANE_TA,
+            selector,
+            matching: FULL,
+            data,
+        };
+        let verdict = judge(&[record], &[&world.leaf], &world.root, "example.org");
+        assert_eq!(verdict, DaneVerdict::NoneUsable);
     }
 }
 

@@ -65,6 +65,7 @@ fn words(faults: &[Fault]) -> Vec<String> {
         FaultKind::BadSignature => "signature",
         FaultKind::CriticalExtension => "extension",
         FaultKind::Expired(_) => "expired",
+        FaultKind::KeyTooLarge => "large key",
         FaultKind::Malformed => "malformed",
         FaultKind::NameConstraint => "constraint",
         FaultKind::NotAnAuthority => "no authority",
@@ -462,6 +463,28 @@ fn a_chain_beyond_the_bounds_or_that_cannot_be_read_is_refused() {
     let large = vec![leaf, vec![0; limits::PEER_CERTIFICATES_BYTES_MAX]];
     assert_eq!(kind(&large), Some((0, FaultKind::TooLong)));
     assert!(ErrorStack::get().errors().is_empty());
+}
+
+#[test]
+fn keys_that_take_long_to_verify_with_are_refused_wherever_they_stand() {
+    let world = world();
+    for (modulus, exponent, taken) in [
+        (8192, 17, true),
+        (8193, 17, false),
+        (3072, 64, true),
+        (3072, 65, false),
+    ] {
+        let wish = server().rsa_public(modulus, exponent);
+        let costly = wish.issue(&world.root);
+        for chain in [[&costly, &world.middle], [&world.middle, &costly]] {
+            let shown = ShownChain::parse(&der(&chain));
+            assert_eq!(shown.is_ok(), taken, "{modulus} {exponent}");
+            if let Err(fault) = shown {
+                assert_eq!(fault.kind, FaultKind::KeyTooLarge);
+                assert_eq!(fault.depth == 0, std::ptr::eq(chain[0], &raw const costly));
+            }
+        }
+    }
 }
 
 // Each certificate of the longest chain is below the next, so the path has one more than were shown.

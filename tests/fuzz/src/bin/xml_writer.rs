@@ -3,23 +3,32 @@
 //! make to it.
 //!
 //! Each line of an input builds: `<name NAMESPACE` opens an element, `>` closes one, `@name
-//! NAMESPACE value` adds an attribute, and any other is text. NAMESPACE is a digit.
+//! NAMESPACE value` adds an attribute, and any other is text. NAMESPACE is a digit, and `|` stands for
+//! a line feed in values and texts.
 
 use quick_xml::NsReader;
 use quick_xml::events::{BytesStart, Event};
 use quick_xml::name::ResolveResult;
 use stanzad::ns;
-use stanzad::xml::{Attribute, Bounds, Element, Item, Node, Parser, Payload};
+use stanzad::xml::{Attribute, Bounds, Element, Item, NO_NAMESPACE, Node, Parser, Payload, Top};
 use stanzad_fuzz::run;
 
-const SPACES: [&str; 5] = [
+// Some have the same length, so that more than that must be right of them.
+const SPACES: [&str; 6] = [
     ns::CLIENT,
     "",
     "urn:x",
     "http://a/?b=1&c='2'",
     "urn:xmpp:sm:3",
+    "urn:v",
 ];
-const ATTRIBUTE_SPACES: [Option<&str>; 4] = [None, Some(ns::XML), Some("urn:y"), Some("urn:z&")];
+const ATTRIBUTE_SPACES: [Option<&str>; 5] = [
+    None,
+    Some(ns::XML),
+    Some("urn:y"),
+    Some("urn:z&"),
+    Some("urn:w"),
+];
 
 const HEADER: &str = "<stream:stream xmlns='jabber:client' \
                       xmlns:stream='http://etherx.jabber.org/streams'>";
@@ -72,17 +81,27 @@ fn tree(input: &[u8]) -> Element {
                     top.attributes.push(Attribute {
                         name,
                         ns: ns.map(str::to_owned),
-                        value: rest.chars().skip(1).collect(),
+                        value: rest.chars().skip(1).map(line_feed).collect(),
                     });
                 }
             }
-            _ => top.nodes.push(Node::Text(format!("{line}\r\n"))),
+            _ => {
+                let text: String = line.chars().map(line_feed).collect();
+                top.nodes.push(Node::Text(text + "\r\n"));
+            }
         }
     }
     while open.len() > 1 {
         close(&mut open);
     }
     open.remove(0)
+}
+
+fn line_feed(character: char) -> char {
+    match character {
+        '|' => '\n',
+        other => other,
+    }
 }
 
 fn close(open: &mut Vec<Element>) {
@@ -149,9 +168,24 @@ fn by_our_parser(written: &[u8]) -> Element {
     parser.feed(written);
     assert!(matches!(parser.next(), Ok(Some(Item::Open(_)))));
     match parser.next() {
-        Ok(Some(Item::Top(top))) => read_as(&top.to_element()),
+        Ok(Some(Item::Top(top))) => {
+            check_top(&top, written);
+            read_as(&top.to_element())
+        }
         other => panic!("{:?} became {other:?}", String::from_utf8_lossy(written)),
     }
+}
+
+/// What was read is written as it was, and so is what the store keeps of it, texts included.
+fn check_top(top: &Top, written: &[u8]) {
+    let mut again = Vec::new();
+    top.write(&mut again);
+    assert_eq!(again, written, "written again");
+    let payload = &top.payload;
+    let stored = Payload::from_canonical(payload.bytes().to_vec()).expect("our own bytes");
+    assert_eq!(stored.nodes(), payload.nodes(), "the store's tree");
+    assert_eq!(stored.children(), payload.children(), "the store's index");
+    assert_eq!(top.text(), top.to_element().text(), "the text");
 }
 
 /// The tree as quick-xml sees it within a stream.
@@ -226,6 +260,15 @@ fn unescaped(value: &str) -> String {
         .into_owned()
 }
 
+/// What the index calls a namespace.
+fn indexed(ns: &str) -> &str {
+    match ns {
+        ns::CLIENT => "",
+        "" => NO_NAMESPACE,
+        ns => ns,
+    }
+}
+
 /// The index, the store's form, and what features take out of payloads and put in.
 fn check_payload(children: &[Element]) {
     let read: Vec<Node> = children
@@ -238,11 +281,12 @@ fn check_payload(children: &[Element]) {
     for payload in [&payload, &stored] {
         for ((child, element), node) in payload.children().iter().zip(children).zip(&read) {
             assert_eq!(payload.name(child), element.name);
+            assert_eq!(payload.ns(child), indexed(&element.ns));
             assert_eq!(&Node::Element(read_as(&payload.element(child))), node);
-            let found = payload
-                .find(payload.ns(child), &element.name)
-                .expect("it is there");
-            assert_eq!(payload.name(found), element.name);
+            let mut all = children.iter();
+            let first = all.position(|other| other.is(&element.ns, &element.name));
+            let first = first.and_then(|first| payload.children().get(first));
+            assert_eq!(payload.find(payload.ns(child), &element.name), first);
         }
     }
     let Some((last, before)) = children.split_last() else {
