@@ -27,6 +27,8 @@ use crate::clock::Mono;
 use crate::config::Settings;
 use crate::jid::{BareJid, FullJid, Jid};
 use crate::limits::UNAUTHENTICATED_ELEMENT_BYTES_MAX;
+use crate::net::arrivals::Refused;
+use crate::net::throttle::Throttle;
 use crate::net::transport::TlsFacts;
 use crate::ns;
 use crate::router::session::TlsSummary;
@@ -444,13 +446,14 @@ impl ClientStream {
                 "Bytes were sent behind <starttls/> before the handshake",
             ));
         }
-        let now = cx.now.mono;
-        let at = self.handshake_at(cx)?;
-        if at > now {
-            let (stream, milliseconds) = (self.origin.stream, at.millis() - now.millis());
-            debug!(stream, milliseconds; "TLS handshake waits for its turn");
-            cx.actions.push(Action::Pause(at));
-        }
+        let waits = self.handshake_waits(cx.settings, cx.throttle, cx.now.mono);
+        let waits = waits.map_err(|_| {
+            StreamError::new(
+                StreamCondition::PolicyViolation,
+                "Too many TLS handshakes with this address; come again later",
+            )
+        })?;
+        cx.actions.extend(waits.map(Action::Pause));
         cx.out.extend_from_slice(b"<proceed xmlns='");
         cx.out.extend_from_slice(ns::TLS.as_bytes());
         cx.out.extend_from_slice(b"'/>");
@@ -459,17 +462,27 @@ impl ClientStream {
         Ok(State::Securing)
     }
 
-    /// When its address may have a further handshake: now, unless it has had many.
-    fn handshake_at(&self, cx: &Context<'_>) -> Result<Mono, StreamError> {
-        let by = self.handshake_deadline(cx.settings, cx.now.mono);
-        let at = cx.throttle.handshake(self.origin.ip(), cx.now.mono, by);
-        at.map_err(|refused| {
-            refused.log_handshake(self.origin.ip());
-            StreamError::new(
-                StreamCondition::PolicyViolation,
-                "Too many TLS handshakes with this address; come again later",
-            )
-        })
+    /// Until when a TLS handshake that is wanted now waits for its address's turn; none if it need not.
+    ///
+    /// # Errors
+    /// Its turn would come too late. That, and a wait, is told to the log.
+    pub fn handshake_waits(
+        &self,
+        settings: &Settings,
+        throttle: &Throttle,
+        now: Mono,
+    ) -> Result<Option<Mono>, Refused> {
+        let address = self.origin.ip();
+        let by = self.handshake_deadline(settings, now);
+        let at = throttle
+            .handshake(address, now, by)
+            .inspect_err(|refused| refused.log_handshake(address))?;
+        if at <= now {
+            return Ok(None);
+        }
+        let (stream, milliseconds) = (self.origin.stream, at.millis() - now.millis());
+        debug!(stream, milliseconds; "TLS handshake waits for its turn");
+        Ok(Some(at))
     }
 
     /// The client is authenticated: a new stream follows (RFC 6120 §6.4.6).

@@ -46,7 +46,7 @@ impl ClientStream {
 
     /// When a TLS handshake must have begun that has to wait for its turn. The other half of the time is
     /// for the login: a handshake too late for it would be paid for in vain.
-    pub fn handshake_deadline(&self, settings: &Settings, now: Mono) -> Mono {
+    pub(super) fn handshake_deadline(&self, settings: &Settings, now: Mono) -> Mono {
         let limit = Duration::from_secs(settings.limits.unauthenticated_seconds_max);
         now.max(self.origin.accepted + limit / 2)
     }
