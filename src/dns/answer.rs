@@ -126,11 +126,11 @@ pub enum Tlsa {
 /// One TLSA record (RFC 6698 §2.1), as it came.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsaRecord {
-    /// Certificate usage.
+    /// Certificate usage: PKIX-TA(0), PKIX-EE(1), DANE-TA(2), DANE-EE(3).
     pub usage: u8,
-    /// Selector.
+    /// Selector: Cert(0), SPKI(1).
     pub selector: u8,
-    /// Matching type.
+    /// Matching type: Full(0), SHA2-256(1), SHA2-512(2).
     pub matching: u8,
     /// Certificate association data.
     pub data: Vec<u8>,

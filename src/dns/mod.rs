@@ -258,7 +258,7 @@ impl Shared {
         // The thread is gone already if it panicked, which the join tells.
         let _ = self.orders.send(Order::End);
         if thread.join().is_err() {
-            log::error!("resolver-panicked");
+            log::error!("the resolver's thread panicked");
         }
     }
 }

@@ -39,7 +39,7 @@ use crate::stream::authenticate::{Attempt, Identity, Negotiating, Responding};
 use crate::stream::features::{self, Offer};
 use crate::stream::header::{self, Opened};
 use crate::stream::policy::c2s::{Facts, StartTls};
-use crate::stream::{Action, Context, Event, Origin};
+use crate::stream::{Action, Context, Event, Origin, too_many_handshakes};
 use crate::xml::{Header, Top};
 
 /// The stream of one client connection.
@@ -444,32 +444,17 @@ impl ClientStream {
                 "Bytes were sent behind <starttls/> before the handshake",
             ));
         }
-        let now = cx.now.mono;
-        let at = self.handshake_at(cx)?;
-        if at > now {
-            let (stream, milliseconds) = (self.origin.stream, at.millis() - now.millis());
-            debug!(stream, milliseconds; "TLS handshake waits for its turn");
-            cx.actions.push(Action::Pause(at));
-        }
+        let turn = self
+            .origin
+            .handshake_waits(cx.settings, cx.throttle, cx.now.mono);
+        cx.actions
+            .extend(turn.map_err(too_many_handshakes)?.map(Action::Pause));
         cx.out.extend_from_slice(b"<proceed xmlns='");
         cx.out.extend_from_slice(ns::TLS.as_bytes());
         cx.out.extend_from_slice(b"'/>");
         let domain = negotiating.opened.domain.name.as_str().to_owned();
         cx.actions.push(Action::StartTls(domain));
         Ok(State::Securing)
-    }
-
-    /// When its address may have a further handshake: now, unless it has had many.
-    fn handshake_at(&self, cx: &Context<'_>) -> Result<Mono, StreamError> {
-        let by = self.handshake_deadline(cx.settings, cx.now.mono);
-        let at = cx.throttle.handshake(self.origin.ip(), cx.now.mono, by);
-        at.map_err(|refused| {
-            refused.log_handshake(self.origin.ip());
-            StreamError::new(
-                StreamCondition::PolicyViolation,
-                "Too many TLS handshakes with this address; come again later",
-            )
-        })
     }
 
     /// The client is authenticated: a new stream follows (RFC 6120 §6.4.6).

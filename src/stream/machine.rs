@@ -94,11 +94,6 @@ impl Machine {
         either!(self, stream => stream.deadline(settings))
     }
 
-    /// When a TLS handshake must have begun that has to wait for its turn.
-    pub fn handshake_deadline(&self, settings: &Settings, now: Mono) -> Mono {
-        either!(self, stream => stream.handshake_deadline(settings, now))
-    }
-
     /// Takes an event.
     pub fn on(&mut self, event: Event, cx: &mut Context<'_>) {
         either!(self, stream => stream.on(event, cx));

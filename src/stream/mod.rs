@@ -19,10 +19,14 @@ mod testing;
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
+
+use ::log::debug;
 
 use crate::clock::{Mono, Now, Wall};
 use crate::config::Settings;
 use crate::jid::{BareJid, Domain, FullJid};
+use crate::net::arrivals::Refused;
 use crate::net::throttle::Throttle;
 use crate::net::transport::TlsFacts;
 use crate::ns;
@@ -35,7 +39,7 @@ use crate::sasl::Credentials;
 use crate::slots::Key;
 use crate::stanza::Stanza;
 use crate::stanza::StanzaError;
-use crate::stanza::StreamError;
+use crate::stanza::{StreamCondition, StreamError};
 use crate::storage::logins::Login;
 use crate::storage::{StoreError, Value};
 use crate::stream::dialback::{Checked, Pair};
@@ -231,6 +235,40 @@ impl Origin {
     pub fn ip(&self) -> IpAddr {
         self.address.ip().to_canonical()
     }
+
+    /// Until when a TLS handshake that is wanted now waits for its address's turn; none if it need not.
+    /// Half of the time to authenticate is left for what follows: a handshake too late for it would be
+    /// paid for in vain.
+    ///
+    /// # Errors
+    /// Its turn would come too late. That, and a wait, is told to the log.
+    pub fn handshake_waits(
+        &self,
+        settings: &Settings,
+        throttle: &Throttle,
+        now: Mono,
+    ) -> Result<Option<Mono>, Refused> {
+        let address = self.ip();
+        let limit = Duration::from_secs(settings.limits.unauthenticated_seconds_max);
+        let by = now.max(self.accepted + limit / 2);
+        let at = throttle
+            .handshake(address, now, by)
+            .inspect_err(|refused| refused.log_handshake(address))?;
+        if at <= now {
+            return Ok(None);
+        }
+        let (stream, milliseconds) = (self.stream, at.millis() - now.millis());
+        debug!(stream, milliseconds; "TLS handshake waits for its turn");
+        Ok(Some(at))
+    }
+}
+
+/// What ends a stream whose handshake would have its turn too late.
+fn too_many_handshakes(_: Refused) -> StreamError {
+    StreamError::new(
+        StreamCondition::PolicyViolation,
+        "Too many TLS handshakes with this address; come again later",
+    )
 }
 
 impl Context<'_> {

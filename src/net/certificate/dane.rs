@@ -16,6 +16,7 @@ use super::authorities::Authorities;
 use super::peer::{
     Judgement, PeerRole, Reference, ShownChain, has_costly_key, is_costly, key_info,
 };
+use crate::dns::TlsaRecord;
 use crate::limits;
 
 const PKIX_TA: u8 = 0;
@@ -29,19 +30,6 @@ const SPKI: u8 = 1;
 const FULL: u8 = 0;
 const SHA2_256: u8 = 1;
 const SHA2_512: u8 = 2;
-
-/// A TLSA record (RFC 6698 §2.1).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TlsaRecord {
-    /// Certificate usage: PKIX-TA(0), PKIX-EE(1), DANE-TA(2), DANE-EE(3).
-    pub usage: u8,
-    /// Selector: Cert(0), SPKI(1).
-    pub selector: u8,
-    /// Matching type: Full(0), SHA2-256(1), SHA2-512(2).
-    pub matching: u8,
-    /// Certificate association data.
-    pub data: Vec<u8>,
-}
 
 /// What the records make of a chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -263,14 +251,21 @@ fn is_signed_by(certificate: &X509Ref, key: &PKey<Public>) -> bool {
     is_signed
 }
 
-impl fmt::Display for TlsaRecord {
-    /// As in a zone file, the data cut: "3 1 1 01d09d19c2139a46...".
+/// A record as in a zone file, the data cut: "3 1 1 01d09d19c2139a46...".
+struct Short<'a>(&'a TlsaRecord);
+
+impl fmt::Display for Short<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {} {} ", self.usage, self.selector, self.matching)?;
-        let told = self.data.iter().take(8);
+        let Short(record) = self;
+        write!(
+            f,
+            "{} {} {} ",
+            record.usage, record.selector, record.matching
+        )?;
+        let told = record.data.iter().take(8);
         told.into_iter()
             .try_for_each(|byte| write!(f, "{byte:02x}"))?;
-        f.write_str(if self.data.len() > 8 { "..." } else { "" })
+        f.write_str(if record.data.len() > 8 { "..." } else { "" })
     }
 }
 
@@ -278,12 +273,14 @@ impl fmt::Display for DaneVerdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             DaneVerdict::NoneUsable => f.write_str("no TLSA record can be used"),
-            DaneVerdict::Matched { record, .. } => write!(f, "TLSA record {record} matches"),
+            DaneVerdict::Matched { record, .. } => {
+                write!(f, "TLSA record {} matches", Short(record))
+            }
             DaneVerdict::Failed(failures) => {
                 f.write_str("no TLSA record matches")?;
                 failures
                     .iter()
-                    .try_for_each(|(record, failure)| write!(f, "; {record}: {failure}"))
+                    .try_for_each(|(record, failure)| write!(f, "; {}: {failure}", Short(record)))
             }
         }
     }

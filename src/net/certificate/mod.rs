@@ -30,7 +30,7 @@ use zeroize::Zeroizing;
 pub use authorities::Authorities;
 pub use chain::{Fault, FaultKind};
 pub use client::{CaStore, CertificateError, client_identities};
-pub use dane::{DaneFailure, DaneVerdict, TlsaRecord};
+pub use dane::{DaneFailure, DaneVerdict};
 pub(super) use directory::Directory;
 pub use names::Identifier;
 use names::Names;

@@ -67,24 +67,14 @@ impl Shard {
         if !connection.transport.is_securing() {
             return true;
         }
-        let now = self.router.now.mono;
-        let address = connection.stream.origin().ip();
-        let settings = &self.generation.settings;
-        let by = connection.stream.handshake_deadline(settings, now);
-        match self.throttle.handshake(address, now, by) {
-            Ok(at) if at > now => {
-                let stream = connection.stream.origin().stream;
-                let milliseconds = at.millis() - now.millis();
-                log::debug!(stream, milliseconds; "TLS handshake waits for its turn");
-                connection.paused_until = Some(at);
-                true
-            }
-            Ok(_) => true,
-            Err(refused) => {
-                refused.log_handshake(address);
-                false
-            }
-        }
+        let (settings, now) = (&self.generation.settings, self.router.now.mono);
+        let origin = connection.stream.origin();
+        let waits = origin.handshake_waits(settings, &self.throttle, now);
+        let Ok(until) = waits else {
+            return false;
+        };
+        connection.paused_until = until;
+        true
     }
 
     /// Puts a new generation in force. Sessions of a domain that is gone could reach nobody and

@@ -44,13 +44,6 @@ impl ClientStream {
         self.origin.accepted + limit
     }
 
-    /// When a TLS handshake must have begun that has to wait for its turn. The other half of the time is
-    /// for the login: a handshake too late for it would be paid for in vain.
-    pub fn handshake_deadline(&self, settings: &Settings, now: Mono) -> Mono {
-        let limit = Duration::from_secs(settings.limits.unauthenticated_seconds_max);
-        now.max(self.origin.accepted + limit / 2)
-    }
-
     /// RFC 6120 §4.6.4: a silent client is asked once, then taken for gone.
     fn idle(&mut self, mut bound: Box<Bound>, cx: &mut Context<'_>) -> Result<State, StreamError> {
         let now = cx.now.mono;

@@ -10,7 +10,7 @@ use crate::stanza::{StreamCondition, StreamError};
 use crate::stream::dialback::{Ledger, Pair};
 use crate::stream::header::{self, ServerOpened};
 use crate::stream::policy::s2s::{Dialback, Means, Outcome, S2sPolicy, shut_out};
-use crate::stream::{Action, Context};
+use crate::stream::{Action, Context, too_many_handshakes};
 use crate::xml::Top;
 
 impl ServerStream {
@@ -130,21 +130,11 @@ impl ServerStream {
                 "Bytes were sent behind <starttls/> before the handshake",
             ));
         }
-        let now = cx.now.mono;
-        let by = self.handshake_deadline(cx.settings, now);
-        let at = cx
-            .throttle
-            .handshake(self.origin.ip(), now, by)
-            .map_err(|refused| {
-                refused.log_handshake(self.origin.ip());
-                StreamError::new(
-                    StreamCondition::PolicyViolation,
-                    "Too many TLS handshakes with this address; come again later",
-                )
-            })?;
-        if at > now {
-            cx.actions.push(Action::Pause(at));
-        }
+        let turn = self
+            .origin
+            .handshake_waits(cx.settings, cx.throttle, cx.now.mono);
+        cx.actions
+            .extend(turn.map_err(too_many_handshakes)?.map(Action::Pause));
         write_feature(cx.out, "proceed", ns::TLS, "");
         cx.actions.push(Action::StartTls(local.as_str().to_owned()));
         Ok(State::Securing)

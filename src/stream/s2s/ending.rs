@@ -29,12 +29,6 @@ impl ServerStream {
         self.origin.accepted + limit
     }
 
-    /// When a TLS handshake must have begun that has to wait for its turn.
-    pub fn handshake_deadline(&self, settings: &Settings, now: Mono) -> Mono {
-        let limit = Duration::from_secs(settings.limits.unauthenticated_seconds_max);
-        now.max(self.origin.accepted + limit / 2)
-    }
-
     fn idle_deadline(&self, settings: &Settings) -> Option<Mono> {
         let seconds = settings.s2s.idle_seconds;
         (seconds > 0).then(|| self.touched + Duration::from_secs(seconds))

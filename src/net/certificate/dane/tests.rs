@@ -327,7 +327,7 @@ fn of_two_digests_for_one_usage_and_selector_the_stronger_counts() {
             [beside.clone(), weak.clone()],
         ] {
             let verdict = judge(&records, &chain, &world.root, "example.org");
-            assert_eq!(is_match(&verdict), proven, "{beside}");
+            assert_eq!(is_match(&verdict), proven, "{beside:?}");
         }
     }
     // A stronger one that cannot be used is none.
@@ -370,7 +370,7 @@ fn records_that_cannot_be_used_are_passed_over() {
     for record in &useless {
         let records = std::slice::from_ref(record);
         let verdict = judge(records, &chain, &world.root, "example.org");
-        assert_eq!(verdict, DaneVerdict::NoneUsable, "{record}");
+        assert_eq!(verdict, DaneVerdict::NoneUsable, "{record:?}");
     }
     let verdict = judge(&[], &chain, &world.root, "example.org");
     assert_eq!(verdict, DaneVerdict::NoneUsable);
