@@ -10,14 +10,14 @@ use crate::jid::{BareJid, Domain, Jid};
 use crate::router::Router;
 use crate::router::account::{Proof, Standing};
 use crate::router::feature::Feature;
+use crate::router::peers::Failure;
 use crate::router::pipeline::Pipeline;
 use crate::router::placement::Placement;
 use crate::router::roster::Roster;
 use crate::router::session::{Availability, SessionOrigin};
 use crate::sasl::{Credentials, Mechanism};
 use crate::slots::{Key, Slots};
-use crate::stanza::StanzaError;
-use crate::stanza::{Kind, Stanza, Type};
+use crate::stanza::{Condition, Kind, Stanza, StanzaError, Type};
 use crate::storage::accounts::{self, AccountRecord};
 use crate::storage::roster::State;
 use crate::storage::{Answer, Batch, Db, StoreError, Value, WriterCore};
@@ -49,6 +49,15 @@ pub fn record(enabled: bool) -> AccountRecord {
         generation: 1,
         created: Wall::default(),
         last_seen: None,
+    }
+}
+
+/// What a link comes to whose remote domain is not in the DNS.
+pub fn no_such_server() -> Failure {
+    Failure {
+        condition: Condition::RemoteServerNotFound,
+        text: "There is no such server".to_owned(),
+        is_final: true,
     }
 }
 
@@ -180,6 +189,14 @@ impl Site {
     /// Sends a stanza from a session and does all local work.
     pub fn send(&mut self, from: Seat, stanza: Stanza) {
         self.router.outbound(from.session, stanza, 100).unwrap();
+        self.router.work();
+    }
+
+    /// Every link for which a stream is to be made comes to this.
+    pub fn fail_links(&mut self) {
+        for link in std::mem::take(&mut self.router.out.dials) {
+            self.router.link_failed(link, no_such_server());
+        }
         self.router.work();
     }
 

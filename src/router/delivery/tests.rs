@@ -28,6 +28,8 @@ fn outcome(kind: Kind, type_: Type, to: &str) -> String {
     ];
     site.send(romeo, stanza(kind, type_, Some(to)));
     site.run_store();
+    site.fail_links();
+    site.run_store();
     assert_eq!(site.open(romeo), 0, "every stanza is settled");
     let mut got = Vec::new();
     for (name, seat) in seats {
@@ -142,12 +144,18 @@ fn each_type_goes_where_the_rules_for_each_kind_of_address_say() {
 
 /// RFC 6120 §10.4, §10.5.
 #[test]
-fn domains_of_others_are_not_found_and_ours_answers_for_itself() {
+fn what_is_for_other_domains_takes_their_link_and_ours_answers_for_itself() {
     for to in ["juliet@example.net", "example.net"] {
-        assert_eq!(
-            outcome(Kind::Message, Type::Chat, to),
-            "remote-server-not-found"
-        );
+        for (kind, type_, expected) in [
+            (Kind::Message, Type::Chat, "remote-server-not-found"),
+            (Kind::Message, Type::Error, "-"),
+            (Kind::Iq, Type::Get, "remote-server-not-found"),
+            (Kind::Iq, Type::Result, "-"),
+            (Kind::Presence, Type::Available, "remote-server-not-found"),
+        ] {
+            let came_to = outcome(kind, type_, to);
+            assert_eq!(came_to, expected, "{kind:?} {type_:?} to {to}");
+        }
     }
     assert_eq!(
         outcome(Kind::Message, Type::Chat, "example.org"),

@@ -1,3 +1,4 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
@@ -151,6 +152,29 @@ fn all_come_back_from_a_server_that_does_not_exist() {
     site.send(juliet, message("3"));
     dialled(&mut site);
     site.run_store();
+}
+
+/// A domain with `s2s.enabled = false` cannot reach out.
+#[test]
+fn a_domain_that_talks_to_no_others_sends_nothing_and_tells_why() {
+    let (mut site, juliet) = site();
+    let mut settings = (*site.router.settings).clone();
+    for domain in settings.domains.values_mut() {
+        Arc::make_mut(domain).s2s.enabled = false;
+    }
+    site.router.settings = Arc::new(settings);
+    for (kind, type_) in [
+        (Kind::Message, Type::Chat),
+        (Kind::Presence, Type::Available),
+        (Kind::Iq, Type::Get),
+    ] {
+        site.send(juliet, stanza(kind, type_, Some(ROMEO)));
+        let told = site.take(juliet);
+        assert!(told.contains("<remote-server-not-found "), "{told}");
+        assert!(told.contains("s2s.enabled = false"), "{told}");
+    }
+    assert!(site.router.out.dials.is_empty());
+    assert_eq!((stored(&site), site.open(juliet)), (0, 0));
 }
 
 #[test]

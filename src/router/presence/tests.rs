@@ -405,8 +405,10 @@ fn who_is_gone_or_answers_with_an_error_is_forgotten() {
     refusal.to = Some(Jid::parse("juliet@example.org/balcony").unwrap());
     site.send(romeo, refusal);
     assert_eq!(directed(&site), orchard());
-    // What cannot be sent at all comes back as an error at once.
+    // What cannot be sent at all comes back as an error.
     site.send(juliet, presence_to(Type::Available, "room@example.net/me"));
+    assert_eq!(directed(&site).len(), 2);
+    site.fail_links();
     assert!(site.take(juliet).contains("<remote-server-not-found "));
     assert_eq!(directed(&site), orchard());
 }

@@ -179,9 +179,9 @@ fn a_disabled_account_keeps_its_subscriptions_and_misses_none_of_their_ends() {
     assert_eq!(realm.handoffs(), 0);
 }
 
-/// Stanzas to other servers do not leave yet; what the account wants of the contact stays.
+/// What the account wants of the contact stays, as when the contact does not answer.
 #[test]
-fn a_remote_contact_is_not_found_and_the_request_stays() {
+fn a_request_stays_when_no_server_of_the_contact_is_found() {
     let (mut realm, _, romeo) = couple();
     let remote = "rosaline@example.net";
     send(&mut realm, romeo, Type::Subscribe, remote);

@@ -19,6 +19,7 @@ use crate::router::placement::Placement;
 use crate::router::session::{Availability, SessionOrigin};
 use crate::router::storage_value;
 use crate::router::subscription::{delete_account, redeliver, removal_handoffs};
+use crate::router::testing::no_such_server;
 use crate::sasl::{Credentials, Mechanism};
 use crate::slots::{Key, Slots};
 use crate::stanza::{Kind, Stanza, StreamCondition, StreamError, Type};
@@ -43,6 +44,8 @@ pub enum Step {
     Answer(usize),
     /// A shard's oldest read is answered.
     Read(usize),
+    /// A shard hears that there is no such server as a link of it leads to.
+    Unreached(usize),
 }
 
 /// Shards and a store.
@@ -313,7 +316,7 @@ impl Realm {
             for (session, seq) in settled {
                 router.post(RouterPost::Settled(vec![(session, seq)]));
             }
-            if !router.out.work.is_empty() {
+            if !router.out.work.is_empty() || !router.out.peer_work.is_empty() {
                 steps.push(Step::Work(shard));
             }
             if !self.batches[shard].is_empty() {
@@ -324,6 +327,9 @@ impl Realm {
             }
             if !self.reads[shard].is_empty() {
                 steps.push(Step::Read(shard));
+            }
+            if !self.routers[shard].out.dials.is_empty() {
+                steps.push(Step::Unreached(shard));
             }
         }
         let posts = self.posts.iter().filter(|(_, posts)| !posts.is_empty());
@@ -380,6 +386,11 @@ impl Realm {
                 let (id, _, read) = self.reads[shard].pop_front().unwrap();
                 let result = self.store.read(read);
                 self.routers[shard].answered(id, result);
+            }
+            Step::Unreached(shard) => {
+                let router = &mut self.routers[shard];
+                let link = router.out.dials.remove(0);
+                router.link_failed(link, no_such_server());
             }
         }
     }
