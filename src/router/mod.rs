@@ -137,7 +137,7 @@ impl Router {
     pub fn post(&mut self, post: RouterPost) {
         match post {
             RouterPost::Route(routed) => self.inbound(*routed),
-            RouterPost::ToPeer(routed) => self.to_peer(*routed),
+            RouterPost::ToPeer(routed) => self.send_by_link(*routed),
             RouterPost::Settled(settled) => self.settled(&settled),
         }
     }
@@ -152,7 +152,7 @@ impl Router {
             if let Some(routed) = self.out.work.pop_front() {
                 self.inbound(routed);
             } else if let Some(routed) = self.out.peer_work.pop_front() {
-                self.to_peer(routed);
+                self.send_by_link(routed);
             } else {
                 break;
             }

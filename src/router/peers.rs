@@ -101,7 +101,7 @@ impl Router {
     }
 
     /// Takes a stanza for another server of this shard.
-    pub(crate) fn to_peer(&mut self, routed: Routed) {
+    pub(crate) fn send_by_link(&mut self, routed: Routed) {
         let stanza = &routed.stanza;
         let (Some(from), Some(to)) = (&stanza.from, &stanza.to) else {
             debug_assert!(false, "a routed stanza has addresses");

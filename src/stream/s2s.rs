@@ -381,7 +381,7 @@ impl ServerStream {
                 return match bad.answer() {
                     stanza::Answer::Stanza(reply) => {
                         // It goes by the link to its sender, who is proven or nobody.
-                        self.from_peer_is_proven(&reply.to, &reply.from)?;
+                        self.require_proven(&reply.to, &reply.from)?;
                         cx.actions.push(Action::ToPeer(reply));
                         Ok(State::Open)
                     }
@@ -392,13 +392,13 @@ impl ServerStream {
                 };
             }
         };
-        self.from_peer_is_proven(&stanza.from, &stanza.to)?;
+        self.require_proven(&stanza.from, &stanza.to)?;
         cx.actions.push(Action::FromPeer(Box::new(stanza), size));
         Ok(State::Open)
     }
 
     /// RFC 6120 §8.1.1.2, §8.1.2.2: both addresses, of a pair of domains that the peer has proven.
-    fn from_peer_is_proven(&self, from: &Option<Jid>, to: &Option<Jid>) -> Result<(), StreamError> {
+    fn require_proven(&self, from: &Option<Jid>, to: &Option<Jid>) -> Result<(), StreamError> {
         let (Some(from), Some(to)) = (from, to) else {
             return Err(StreamError::new(
                 StreamCondition::ImproperAddressing,

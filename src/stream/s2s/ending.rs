@@ -173,10 +173,10 @@ impl ServerStream {
             info!(stream = self.origin.stream, address:% = self.origin.ip(); "server stream ended");
             actions.push(Action::PeerClosed(source));
         }
-        if let Role::Dialled(dialled) = &mut self.role {
-            if std::mem::take(&mut dialled.is_ready) {
-                actions.push(Action::LinkEnded(dialled.link));
-            }
+        if let Role::Dialled(dialled) = &mut self.role
+            && std::mem::take(&mut dialled.is_ready)
+        {
+            actions.push(Action::LinkEnded(dialled.link));
         }
     }
 
