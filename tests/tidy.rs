@@ -37,7 +37,7 @@ const STRANGERS: &[(&str, &str)] = &[("stream", "features"), ("features", "strea
 /// Outside crates, as they are named in paths, and the modules that may import them.
 const IMPORTERS: &[(&str, &[&str])] = &[
     ("mio::", &["shard"]),
-    ("socket2::", &["shard", "server"]),
+    ("socket2::", &["net", "shard", "server"]),
     ("openssl::ssl", &["net"]),
     ("openssl::x509", &["net"]),
     ("openssl_sys::", &["net"]),

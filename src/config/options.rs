@@ -1,13 +1,20 @@
 //! The one table of options. The parser, its suggestions, and the test that keeps sample and manual
 //! in step all walk it; an option exists exactly when it is here.
 
-use std::path::PathBuf;
+mod servers;
+mod setters;
+mod spec;
 
 use ::log::LevelFilter;
 
-use super::value::{Given, Wrong};
-use super::{DomainSettings, Durability, LogFormat, LogTo, ResourceConflict, Settings, TlsVersion};
-use crate::jid::DomainList;
+use self::servers::SERVERS;
+use self::setters::{set_control, set_log_to, uris};
+pub(super) use self::spec::Draft;
+use self::spec::Form::{Choice, Flag, Number, OptionalPath, Other, Path, Text};
+use self::spec::Reload::{NewConnections, Now, Restart};
+use self::spec::spec;
+pub use self::spec::{Reload, Spec};
+use super::{Durability, LogFormat, ResourceConflict, TlsVersion};
 use crate::limits::ROSTER_ITEMS_BOUND;
 use crate::sasl::{Hash, Mechanism, Storage};
 
@@ -19,128 +26,25 @@ pub const SECTIONS: [&str; 12] = [
 
 /// The sections that may also stand in a domain, where they win over those at top level.
 pub const DOMAIN_SECTIONS: [&str; 4] = ["c2s", "s2s", "auth", "contact"];
-
-/// One option of the file.
-pub struct Spec {
-    /// One of [`SECTIONS`].
-    pub section: &'static str,
-    /// Its name in the section.
-    pub key: &'static str,
-    /// Its default as it is written in TOML; `""` and `[]` say that nothing is set.
-    pub default: &'static str,
-    /// What a reload does with a change.
-    pub reload: Reload,
-    pub(super) form: Form,
-}
-
-/// What a reload does with a changed option.
-#[derive(Clone, Copy)]
-pub enum Reload {
-    /// It holds at once.
-    Now,
-    /// It holds for connections accepted from then on.
-    NewConnections,
-    /// It holds from the next start; the function tells whether two settings agree on it.
-    Restart(fn(&Settings, &Settings) -> bool),
-}
-
-/// What the file sets, while it is read: `domain` is at first what all domains inherit, then each
-/// domain in turn.
-#[derive(Clone)]
-pub(super) struct Draft {
-    pub(super) whole: Settings,
-    pub(super) domain: DomainSettings,
-}
-
-/// A string that is allowed, and what it sets.
-type Named = (&'static str, fn(&mut Draft));
-
-/// The type of an option's value, and where it is kept.
-pub(super) enum Form {
-    Flag(fn(&mut Draft) -> &mut bool),
-    Number(u64, u64, fn(&mut Draft, u64)),
-    Text(fn(&mut Draft) -> &mut String),
-    Path(fn(&mut Draft) -> &mut PathBuf),
-    OptionalPath(fn(&mut Draft) -> &mut Option<PathBuf>),
-    Choice(&'static [Named]),
-    Other(fn(&mut Draft, &Given<'_>) -> Result<(), Vec<Wrong>>),
-}
-
-impl Spec {
-    /// The option as people write about it, `auth.iterations`.
-    pub fn name(&self) -> String {
-        format!("{}.{}", self.section, self.key)
-    }
-
-    /// The smallest and the largest value of a number.
-    pub fn bounds(&self) -> Option<(u64, u64)> {
-        match self.form {
-            Form::Number(min, max, _) => Some((min, max)),
-            _ => None,
-        }
-    }
-
-    /// The strings that are allowed, where they are few and fixed.
-    pub fn choices(&self) -> Vec<&'static str> {
-        match self.form {
-            Form::Choice(choices) => choices.iter().map(|(name, _)| *name).collect(),
-            _ => Vec::new(),
-        }
-    }
-
-    /// Reads a value into the draft.
-    pub(super) fn set(&self, draft: &mut Draft, given: &Given<'_>) -> Result<(), Vec<Wrong>> {
-        let one = |wrong| vec![wrong];
-        match &self.form {
-            Form::Flag(of) => *of(draft) = given.flag().map_err(one)?,
-            Form::Number(min, max, set) => set(draft, given.number(*min, *max).map_err(one)?),
-            Form::Text(of) => *of(draft) = given.text().map_err(one)?.to_owned(),
-            Form::Path(of) => *of(draft) = given.path().map_err(one)?,
-            Form::OptionalPath(of) => *of(draft) = given.optional_path().map_err(one)?,
-            Form::Choice(choices) => {
-                let chosen = given.choice(&self.choices()).map_err(one)?;
-                (choices[chosen].1)(draft);
-            }
-            Form::Other(set) => set(draft, given)?,
-        }
-        Ok(())
-    }
-}
-
-/// The option of that name.
-pub(super) fn find(section: &str, key: &str) -> Option<&'static Spec> {
-    OPTIONS
-        .iter()
-        .find(|spec| spec.section == section && spec.key == key)
-}
-
-/// The keys of a section.
-pub(super) fn keys(section: &str) -> impl Iterator<Item = &'static str> {
-    let of_section = OPTIONS.iter().filter(move |spec| spec.section == section);
-    of_section.map(|spec| spec.key)
-}
-
-const fn spec(
-    section: &'static str,
-    key: &'static str,
-    default: &'static str,
-    reload: Reload,
-    form: Form,
-) -> Spec {
-    Spec {
-        section,
-        key,
-        default,
-        reload,
-        form,
-    }
-}
-
-use Form::{Choice, Flag, Number, OptionalPath, Other, Path, Text};
-use Reload::{NewConnections, Now, Restart};
-
 /// Every option, in the order of the sample. Casts to narrower numbers are within the bounds.
-pub static OPTIONS: &[Spec] = &[
+pub static OPTIONS: &[Spec] = &joined::<{ CLIENTS.len() + SERVERS.len() + ACCOUNTS.len() }>();
+
+const fn joined<const N: usize>() -> [Spec; N] {
+    let parts = [CLIENTS, SERVERS, ACCOUNTS];
+    let mut all = [CLIENTS[0]; N];
+    let (mut part, mut at, mut filled) = (0, 0, 0);
+    while part < parts.len() {
+        if at == parts[part].len() {
+            (part, at) = (part + 1, 0);
+        } else {
+            all[filled] = parts[part][at];
+            (at, filled) = (at + 1, filled + 1);
+        }
+    }
+    all
+}
+
+const CLIENTS: &[Spec] = &[
     // [server]
     spec(
         "server",
@@ -325,91 +229,9 @@ pub static OPTIONS: &[Spec] = &[
             }),
         ]),
     ),
-    // [s2s]
-    spec(
-        "s2s",
-        "enabled",
-        "true",
-        NewConnections,
-        Flag(|d| &mut d.domain.s2s.enabled),
-    ),
-    spec(
-        "s2s",
-        "require_encryption",
-        "true",
-        NewConnections,
-        Flag(|d| &mut d.domain.s2s.require_encryption),
-    ),
-    spec(
-        "s2s",
-        "secure_auth",
-        "true",
-        NewConnections,
-        Flag(|d| &mut d.domain.s2s.secure_auth),
-    ),
-    spec(
-        "s2s",
-        "secure_domains",
-        "[]",
-        NewConnections,
-        Other(|d, given| domains(given, &mut d.domain.s2s.secure_domains)),
-    ),
-    spec(
-        "s2s",
-        "insecure_domains",
-        "[]",
-        NewConnections,
-        Other(|d, given| domains(given, &mut d.domain.s2s.insecure_domains)),
-    ),
-    spec(
-        "s2s",
-        "allow",
-        "[]",
-        NewConnections,
-        Other(|d, given| domains(given, &mut d.domain.s2s.allow)),
-    ),
-    spec(
-        "s2s",
-        "deny",
-        "[]",
-        NewConnections,
-        Other(|d, given| domains(given, &mut d.domain.s2s.deny)),
-    ),
-    spec(
-        "s2s",
-        "stanza_bytes_max",
-        "524288",
-        NewConnections,
-        Number(10_000, 16 * 1024 * 1024, |d, n| {
-            d.domain.s2s.stanza_bytes_max = n as usize;
-        }),
-    ),
-    spec(
-        "s2s",
-        "idle_seconds",
-        "600",
-        Now,
-        Number(0, 86_400, |d, n| d.domain.s2s.idle_seconds = n),
-    ),
-    spec(
-        "s2s",
-        "message_wait_seconds",
-        "3600",
-        Now,
-        Number(0, 604_800, |d, n| d.domain.s2s.message_wait_seconds = n),
-    ),
-    // [dns]
-    spec(
-        "dns",
-        "servers",
-        "[]",
-        Restart(|a, b| a.dns.servers == b.dns.servers),
-        Other(|d, given| {
-            let addresses = given.addresses()?;
-            d.whole.dns.servers = addresses.into_iter().map(|(_, a)| a).collect();
-            Ok(())
-        }),
-    ),
+];
+
+const ACCOUNTS: &[Spec] = &[
     // [auth]
     spec(
         "auth",
@@ -731,90 +553,15 @@ pub static OPTIONS: &[Spec] = &[
     ),
 ];
 
-/// A list of domains.
-fn domains(given: &Given<'_>, into: &mut DomainList) -> Result<(), Vec<Wrong>> {
-    let mut list = DomainList::default();
-    let mut wrong = Vec::new();
-    for (place, text) in given.strings()? {
-        if let Err(error) = list.add(text) {
-            let error = error.to_string();
-            let what = error.split(';').next().unwrap_or_default();
-            let says = format!(
-                "{} has {text:?}: {what}; write a name like \"example.org\", or \"*.example.org\" \
-                 for all below it",
-                given.name
-            );
-            wrong.push((place, says));
-        }
-    }
-    if !wrong.is_empty() {
-        return Err(wrong);
-    }
-    *into = list;
-    Ok(())
+/// The option of that name.
+pub(super) fn find(section: &str, key: &str) -> Option<&'static Spec> {
+    OPTIONS
+        .iter()
+        .find(|spec| spec.section == section && spec.key == key)
 }
 
-/// The path of a Unix socket has room for 107 bytes (unix(7)).
-const SOCKET_PATH_BYTES_MAX: usize = 107;
-
-fn set_control(draft: &mut Draft, given: &Given<'_>) -> Result<(), Vec<Wrong>> {
-    let path = given.path().map_err(|wrong| vec![wrong])?;
-    let length = path.as_os_str().len();
-    if length > SOCKET_PATH_BYTES_MAX {
-        return Err(vec![given.wrong(format!(
-            "server.control has {length} bytes, and the path of a socket at most \
-             {SOCKET_PATH_BYTES_MAX}; write a shorter one"
-        ))]);
-    }
-    draft.whole.server.control = path;
-    Ok(())
-}
-
-/// A path is told from a name by its slash.
-fn set_log_to(draft: &mut Draft, given: &Given<'_>) -> Result<(), Vec<Wrong>> {
-    let one = |wrong| vec![wrong];
-    draft.whole.log.to = if given.text().map_err(one)?.contains('/') {
-        LogTo::File(given.path().map_err(one)?)
-    } else {
-        const NAMES: [&str; 3] = ["stderr", "journald", "syslog"];
-        match given.choice(&NAMES) {
-            Ok(0) => LogTo::Stderr,
-            Ok(1) => LogTo::Journald,
-            Ok(_) => LogTo::Syslog,
-            Err((span, text)) => return Err(vec![(span, text + " (or the path of a file)")]),
-        }
-    };
-    Ok(())
-}
-
-/// A list of URIs (RFC 3986 §3.1: a scheme, a colon, and what it means by the rest).
-fn uris(given: &Given<'_>, into: &mut Vec<String>) -> Result<(), Vec<Wrong>> {
-    let strings = given.strings()?;
-    let mut wrong = Vec::new();
-    for (place, text) in &strings {
-        let is_uri = text.split_once(':').is_some_and(|(scheme, rest)| {
-            scheme.starts_with(|c: char| c.is_ascii_alphabetic())
-                && scheme
-                    .chars()
-                    .all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c))
-                && !rest.is_empty()
-                && text.bytes().all(|byte| byte.is_ascii_graphic())
-        });
-        if !is_uri {
-            let says = format!(
-                "{} has {text:?}, which is no URI; write it like \"mailto:xmpp@example.org\", \
-                 \"xmpp:admin@example.org\" or \"https://example.org/help\"",
-                given.name
-            );
-            wrong.push((place.clone(), says));
-        }
-    }
-    if !wrong.is_empty() {
-        return Err(wrong);
-    }
-    *into = strings
-        .into_iter()
-        .map(|(_, text)| text.to_owned())
-        .collect();
-    Ok(())
+/// The keys of a section.
+pub(super) fn keys(section: &str) -> impl Iterator<Item = &'static str> {
+    let of_section = OPTIONS.iter().filter(move |spec| spec.section == section);
+    of_section.map(|spec| spec.key)
 }

@@ -1,0 +1,94 @@
+//! The options of `[s2s]` and `[dns]`: who is talked with, and how they are found.
+
+use super::setters::domains;
+use super::spec::Form::{Flag, Number, Other};
+use super::spec::Reload::{NewConnections, Now, Restart};
+use super::spec::{Spec, spec};
+
+pub(super) const SERVERS: &[Spec] = &[
+    // [s2s]
+    spec(
+        "s2s",
+        "enabled",
+        "true",
+        NewConnections,
+        Flag(|d| &mut d.domain.s2s.enabled),
+    ),
+    spec(
+        "s2s",
+        "require_encryption",
+        "true",
+        NewConnections,
+        Flag(|d| &mut d.domain.s2s.require_encryption),
+    ),
+    spec(
+        "s2s",
+        "secure_auth",
+        "true",
+        NewConnections,
+        Flag(|d| &mut d.domain.s2s.secure_auth),
+    ),
+    spec(
+        "s2s",
+        "secure_domains",
+        "[]",
+        NewConnections,
+        Other(|d, given| domains(given, &mut d.domain.s2s.secure_domains)),
+    ),
+    spec(
+        "s2s",
+        "insecure_domains",
+        "[]",
+        NewConnections,
+        Other(|d, given| domains(given, &mut d.domain.s2s.insecure_domains)),
+    ),
+    spec(
+        "s2s",
+        "allow",
+        "[]",
+        NewConnections,
+        Other(|d, given| domains(given, &mut d.domain.s2s.allow)),
+    ),
+    spec(
+        "s2s",
+        "deny",
+        "[]",
+        NewConnections,
+        Other(|d, given| domains(given, &mut d.domain.s2s.deny)),
+    ),
+    spec(
+        "s2s",
+        "stanza_bytes_max",
+        "524288",
+        NewConnections,
+        Number(10_000, 16 * 1024 * 1024, |d, n| {
+            d.domain.s2s.stanza_bytes_max = n as usize;
+        }),
+    ),
+    spec(
+        "s2s",
+        "idle_seconds",
+        "600",
+        Now,
+        Number(0, 86_400, |d, n| d.domain.s2s.idle_seconds = n),
+    ),
+    spec(
+        "s2s",
+        "message_wait_seconds",
+        "3600",
+        Now,
+        Number(0, 604_800, |d, n| d.domain.s2s.message_wait_seconds = n),
+    ),
+    // [dns]
+    spec(
+        "dns",
+        "servers",
+        "[]",
+        Restart(|a, b| a.dns.servers == b.dns.servers),
+        Other(|d, given| {
+            let addresses = given.addresses()?;
+            d.whole.dns.servers = addresses.into_iter().map(|(_, a)| a).collect();
+            Ok(())
+        }),
+    ),
+];
