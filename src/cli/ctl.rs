@@ -52,7 +52,7 @@ impl Reach {
     }
 
     /// Asks the server. A refusal of its becomes the command's.
-    fn ask(&self, request: &Request) -> Result<Reply, Failure> {
+    pub(super) fn ask(&self, request: &Request) -> Result<Reply, Failure> {
         let (control, owner) = self.resolve()?;
         accept(call(&control, owner, request))
     }
@@ -260,7 +260,7 @@ pub fn stop(server: &Reach) -> Result<(), Failure> {
 }
 
 /// Seconds in the two widest units that matter.
-fn duration(seconds: u64) -> String {
+pub(super) fn duration(seconds: u64) -> String {
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
     if days > 0 {
         format!("{days}d {}h", hours % 24)

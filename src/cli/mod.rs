@@ -9,6 +9,7 @@ mod ctl;
 mod demo;
 mod password;
 mod run;
+mod s2s;
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -68,6 +69,9 @@ enum Command {
         #[command(flatten)]
         list: SessionList,
     },
+    /// Look at the streams with other servers
+    #[command(subcommand)]
+    S2s(S2s),
     /// Make the running server read its conf file and certificates again
     Reload {
         #[command(flatten)]
@@ -105,6 +109,20 @@ struct SessionList {
     /// Print JSON
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum S2s {
+    /// List them, with what has proven each and what waits
+    List {
+        /// Only those of this domain, here or elsewhere
+        domain: Option<String>,
+        #[command(flatten)]
+        server: Reach,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -208,6 +226,11 @@ pub fn main() -> ExitCode {
             command: None,
             list,
         } => ctl::sessions(&list.server, list.jid, list.domain, list.json),
+        Command::S2s(S2s::List {
+            domain,
+            server,
+            json,
+        }) => s2s::list(&server, domain, json),
         Command::Reload { server } => ctl::reload(&server),
         Command::Stop { server } => ctl::stop(&server),
     };
@@ -325,6 +348,7 @@ mod tests {
             &["sessions"],
             &["sessions", "list"],
             &["sessions", "end", "a@b"],
+            &["s2s", "list"],
             &["reload"],
             &["stop"],
         ] {

@@ -68,6 +68,19 @@ enum Way {
     Resting(Mono, Failure),
 }
 
+/// How far a link is, for operators.
+#[derive(Debug)]
+pub enum LinkState<'a> {
+    /// There is no stream, and none is wanted.
+    Idle,
+    /// A stream is being made.
+    Making,
+    /// A stream takes stanzas.
+    Ready,
+    /// Nobody is tried before that time, for this reason.
+    Resting(Mono, &'a Failure),
+}
+
 /// A stream by which another server sends us stanzas.
 pub struct Incoming {
     /// Its connection.
@@ -532,6 +545,11 @@ impl Peers {
         None
     }
 
+    /// All links.
+    pub fn links(&self) -> impl Iterator<Item = (Key, &Link)> {
+        self.links.iter()
+    }
+
     /// A link.
     pub fn get(&self, key: Key) -> Option<&Link> {
         self.links.get(key)
@@ -545,6 +563,21 @@ impl Peers {
 }
 
 impl Link {
+    /// How far it is.
+    pub fn state(&self) -> LinkState<'_> {
+        match &self.way {
+            Way::Idle => LinkState::Idle,
+            Way::Making => LinkState::Making,
+            Way::Ready(_) => LinkState::Ready,
+            Way::Resting(until, failure) => LinkState::Resting(*until, failure),
+        }
+    }
+
+    /// How many stanzas wait for a stream.
+    pub fn waiting(&self) -> usize {
+        self.queue.len()
+    }
+
     fn next_due(&self) -> Option<Mono> {
         let tried = match &self.way {
             Way::Resting(until, _) if !self.queue.is_empty() => Some(*until),

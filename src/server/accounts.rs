@@ -113,6 +113,7 @@ impl Change {
             | Request::Sessions { .. }
             | Request::SessionsEnd { .. }
             | Request::Reload
+            | Request::S2sList { .. }
             | Request::Stop => return Ok(None),
         };
         let (jid, domain) = local_account(jid, settings)?;

@@ -13,7 +13,7 @@ use crate::server::accounts::{Change, Operation, list, stamp, unknown_domain};
 use crate::server::control::{
     Backend, ListenerInfo, Reply, Request, SESSIONS_MAX, SessionInfo, ShardInfo, StatusInfo,
 };
-use crate::server::{Core, ask};
+use crate::server::{Core, ask, federation};
 use crate::shard::{Post, Survey, SurveyedSession};
 use crate::stanza::{StreamCondition, StreamError};
 
@@ -152,8 +152,7 @@ impl Live {
     /// A domain that an operator names. One that is not served has no sessions, and is taken for a slip
     /// of the pen.
     fn served_domain(&self, given: &str) -> Result<Domain, Reply> {
-        let domain = Domain::parse(given)
-            .map_err(|why| Reply::error(format!("\"{given}\" names no domain: {why}")))?;
+        let domain = a_domain(given)?;
         let settings = self.core.settings();
         if settings.domains.contains_key(domain.as_str()) {
             return Ok(domain);
@@ -203,6 +202,17 @@ impl Backend for Live {
             Request::Sessions { domain, jid } => self
                 .sessions(domain.as_deref(), jid.as_deref())
                 .unwrap_or_else(|error| error),
+            Request::S2sList { domain } => {
+                let domain = domain.as_deref().map(a_domain).transpose();
+                let listed = domain.and_then(|domain| {
+                    let surveys = self.surveys()?;
+                    Ok(federation::list(
+                        surveys,
+                        domain.as_ref().map(Domain::as_str),
+                    ))
+                });
+                listed.unwrap_or_else(|error| error)
+            }
             Request::SessionsEnd { jid } => self.end_sessions(&jid),
             Request::AccountList { domain } => self.accounts(domain),
             Request::Reload => match self.core.reload() {
@@ -223,6 +233,10 @@ impl Backend for Live {
             | Request::AccountDisable { .. } => Reply::error("nothing was to be changed"),
         }
     }
+}
+
+fn a_domain(given: &str) -> Result<Domain, Reply> {
+    Domain::parse(given).map_err(|why| Reply::error(format!("\"{given}\" names no domain: {why}")))
 }
 
 /// The session, or the account with its sessions, that an operator names.

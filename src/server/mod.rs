@@ -2,6 +2,7 @@
 
 pub mod accounts;
 pub mod control;
+pub mod federation;
 pub mod generation;
 pub mod live;
 pub mod privileges;

@@ -13,6 +13,7 @@ pub mod turn;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+pub use self::turn::survey::{SurveyedLink, SurveyedServer, SurveyedStream};
 use crate::clock::Wall;
 use crate::config::Settings;
 use crate::dns::Found;
@@ -121,6 +122,8 @@ pub struct Survey {
     pub accounts: usize,
     /// Each session.
     pub sessions: Vec<SurveyedSession>,
+    /// Each stream with another server, and each link that has none but a reason to be told.
+    pub servers: Vec<SurveyedServer>,
     /// Posts that wait for this shard.
     pub posts_waiting: usize,
 }

@@ -7,6 +7,7 @@ mod dialling;
 mod mailbox;
 mod pausing;
 mod reading;
+pub mod survey;
 #[cfg(test)]
 mod tests;
 mod writing;

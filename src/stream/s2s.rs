@@ -18,12 +18,14 @@
 mod accepted;
 mod dialled;
 mod ending;
+mod report;
 #[cfg(test)]
 mod tests;
 
 use ::log::{debug, info};
 
 pub use self::dialled::Dialled;
+pub use self::report::{Exchange, Proof};
 use crate::clock::Mono;
 use crate::config::DomainSettings;
 use crate::jid::{Domain, Jid};
@@ -54,6 +56,8 @@ pub struct ServerStream {
     is_external: bool,
     is_header_sent: bool,
     touched: Mono,
+    /// The pairs for which policy has accepted the peer, proven or not yet.
+    proofs: Vec<Proof>,
 }
 
 /// Who has opened the stream.
@@ -67,6 +71,8 @@ enum Role {
 /// What is known of the peer by TLS.
 struct PeerTls {
     summary: TlsSummary,
+    /// Whether it was there before the stream.
+    is_direct: bool,
     /// DER, leaf first; nothing about it is checked.
     chain: Vec<Vec<u8>>,
 }
@@ -149,6 +155,7 @@ impl ServerStream {
             is_external: false,
             is_header_sent: false,
             touched: origin.accepted,
+            proofs: Vec::new(),
         }
     }
 
@@ -238,14 +245,14 @@ impl ServerStream {
                 Ok(State::Opening)
             }
             (State::Opening, Event::Established(facts)) => {
-                self.secured(*facts);
+                self.secured(*facts, true);
                 if matches!(self.role, Role::Dialled(_)) {
                     self.send_our_header(cx);
                 }
                 Ok(State::Opening)
             }
             (State::Securing, Event::Established(facts)) => {
-                self.secured(*facts);
+                self.secured(*facts, false);
                 self.restart(cx);
                 Ok(State::Opening)
             }
@@ -282,7 +289,7 @@ impl ServerStream {
         }
     }
 
-    fn secured(&mut self, facts: TlsFacts) {
+    fn secured(&mut self, facts: TlsFacts, is_direct: bool) {
         debug!(
             stream = self.origin.stream, version = facts.version, cipher = facts.cipher.as_str(),
             group = facts.group.as_str();
@@ -294,6 +301,7 @@ impl ServerStream {
                 cipher: facts.cipher.into(),
                 group: facts.group.into(),
             },
+            is_direct,
             chain: facts.peer_chain,
         });
     }
@@ -434,7 +442,7 @@ impl ServerStream {
                 dialback::Action::Verify { pair, id, key } => {
                     cx.actions.push(Action::Verify(Box::new((pair, id, key))));
                 }
-                dialback::Action::Proven(pair) => self.proven(&pair, "dialback", cx),
+                dialback::Action::Proven(pair) => self.proven(&pair, Exchange::Dialback, cx),
                 dialback::Action::Denied(pair) => info!(
                     stream = self.origin.stream, address:% = self.origin.ip(),
                     from:% = pair.remote, to:% = pair.local;
@@ -473,7 +481,10 @@ impl ServerStream {
         };
         let verdict = self.judge(local, &pair.remote, Dialback::NotTried, cx);
         match verdict.outcome {
-            Outcome::Accept(_) => Ruling::Accept,
+            Outcome::Accept(means) => {
+                self.note_ruling(pair, means);
+                Ruling::Accept
+            }
             Outcome::NeedDialback => Ruling::Verify,
             Outcome::Refuse => {
                 self.tell_refusal(pair, &verdict);
@@ -486,10 +497,13 @@ impl ServerStream {
     }
 
     /// The peer may send stanzas of a pair from now on.
-    fn proven(&mut self, pair: &Pair, means: &'static str, cx: &mut Context<'_>) {
+    fn proven(&mut self, pair: &Pair, exchange: Exchange, cx: &mut Context<'_>) {
+        self.note_proof(pair, exchange);
+        let proof = self.proofs().find(|proof| proof.pair == *pair);
+        let means = proof.map(|proof| proof.of_peer(Direction::Accepted));
         info!(
             stream = self.origin.stream, address:% = self.origin.ip(), from:% = pair.remote,
-            to:% = pair.local, means, encrypted = self.tls.is_some();
+            to:% = pair.local, means = means.unwrap_or_default().as_str(), encrypted = self.tls.is_some();
             "server authenticated"
         );
         if self.source.is_none() {

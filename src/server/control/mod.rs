@@ -9,6 +9,7 @@
 //! same way before they send a password ([`call()`]).
 
 mod call;
+mod servers;
 mod socket;
 
 use std::fmt;
@@ -18,6 +19,7 @@ use serde::ser::{Serialize, Serializer};
 use zeroize::Zeroizing;
 
 pub use call::{CallError, call, call_until_gone};
+pub use servers::{PairInfo, ServerStreamInfo};
 pub use socket::{ControlError, ControlSocket, serve};
 
 /// Bytes of a request, the newline included. A JID has at most 3,071 bytes and a password at most
@@ -56,6 +58,8 @@ pub enum Request {
     },
     /// End the session of a full JID, or all of a bare one.
     SessionsEnd { jid: String },
+    /// List streams with other servers, and links that have none: of a domain, ours or theirs, or all.
+    S2sList { domain: Option<String> },
     /// Read the conf file and the certificates again.
     Reload,
     /// Stop in an orderly way.
@@ -80,6 +84,12 @@ pub enum Reply {
     },
     /// Answers [`Request::SessionsEnd`].
     SessionsEnded { count: u64 },
+    /// Answers [`Request::S2sList`], ordered by the other server's domain.
+    S2sList {
+        servers: Vec<ServerStreamInfo>,
+        /// Those beyond [`SESSIONS_MAX`].
+        left_out: u64,
+    },
     /// The new configuration is in force.
     Reloaded(ReloadInfo),
     /// The server is stopping; the connection closes when it has ended.

@@ -197,6 +197,7 @@ impl Shard {
             shard: self.router.shard,
             connections: self.connections.len(),
             accounts: self.router.accounts.len(),
+            servers: self.survey_servers(),
             sessions: sessions
                 .map(|(_, session)| SurveyedSession {
                     jid: session.jid.as_str().to_owned(),

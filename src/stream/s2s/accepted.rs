@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::{Role, ServerStream, State, no_stream, unsupported};
+use super::{Exchange, Role, ServerStream, State, no_stream, unsupported};
 use crate::jid::Domain;
 use crate::ns;
 use crate::stanza::{StreamCondition, StreamError};
@@ -176,7 +176,8 @@ impl ServerStream {
             return Ok(State::Open);
         };
         write_feature(cx.out, "success", ns::SASL, "");
-        self.proven(&pair, means.name(), cx);
+        self.note_ruling(&pair, means);
+        self.proven(&pair, Exchange::External, cx);
         self.is_external = true;
         self.is_header_sent = false;
         self.ledger = None;

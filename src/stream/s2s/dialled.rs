@@ -4,7 +4,7 @@ use ::log::info;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::{Ask, Role, ServerStream, State, no_stream, unsupported};
+use super::{Ask, Exchange, Role, ServerStream, State, no_stream, unsupported};
 use crate::jid::Domain;
 use crate::ns;
 use crate::router::peers::Failure;
@@ -161,13 +161,14 @@ impl ServerStream {
             return Ok(State::Starting);
         }
         let verdict = self.judge(&local, &pair.remote, Dialback::NotTried, cx);
-        if !matches!(verdict.outcome, Outcome::Accept(_)) {
+        let Outcome::Accept(means) = verdict.outcome else {
             self.tell_refusal(&pair, &verdict);
             let text = verdict.reason.sentence(&pair.remote);
             return Ok(self.give_up(Condition::RemoteServerNotFound, text, true, cx));
-        }
+        };
+        self.note_ruling(&pair, means);
         if is_authenticated {
-            return Ok(self.ready("EXTERNAL", cx));
+            return Ok(self.ready(Exchange::External, cx));
         }
         let has_certificate = cx.certificates.has_certificate(pair.local.as_str());
         if offered.external && !is_refused && self.tls.is_some() && has_certificate {
@@ -238,7 +239,7 @@ impl ServerStream {
     pub(super) fn dialback_answered(&mut self, answer: &Answer, cx: &mut Context<'_>) -> bool {
         let why = match answer {
             Answer::Valid => {
-                self.ready("dialback", cx);
+                self.ready(Exchange::Dialback, cx);
                 return true;
             }
             Answer::Invalid => "it says that our dialback key is not ours".to_owned(),
@@ -253,11 +254,15 @@ impl ServerStream {
         false
     }
 
-    fn ready(&mut self, means: &'static str, cx: &mut Context<'_>) -> State {
+    fn ready(&mut self, exchange: Exchange, cx: &mut Context<'_>) -> State {
+        if let Role::Dialled(dialled) = &self.role {
+            let pair = dialled.pair();
+            self.note_proof(&pair, exchange);
+        }
         if let Role::Dialled(dialled) = &mut self.role {
             info!(
                 stream = self.origin.stream, address:% = self.origin.ip(), from:% = dialled.local,
-                to:% = dialled.remote, means, encrypted = self.tls.is_some();
+                to:% = dialled.remote, means = exchange.name(), encrypted = self.tls.is_some();
                 "stream to server ready"
             );
             dialled.is_ready = true;

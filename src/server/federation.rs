@@ -1,0 +1,72 @@
+//! What the control socket tells of other servers.
+
+use crate::server::control::{PairInfo, Reply, SESSIONS_MAX, ServerStreamInfo};
+use crate::shard::{Survey, SurveyedServer};
+use crate::stream::policy::s2s::Direction;
+
+/// Answers `stanzad s2s list`: of a prepared domain, or of all.
+pub fn list(surveys: Vec<Survey>, domain: Option<&str>) -> Reply {
+    let mut servers = Vec::new();
+    for survey in surveys {
+        let shard = survey.shard as usize;
+        let infos = survey.servers.iter().map(|server| info(shard, server));
+        servers.extend(infos.filter(|info| domain.is_none_or(|domain| concerns(info, domain))));
+    }
+    servers.sort_by(|a, b| {
+        (&a.remote, &a.local, &a.direction).cmp(&(&b.remote, &b.local, &b.direction))
+    });
+    let left_out = servers.len().saturating_sub(SESSIONS_MAX) as u64;
+    servers.truncate(SESSIONS_MAX);
+    Reply::S2sList { servers, left_out }
+}
+
+fn concerns(info: &ServerStreamInfo, domain: &str) -> bool {
+    let is_named = |name: &Option<String>| name.as_deref() == Some(domain);
+    let mut proven = info.proven.iter();
+    is_named(&info.local)
+        || is_named(&info.remote)
+        || proven.any(|pair| pair.local == domain || pair.remote == domain)
+}
+
+fn info(shard: usize, server: &SurveyedServer) -> ServerStreamInfo {
+    let link = server.link.as_ref();
+    let mut info = ServerStreamInfo {
+        shard,
+        local: link.map(|link| link.local.clone()),
+        remote: link.map(|link| link.remote.clone()),
+        state: "waiting".to_owned(),
+        waiting: link.map_or(0, |link| link.waiting as u64),
+        ..ServerStreamInfo::default()
+    };
+    let Some(stream) = &server.stream else {
+        if let Some((left, reason)) = link.and_then(|link| link.resting.as_ref()) {
+            info.next_try_seconds = Some(left.as_secs());
+            info.reason = Some(reason.clone());
+        }
+        return info;
+    };
+    let is_dialled = stream.direction == Direction::Dialled;
+    info.direction = Some(if is_dialled { "dialled" } else { "accepted" }.to_owned());
+    (info.local, info.remote) = stream.claimed.clone();
+    let pairs = stream.proofs.iter().map(|proof| PairInfo {
+        local: proof.pair.local.as_str().to_owned(),
+        remote: proof.pair.remote.as_str().to_owned(),
+        peer_proven_by: proof.of_peer(stream.direction),
+        proven_by_us: proof
+            .exchange
+            .filter(|_| is_dialled)
+            .map(|exchange| exchange.name().to_owned()),
+    });
+    info.proven = pairs.collect();
+    info.address = Some(stream.address.to_string());
+    info.direct_tls = stream.is_direct;
+    let tls = stream.tls.as_ref();
+    info.tls_version = tls.map(|tls| tls.version.to_owned());
+    info.cipher = tls.map(|tls| tls.cipher.to_string());
+    let group = tls.map(|tls| tls.group.to_string());
+    info.group = group.filter(|group| !group.is_empty());
+    info.state = stream.state.to_owned();
+    info.age_seconds = Some(stream.age.as_secs());
+    info.idle_seconds = Some(stream.idle.as_secs());
+    info
+}

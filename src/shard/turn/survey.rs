@@ -1,0 +1,116 @@
+//! What a shard tells of its streams with other servers, and of its links.
+
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::Shard;
+use crate::router::peers::LinkState;
+use crate::router::session::TlsSummary;
+use crate::slots::Key;
+use crate::stream::machine::Machine;
+use crate::stream::policy::s2s::Direction;
+use crate::stream::s2s::Proof;
+
+/// A stream with another server, or a link that has none.
+#[derive(Debug)]
+pub struct SurveyedServer {
+    /// The stream; none if nobody is being reached just now.
+    pub stream: Option<SurveyedStream>,
+    /// The link whose stanzas the stream takes, or will take.
+    pub link: Option<SurveyedLink>,
+}
+
+/// What is told of a stream with another server.
+#[derive(Debug)]
+pub struct SurveyedStream {
+    /// Who has opened it.
+    pub direction: Direction,
+    /// Our domain and the peer's, as the stream's headers tell them.
+    pub claimed: (Option<String>, Option<String>),
+    /// The pairs that are proven.
+    pub proofs: Vec<Proof>,
+    /// The peer's address.
+    pub address: SocketAddr,
+    /// Whether it began with TLS.
+    pub is_direct: bool,
+    /// What TLS agreed on; none without encryption.
+    pub tls: Option<TlsSummary>,
+    /// Its state, for people.
+    pub state: &'static str,
+    /// Time since it was accepted or dialled.
+    pub age: Duration,
+    /// Time since the peer last sent a byte.
+    pub idle: Duration,
+}
+
+/// What is told of a link.
+#[derive(Debug)]
+pub struct SurveyedLink {
+    /// Ours.
+    pub local: String,
+    /// Theirs.
+    pub remote: String,
+    /// Stanzas that wait for a stream.
+    pub waiting: usize,
+    /// Why there is no stream, and how long nobody is tried.
+    pub resting: Option<(Duration, String)>,
+}
+
+impl Shard {
+    /// All streams with other servers, and the links that have none but stanzas or a failure.
+    pub(super) fn survey_servers(&self) -> Vec<SurveyedServer> {
+        let now = self.router.now.mono;
+        let mut found = Vec::new();
+        let mut with_stream = HashSet::new();
+        for (_, connection) in self.connections.iter() {
+            let Machine::Server(stream) = &connection.stream else {
+                continue;
+            };
+            let link = stream.ready_link().or_else(|| stream.dialled_link());
+            with_stream.extend(link);
+            let claimed = stream.claimed();
+            found.push(SurveyedServer {
+                stream: Some(SurveyedStream {
+                    direction: stream.direction(),
+                    claimed: (claimed.0.map(str::to_owned), claimed.1.map(str::to_owned)),
+                    proofs: stream.proofs().cloned().collect(),
+                    address: stream.origin.address,
+                    is_direct: stream.began_with_tls(),
+                    tls: stream.tls().cloned(),
+                    state: stream.phase(),
+                    age: now.since(stream.origin.accepted),
+                    idle: now.since(stream.touched()),
+                }),
+                link: link.and_then(|link| self.survey_link(link)),
+            });
+        }
+        let others = self.router.peers.links();
+        let others = others.filter(|(key, link)| {
+            let is_quiet = matches!(link.state(), LinkState::Idle) && link.waiting() == 0;
+            !is_quiet && !with_stream.contains(key)
+        });
+        found.extend(others.map(|(key, _)| SurveyedServer {
+            stream: None,
+            link: self.survey_link(key),
+        }));
+        found
+    }
+
+    fn survey_link(&self, key: Key) -> Option<SurveyedLink> {
+        let link = self.router.peers.get(key)?;
+        let resting = match link.state() {
+            LinkState::Resting(until, failure) => {
+                let left = until.since(self.router.now.mono);
+                Some((left, failure.text.clone()))
+            }
+            LinkState::Idle | LinkState::Making | LinkState::Ready => None,
+        };
+        Some(SurveyedLink {
+            local: link.local.as_str().to_owned(),
+            remote: link.remote.as_str().to_owned(),
+            waiting: link.waiting(),
+            resting,
+        })
+    }
+}

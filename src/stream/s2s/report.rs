@@ -1,0 +1,164 @@
+//! What a server stream tells of itself to operators (`stanzad s2s list`).
+
+use super::{Role, ServerStream, State};
+use crate::limits::DIALBACK_PAIRS_MAX;
+use crate::slots::Key;
+use crate::stream::dialback::Pair;
+use crate::stream::policy::s2s::{Direction, Means};
+
+/// By which exchange a pair of domains was proven: by the peer on an accepted stream, by us on a
+/// dialled one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exchange {
+    /// SASL EXTERNAL (XEP-0178).
+    External,
+    /// A dialback key (XEP-0220).
+    Dialback,
+}
+
+impl Exchange {
+    /// Its name, for people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Exchange::External => "EXTERNAL",
+            Exchange::Dialback => "dialback",
+        }
+    }
+}
+
+/// A pair of domains that stanzas flow between, and why they may.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proof {
+    /// The domains.
+    pub pair: Pair,
+    /// What policy has accepted the peer by.
+    pub means: Means,
+    /// The exchange that has proven them; none as long as it runs.
+    pub exchange: Option<Exchange>,
+}
+
+impl Proof {
+    /// What has proven the peer, for people.
+    pub fn of_peer(&self, direction: Direction) -> String {
+        match (direction, self.exchange, self.means) {
+            // To call back is to dial to where the DNS says, and that is done.
+            (Direction::Dialled, _, Means::Dialback) => "DNS alone".to_owned(),
+            (Direction::Dialled, _, means) => means.name().to_owned(),
+            (_, Some(Exchange::External), Means::Certificate) => "EXTERNAL".to_owned(),
+            (_, Some(Exchange::External), means) => format!("EXTERNAL ({})", means.name()),
+            (_, _, Means::Dialback) => "dialback".to_owned(),
+            (_, _, means) => format!("{} for dialback", means.name()),
+        }
+    }
+}
+
+impl ServerStream {
+    /// Who has opened it.
+    pub fn direction(&self) -> Direction {
+        match self.role {
+            Role::Accepted(_) => Direction::Accepted,
+            Role::Dialled(_) => Direction::Dialled,
+        }
+    }
+
+    /// The link that it was dialled for.
+    pub fn dialled_link(&self) -> Option<Key> {
+        match &self.role {
+            Role::Dialled(dialled) => Some(dialled.link),
+            Role::Accepted(_) => None,
+        }
+    }
+
+    /// The domains that its headers tell, as far as they are known: ours, and the one that the peer
+    /// claims, or that we dialled for.
+    pub fn claimed(&self) -> (Option<&str>, Option<&str>) {
+        match &self.role {
+            Role::Dialled(dialled) => (Some(dialled.local.as_str()), Some(dialled.remote.as_str())),
+            Role::Accepted(Some((local, remote))) => {
+                (Some(local.as_str()), remote.as_ref().map(|it| it.as_str()))
+            }
+            Role::Accepted(None) => (None, None),
+        }
+    }
+
+    /// Whether TLS was there before the stream (XEP-0368).
+    pub fn began_with_tls(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.is_direct)
+    }
+
+    /// The pairs that are proven.
+    pub fn proofs(&self) -> impl Iterator<Item = &Proof> {
+        self.proofs.iter().filter(|proof| proof.exchange.is_some())
+    }
+
+    /// What it is busy with, for people.
+    pub fn phase(&self) -> &'static str {
+        match self.state {
+            State::Open if self.is_authenticated() => "ready",
+            State::Open => "authenticating",
+            ref state => state.name(),
+        }
+    }
+
+    /// Policy has accepted the peer as one of a pair.
+    pub(super) fn note_ruling(&mut self, pair: &Pair, means: Means) {
+        let known = self.proofs.iter_mut().find(|proof| proof.pair == *pair);
+        if let Some(proof) = known {
+            proof.means = means;
+        } else if self.proofs.len() < DIALBACK_PAIRS_MAX {
+            self.proofs.push(Proof {
+                pair: pair.clone(),
+                means,
+                exchange: None,
+            });
+        }
+    }
+
+    /// Stanzas of a pair may flow from now on.
+    pub(super) fn note_proof(&mut self, pair: &Pair, exchange: Exchange) {
+        if !self.proofs.iter().any(|proof| proof.pair == *pair) {
+            self.note_ruling(pair, Means::Dialback);
+        }
+        let proof = self.proofs.iter_mut().find(|proof| proof.pair == *pair);
+        if let Some(proof) = proof {
+            proof.exchange = Some(exchange);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::jid::Domain;
+
+    #[test]
+    fn what_has_proven_a_peer_is_told_by_direction_and_exchange() {
+        let proof = |exchange, means| Proof {
+            pair: Pair {
+                local: Domain::parse("example.org").unwrap(),
+                remote: Domain::parse("example.net").unwrap(),
+            },
+            means,
+            exchange: Some(exchange),
+        };
+        use Direction::{Accepted, Dialled};
+        use Exchange::{Dialback, External};
+        for (direction, exchange, means, told) in [
+            (Accepted, External, Means::Certificate, "EXTERNAL"),
+            (Accepted, External, Means::Pin, "EXTERNAL (pin)"),
+            (Accepted, Dialback, Means::Dialback, "dialback"),
+            (
+                Accepted,
+                Dialback,
+                Means::Certificate,
+                "certificate for dialback",
+            ),
+            (Accepted, Dialback, Means::Dane, "DANE for dialback"),
+            (Dialled, External, Means::Certificate, "certificate"),
+            (Dialled, Dialback, Means::Dane, "DANE"),
+            (Dialled, Dialback, Means::Dialback, "DNS alone"),
+        ] {
+            assert_eq!(proof(exchange, means).of_peer(direction), told);
+        }
+    }
+}
