@@ -9,7 +9,7 @@
 //! | 7 | [`cli`] | subcommands, the demo, exit codes |
 //! | 6 | [`server`] | start, reload, stop; the control socket; what a reload replaces |
 //! | 5 | [`shard`] | listener, reactors (mio), the turn, connections, timers |
-//! | 4 | [`stream`], [`features`] | a client's stream from header to end; XEPs, one file each |
+//! | 4 | [`stream`], [`features`] | streams from header to end; XEPs, one file each |
 //! | 3 | [`router`] | accounts, sessions, the way of a stanza, settlement, what a feature is |
 //! | 2 | [`net`], [`storage`], [`config`] | TLS (openssl); SQLite; the conf file |
 //! | 2 | [`dns`], [`workers`] | how a remote domain is reached; hashing |
@@ -25,6 +25,12 @@
 //! 3. There it waits while the account is loading or changing (`router::account`), passes the inbound
 //!    stages, and is appended to the output of his sessions (RFC 6121 §8.5). The ticket goes back.
 //! 4. `shard::turn::writing` writes each connection once, at the end of the turn.
+//!
+//! # And to romeo at another server
+//! `router::delivery` hands the message to the shard of his domain, where `router::peers` has a link
+//! for the pair of domains: an ordered queue, and a row in the store for what waits in it. The link's
+//! stream is made by `shard::turn::dialling`, which asks `dns`, and negotiated by `stream::s2s`;
+//! whether the other server is who it claims to be, `stream::policy` decides for both directions.
 //!
 //! A login moves its connection once, to the shard of its account: `stream::authenticate` proves the
 //! identity, `router::admission` lets it in. What is stored is a change, `router::iq` and
