@@ -2,6 +2,7 @@
 //! account (RFC 6121 §8.5).
 
 use crate::limits::OUTPUT_BYTES_MAX;
+use crate::ns;
 use crate::router::account::Standing;
 use crate::router::feature::{HookContext, SessionEvent, Stage, Target, Verdict};
 use crate::router::loading::Tier;
@@ -313,7 +314,8 @@ impl Router {
         let stanza = &routed.stanza;
         let is_request = stanza.kind == Kind::Iq && matches!(stanza.type_, Type::Get | Type::Set);
         let is_known = |from| self.shares_presence(session, from);
-        if is_request && !stanza.from.as_ref().is_some_and(is_known) {
+        let is_refused = is_false_push(stanza) || !stanza.from.as_ref().is_some_and(is_known);
+        if is_request && is_refused {
             // Its answer would tell a stranger that the resource is there.
             let error = StanzaError::new(Condition::ServiceUnavailable);
             self.refuse(account, routed, error);
@@ -585,6 +587,12 @@ impl Router {
             hook(&context, &mut copy);
         }
     }
+}
+
+/// Whether a request looks like a roster push and is not the server's own (RFC 6121 §2.1.6): clients are
+/// to ignore it, and some did not.
+fn is_false_push(stanza: &Stanza) -> bool {
+    stanza.type_ == Type::Set && stanza.payload.find(ns::ROSTER, "query").is_some()
 }
 
 /// Whether it is one of the four types of RFC 6121 §3.

@@ -344,6 +344,8 @@ fn is_too_much(stanza: &Stanza) -> bool {
         let limits = [
             Condition::InternalServerError,
             Condition::PolicyViolation,
+            // Its server cannot be reached now; when it is again, it still takes the session to be there.
+            Condition::RemoteServerTimeout,
             Condition::ResourceConstraint,
         ];
         let mut names = limits.iter().map(Condition::as_str);

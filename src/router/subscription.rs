@@ -6,8 +6,8 @@
 //! for it, over any crash. A hand-off takes effect only while it still says what its sender's roster
 //! says ([`table::still_holds`]), so that two accounts agree once nothing is on its way between them.
 //!
-//! Left out: asking a remote contact again that does not answer (§3.1.2), which comes with the way to
-//! other servers.
+//! Between servers no row vouches for a stanza: what gets lost on the way is made up for by the probe
+//! and the repeated request of the next login (§3.1.2, §4.3.1).
 
 mod exchange;
 mod parting;
@@ -232,7 +232,9 @@ impl Router {
     }
 
     /// Takes a subscription stanza for an account, whose roster is loaded.
-    pub(crate) fn inbound_subscription(&mut self, key: Key, routed: Routed) {
+    pub(crate) fn inbound_subscription(&mut self, key: Key, mut routed: Routed) {
+        // Another server may have left resources in it.
+        routed.stanza = between_accounts(&routed.stanza);
         let signal = Signal::of(routed.stanza.type_);
         let contact = routed.stanza.from.as_ref().map(Jid::bare);
         let account = self.accounts.get(key);
@@ -300,20 +302,31 @@ impl Router {
     }
 
     /// Ends the way of a subscription stanza that has no effect. Its recipient is changing until the
-    /// row is gone, as long as it would be if there were one: what a stranger asks next waits alike,
-    /// whether there is such an account or not (RFC 6120 §13.11).
+    /// row is gone, or nothing is committed for a request of another server, as long as it would be if
+    /// there were an account: what a stranger asks next waits alike, whether there is one or not
+    /// (RFC 6120 §13.11).
     pub(crate) fn subscription_ignored(&mut self, key: Key, routed: Routed) {
         // An anonymous account is gone with its session, whatever waits for it.
         let may_change = self.accounts.get(key).is_some_and(|account| {
             !account.is_busy() && !matches!(account.standing, Standing::Anonymous)
         });
-        let (Some(id), true) = (routed.handoff, may_change) else {
+        // Of another server there is no row.
+        let is_request = routed.stanza.type_ == Type::Subscribe;
+        if !may_change || (routed.handoff.is_none() && !is_request) {
             self.drop_routed(routed);
             return;
-        };
-        let change: ChangeFn = Box::new(move |db| Ok(feature::value(handoff::delete(db, id)?)));
+        }
+        let row = routed.handoff;
+        let change: ChangeFn = Box::new(move |db| {
+            if let Some(id) = row {
+                handoff::delete(db, id)?;
+            }
+            Ok(feature::value(()))
+        });
         let then: AccountContinuation = Box::new(move |router, _, result| {
-            router.handoff_ended(id, result.map(drop));
+            if let Some(id) = row {
+                router.handoff_ended(id, result.map(drop));
+            }
             router.out.settle(routed.ticket);
         });
         self.change_account(key, change, then);
@@ -513,6 +526,14 @@ impl Router {
                 self.postponed.end_later(self.now.mono, id);
             }
         }
+    }
+}
+
+/// Subscriptions are between bare JIDs (§3.1.2, §3.1.3).
+fn between_accounts(stanza: &Stanza) -> Stanza {
+    Stanza {
+        to: stanza.to.as_ref().map(|to| to.bare().to_jid()),
+        ..from_account(stanza)
     }
 }
 

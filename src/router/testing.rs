@@ -41,6 +41,12 @@ pub struct Seat {
     pub conn: Key,
 }
 
+/// Another server, as this one sees it: the stream by which it sends, and the one by which it is sent to.
+pub struct Remote {
+    source: Key,
+    conn: Option<Key>,
+}
+
 /// The record of an account.
 pub fn record(enabled: bool) -> AccountRecord {
     AccountRecord {
@@ -223,6 +229,49 @@ impl Site {
         roster
             .unwrap()
             .set(&BareJid::parse(contact).unwrap(), state);
+    }
+
+    /// Another server opens a stream and proves its domain.
+    pub fn remote(&mut self) -> Remote {
+        let conn = self.conns.insert(());
+        self.router.out.outputs.open(conn, Vec::new());
+        Remote {
+            source: self.router.peer_opened(conn),
+            conn: None,
+        }
+    }
+
+    /// Another server sends a stanza; the store has not answered yet.
+    pub fn send_from_remote(&mut self, remote: &Remote, from: &str, mut stanza: Stanza) {
+        stanza.from = Some(Jid::parse(from).unwrap());
+        self.router.from_peer(remote.source, stanza, 100);
+        self.router.work();
+    }
+
+    /// What another server was sent since the last call, each as `type from to`.
+    pub fn told_remote(&mut self, remote: &mut Remote) -> Vec<String> {
+        self.run_store();
+        for link in std::mem::take(&mut self.router.out.dials) {
+            let conn = self.conns.insert(());
+            self.router.out.outputs.open(conn, Vec::new());
+            remote.conn = Some(conn);
+            self.router.link_ready(link, conn);
+        }
+        self.run_store();
+        let Some(conn) = remote.conn else {
+            return Vec::new();
+        };
+        let bytes = self.router.out.outputs.bytes(conn).to_vec();
+        self.router.out.outputs.consume(conn, bytes.len());
+        let told = Payload::from_canonical(bytes).unwrap();
+        let stanzas = told.children().iter().map(|child| told.element(child));
+        let attribute = |stanza: &Element, name| stanza.attribute(name).unwrap_or("-").to_owned();
+        stanzas
+            .map(|stanza| {
+                let [type_, from, to] = ["type", "from", "to"].map(|name| attribute(&stanza, name));
+                format!("{type_} {from} {to}")
+            })
+            .collect()
     }
 
     /// What was written to a connection since the last call.

@@ -259,11 +259,14 @@ impl Router {
                 cost += copy_cost;
                 self.send_copy(&broadcast.stanza, contact.clone());
             }
-            if state.has(State::TO)
-                && let Some(prober) = &prober
-            {
-                cost += 1;
-                self.send_probe(prober, contact);
+            if let Some(prober) = &prober {
+                if state.has(State::TO) {
+                    cost += 1;
+                    self.send_probe(prober, contact);
+                } else if state.has(State::PENDING_OUT) && self.domain(contact.domain()).is_none() {
+                    cost += 1;
+                    self.ask_again(prober, contact);
+                }
             }
             cost = cost.max(before + 1);
         }
@@ -304,6 +307,15 @@ impl Router {
                 self.send_probe(&prober, contact.to_jid());
             }
         }
+    }
+
+    /// RFC 6121 §3.1.2, last paragraph: a request may have got lost on the way to another server, or its
+    /// answer on the way back.
+    fn ask_again(&mut self, asker: &Jid, contact: Jid) {
+        let mut request = Stanza::new(Kind::Presence, Type::Subscribe, Payload::empty());
+        request.from = Some(asker.bare().to_jid());
+        request.to = Some(contact);
+        self.reply(request);
     }
 
     /// RFC 6121 §4.3: a local contact's presence is wanted by the new resource only, so the probe is

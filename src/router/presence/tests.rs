@@ -1,3 +1,5 @@
+mod remote;
+
 use super::*;
 use crate::clock::Now;
 use crate::limits::{

@@ -107,9 +107,19 @@ pub(crate) fn removal_handoffs(
     contact: &BareJid,
     old: State,
 ) -> Result<Vec<Handoff>, StoreError> {
-    if accounts::find(db, contact)?.is_none() {
-        return Ok(Vec::new());
+    match accounts::find(db, contact)? {
+        Some(_) => farewells(db, account, contact, old),
+        None => Ok(Vec::new()),
     }
+}
+
+/// The same for any contact.
+fn farewells(
+    db: &Db,
+    account: &BareJid,
+    contact: &BareJid,
+    old: State,
+) -> Result<Vec<Handoff>, StoreError> {
     let told = table::removal(old).map(|signal| {
         let stanza = signal_between(account, contact, signal);
         let id = handoff::insert(db, &stanza)?;
@@ -126,16 +136,17 @@ pub(super) fn signal_between(account: &BareJid, contact: &BareJid, signal: Signa
     stanza
 }
 
-/// Deletes an account with all that belongs to it, and leaves hand-offs that tell its local contacts
+/// Deletes an account with all that belongs to it, and leaves hand-offs that tell its contacts
 /// (RFC 6121 §2.5.2: as if it removed each of them). No account of its name may be created before they
 /// have been told, or it would be taken for the old one: the router sees to that, and without a
-/// server [`redeliver`].
+/// server [`redeliver`]. Contacts of other servers are told if the server runs; otherwise their next
+/// probe tells them.
 ///
 /// # Errors
 /// [`StoreError::NotFound`], and those of the database.
 pub fn delete_account(db: &Db, account: &BareJid) -> Result<(), StoreError> {
     for (contact, state) in roster::states(db, account)? {
-        removal_handoffs(db, account, &contact, state)?;
+        farewells(db, account, &contact, state)?;
     }
     accounts::delete(db, account)
 }

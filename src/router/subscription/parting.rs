@@ -1,7 +1,7 @@
 //! Telling contacts of a removal from the roster, and of an account that is deleted
 //! (RFC 6121 §2.5.2).
 
-use crate::jid::BareJid;
+use crate::jid::{BareJid, Jid};
 use crate::limits::{HANDOFF_RETRY, PARTING_PAUSE, PARTINGS_PER_STEP_MAX};
 use crate::router::account::Waiting;
 use crate::router::delivery::Routed;
@@ -15,7 +15,7 @@ use crate::slots::Key;
 use crate::stanza::{Kind, Stanza, Type};
 use crate::storage::handoff::{self, Handoff};
 use crate::storage::roster::State;
-use crate::storage::{Lane, ReadFn, StoreError};
+use crate::storage::{Lane, ReadFn, StoreError, accounts};
 use crate::xml::Payload;
 
 /// What is known of an account that was deleted, until its contacts know.
@@ -29,6 +29,13 @@ pub(crate) struct Deceased {
     gone: Vec<Parting>,
     /// The row of the last contact that was told.
     told: i64,
+}
+
+/// What a contact of an account that was deleted is to be told.
+struct Farewell {
+    row: Handoff,
+    /// Whether the contact has an account here.
+    is_local: bool,
 }
 
 impl Router {
@@ -118,7 +125,7 @@ impl Router {
     pub(super) fn tell_contacts(&mut self, deceased: Deceased) {
         let after = deceased.told;
         self.read_partings(deceased, after, move |router, mut deceased, rows| {
-            let Some(last) = rows.last().map(|row| row.id) else {
+            let Some(last) = rows.last().map(|farewell| farewell.row.id) else {
                 match after {
                     // There never were any.
                     0 => router.no_longer_changing(deceased.key),
@@ -151,15 +158,23 @@ impl Router {
         &mut self,
         deceased: Deceased,
         after: i64,
-        then: impl FnOnce(&mut Router, Deceased, Vec<Handoff>) + Send + 'static,
+        then: impl FnOnce(&mut Router, Deceased, Vec<Farewell>) + Send + 'static,
     ) {
         let jid = deceased.jid.clone();
         let read: ReadFn = Box::new(move |db| {
             let rows = handoff::of_sender(db, &jid, after, PARTINGS_PER_STEP_MAX)?;
-            Ok(feature::value(rows))
+            let farewell = |row: Handoff| {
+                let contact = row.stanza.to.as_ref().map(Jid::bare);
+                let account = contact.map(|contact| accounts::find(db, &contact));
+                let is_local = account.transpose()?.flatten().is_some();
+                Ok(Farewell { row, is_local })
+            };
+            let farewells: Result<Vec<Farewell>, StoreError> =
+                rows.into_iter().map(farewell).collect();
+            Ok(feature::value(farewells?))
         });
         let then: Continuation = Box::new(move |router, result| {
-            match result.and_then(storage_value::<Vec<Handoff>>) {
+            match result.and_then(storage_value::<Vec<Farewell>>) {
                 Ok(rows) => then(router, deceased, rows),
                 // The next start tells them.
                 Err(StoreError::Stopped) => router.no_longer_changing(deceased.key),
@@ -176,7 +191,8 @@ impl Router {
         self.read(Lane::Quick, read, Waiter::Router(then));
     }
 
-    fn tell_contact(&mut self, deceased: &Deceased, row: Handoff) {
+    fn tell_contact(&mut self, deceased: &Deceased, farewell: Farewell) {
+        let Farewell { row, is_local } = farewell;
         let contact = row.stanza.to.clone();
         let is_last = Signal::of(row.stanza.type_) == Some(Signal::Unsubscribed);
         if let Some(contact) = contact.filter(|_| is_last)
@@ -193,6 +209,12 @@ impl Router {
                 self.reply(gone);
             }
         }
-        self.hand_over(vec![row]);
+        if is_local {
+            self.hand_over(vec![row]);
+        } else {
+            // A server that is not reached keeps no name from being used again.
+            self.reply(row.stanza);
+            self.end_handoff(Some(row.id));
+        }
     }
 }

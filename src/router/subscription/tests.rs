@@ -3,6 +3,7 @@
 mod agreement;
 mod failures;
 mod realm;
+mod remote;
 
 use self::realm::{Realm, Seat, Step, signal};
 use crate::jid::Jid;
