@@ -19,7 +19,7 @@ use trust_dns_resolver::proto::op::{Message, OpCode, ResponseCode};
 use trust_dns_resolver::proto::rr::rdata::SOA;
 use trust_dns_resolver::proto::rr::{DNSClass, Name, RData, Record, RecordSet, RecordType};
 
-/// The zone that it serves; what lies outside does not exist.
+/// The zone that it serves unless it is told another; what lies outside does not exist.
 pub const ZONE: &str = "example.org.";
 /// A zone below it that is not signed, whatever is done with the rest.
 pub const UNSIGNED: &str = "unsigned.example.org";
@@ -29,8 +29,8 @@ pub const TTL: u32 = 300;
 const UDP_BYTES_MAX: usize = 1232;
 
 /// What is served.
-#[derive(Default)]
 pub struct Zone {
+    apex: Name,
     records: HashMap<Name, Vec<Record>>,
     silent: HashSet<(Name, RecordType)>,
     codes: HashMap<(Name, RecordType), ResponseCode>,
@@ -45,7 +45,26 @@ pub fn name(text: &str) -> Name {
     Name::from_ascii(format!("{text}.")).unwrap()
 }
 
+impl Default for Zone {
+    fn default() -> Zone {
+        Zone::of(ZONE)
+    }
+}
+
 impl Zone {
+    /// A zone without records. Its name ends with a dot.
+    pub fn of(apex: &str) -> Zone {
+        Zone {
+            apex: Name::from_ascii(apex).unwrap(),
+            records: HashMap::new(),
+            silent: HashSet::new(),
+            codes: HashMap::new(),
+            is_lazy: false,
+            signer: None,
+            spoilt: HashSet::new(),
+        }
+    }
+
     /// Adds a record, as in a zone file.
     pub fn with(mut self, owner: &str, rtype: &str, data: &str) -> Zone {
         let rtype = RecordType::from_str(rtype).unwrap();
@@ -80,13 +99,14 @@ impl Zone {
         let public = key.to_public_key().unwrap();
         let text = STANDARD.encode(public.public_bytes());
         let dnskey = DNSKEY::from_key(&public);
-        let apex = Name::from_ascii(ZONE).unwrap();
+        let apex = self.apex.clone();
         let data = RData::DNSSEC(DNSSECRData::DNSKEY(dnskey.clone()));
         let record = Record::from_rdata(apex.clone(), TTL, data);
         self.records.entry(apex.clone()).or_default().push(record);
         let day = Duration::from_secs(86_400);
         self.signer = Some(DnssecSigner::new(dnskey, Box::new(key), apex, day));
-        (self, format!("{ZONE} {TTL} IN DNSKEY 257 3 13 {text}\n"))
+        let anchor = format!("{} {TTL} IN DNSKEY 257 3 13 {text}\n", self.apex);
+        (self, anchor)
     }
 
     /// Signs the records of a name wrongly.
@@ -151,7 +171,7 @@ impl Zone {
         let apex = if is_below {
             name(UNSIGNED)
         } else {
-            Name::from_ascii(ZONE).unwrap()
+            self.apex.clone()
         };
         let soa = SOA::new(apex.clone(), apex.clone(), 1, 3600, 600, 86_400, TTL);
         let soa = Record::from_rdata(apex, TTL, RData::SOA(soa));
@@ -213,7 +233,7 @@ pub struct NameServer {
 }
 
 struct Shared {
-    zone: Zone,
+    zone: Mutex<Zone>,
     asked: Mutex<Vec<(Name, RecordType, bool)>>,
     is_stopping: AtomicBool,
 }
@@ -223,7 +243,7 @@ impl NameServer {
         let (udp, tcp) = sockets();
         let address = udp.local_addr().unwrap();
         let shared = Arc::new(Shared {
-            zone,
+            zone: Mutex::new(zone),
             asked: Mutex::new(Vec::new()),
             is_stopping: AtomicBool::new(false),
         });
@@ -237,6 +257,16 @@ impl NameServer {
             shared,
             threads,
         }
+    }
+
+    /// Serves something else from now on.
+    #[allow(
+        dead_code,
+        reason = "tests of the program, which share this file, use it"
+    )]
+    pub fn change(&self, change: impl FnOnce(Zone) -> Zone) {
+        let mut zone = self.shared.zone.lock().unwrap();
+        *zone = change(std::mem::take(&mut *zone));
     }
 
     /// How many queries it got.
@@ -301,7 +331,7 @@ impl Shared {
         let asked = query.queries.first()?;
         let entry = (asked.name().clone(), asked.query_type(), by_tcp);
         self.asked.lock().unwrap().push(entry);
-        let response = self.zone.answer(&query)?;
+        let response = self.zone.lock().unwrap().answer(&query)?;
         let bytes = response.to_vec().unwrap();
         if by_tcp || bytes.len() <= UDP_BYTES_MAX {
             return Some(bytes);

@@ -1,50 +1,39 @@
 //! A client that sends what a test tells it to, right or wrong, and reads whole elements.
 
-use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::SocketAddr;
+use std::ops::{Deref, DerefMut};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use openssl::hash::{MessageDigest, hash};
 use openssl::nid::Nid;
-use openssl::ssl::{
-    ShutdownState, Ssl, SslConnector, SslConnectorBuilder, SslMethod, SslRef, SslStream,
-    SslVerifyMode,
-};
+use openssl::ssl::{Ssl, SslConnector, SslConnectorBuilder, SslMethod, SslVerifyMode};
 use stanzad::ns;
-use stanzad::xml::{Bounds, Element, Header, Item, Parser};
+use stanzad::xml::{Element, Header};
 
 use super::scram::{Channel, Scram};
-use super::server::{PASSWORD, PATIENCE, Server};
-
-/// What a client hears next.
-#[derive(Debug)]
-pub enum Heard {
-    /// The server's stream header.
-    Open(Box<Header>),
-    /// A whole child of the stream.
-    Element(Element),
-    /// `</stream:stream>`.
-    Close,
-    /// The server has closed its direction of the connection.
-    End,
-}
-
-enum Socket {
-    Plain(TcpStream),
-    Tls(Box<SslStream<TcpStream>>),
-    /// While TLS begins.
-    None,
-}
+use super::server::{PASSWORD, Server};
+pub use super::wire::{Heard, Wire, text};
 
 /// A connection to a server, as its client.
 pub struct Client {
-    socket: Socket,
-    parser: Parser,
-    /// Every byte heard since [`Client::forget`], decrypted.
-    pub raw: Vec<u8>,
+    wire: Wire,
     /// The full JID, once bound.
     pub jid: String,
+}
+
+impl Deref for Client {
+    type Target = Wire;
+
+    fn deref(&self) -> &Wire {
+        &self.wire
+    }
+}
+
+impl DerefMut for Client {
+    fn deref_mut(&mut self) -> &mut Wire {
+        &mut self.wire
+    }
 }
 
 impl Client {
@@ -55,7 +44,7 @@ impl Client {
 
     /// Connects to an address without TLS.
     pub fn connect_to(address: SocketAddr) -> Client {
-        Client::over(Socket::Plain(tcp(address)))
+        Client::over(Wire::connect(address))
     }
 
     /// Connects without TLS from an address of this machine.
@@ -64,19 +53,20 @@ impl Client {
         let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None).unwrap();
         socket.bind(&from.into()).unwrap();
         socket.connect(&to.into()).unwrap();
-        Client::over(Socket::Plain(patient(socket.into())))
+        Client::over(Wire::over(socket.into()))
     }
 
     /// Connects by direct TLS (XEP-0368), asking for example.org.
     pub fn connect_tls(server: &Server) -> Client {
         let ssl = ssl("example.org", |_| ());
-        Client::over(Socket::Tls(handshake(ssl, tcp(server.c2s_tls)).unwrap()))
+        Client::try_connect_tls(server, ssl).unwrap()
     }
 
     /// Connects by direct TLS with a session that the test has set up; `Err` is a failed handshake.
     pub fn try_connect_tls(server: &Server, ssl: Ssl) -> Result<Client, String> {
-        let stream = handshake(ssl, tcp(server.c2s_tls))?;
-        Ok(Client::over(Socket::Tls(stream)))
+        let mut wire = Wire::connect(server.c2s_tls);
+        wire.handshake(ssl)?;
+        Ok(Client::over(wire))
     }
 
     /// Connects and upgrades to TLS by STARTTLS for example.org; SASL comes next.
@@ -96,11 +86,9 @@ impl Client {
         client
     }
 
-    fn over(socket: Socket) -> Client {
+    fn over(wire: Wire) -> Client {
         Client {
-            socket,
-            parser: Parser::new(Bounds::client(1 << 24)),
-            raw: Vec::new(),
+            wire,
             jid: String::new(),
         }
     }
@@ -127,124 +115,9 @@ impl Client {
 
     // --- sending
 
-    /// Sends bytes, which the server has to take.
-    pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        self.try_send(bytes).unwrap();
-    }
-
-    /// Sends bytes; the server may have closed the connection.
-    pub fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
-        match &mut self.socket {
-            Socket::Plain(socket) => socket.write_all(bytes.as_ref()),
-            Socket::Tls(stream) => stream.write_all(bytes.as_ref()),
-            Socket::None => unreachable!("TLS did not begin"),
-        }
-    }
-
     /// Sends a stream header of version 1.0.
     pub fn send_header(&mut self, domain: &str) {
         self.send(header(domain));
-    }
-
-    /// Closes our direction of the TCP connection, with no close of stream or TLS.
-    pub fn shutdown(&mut self) {
-        self.tcp().shutdown(Shutdown::Write).unwrap();
-    }
-
-    /// The socket under it all.
-    pub fn tcp(&mut self) -> &mut TcpStream {
-        match &mut self.socket {
-            Socket::Plain(socket) => socket,
-            Socket::Tls(stream) => stream.get_mut(),
-            Socket::None => unreachable!("TLS did not begin"),
-        }
-    }
-
-    /// What TLS knows, on a connection with TLS.
-    pub fn tls(&self) -> &SslRef {
-        match &self.socket {
-            Socket::Tls(stream) => stream.ssl(),
-            _ => panic!("this connection has no TLS"),
-        }
-    }
-
-    /// Whether the server has ended TLS by close_notify.
-    pub fn heard_close_notify(&mut self) -> bool {
-        match &mut self.socket {
-            Socket::Tls(stream) => stream.get_shutdown().contains(ShutdownState::RECEIVED),
-            _ => false,
-        }
-    }
-
-    // --- hearing
-
-    /// What comes next, within [`PATIENCE`].
-    ///
-    /// # Errors
-    /// The connection was reset or broken.
-    pub fn try_hear(&mut self) -> io::Result<Heard> {
-        loop {
-            let next = self.parser.next();
-            let raw = String::from_utf8_lossy(&self.raw);
-            match next.unwrap_or_else(|error| panic!("{error:?} in {raw}")) {
-                Some(Item::Open(header)) => return Ok(Heard::Open(header)),
-                Some(Item::Top(top)) => {
-                    if top.is(ns::SASL, "success") {
-                        // A new stream follows (RFC 6120 §6.4.6).
-                        self.parser.restart();
-                    }
-                    let element = top.to_element();
-                    let Some(answer) = receipt(&element) else {
-                        return Ok(Heard::Element(element));
-                    };
-                    // If the server has closed the connection since, what is heard next tells.
-                    let _ = self.try_send(answer);
-                    continue;
-                }
-                Some(Item::Close) => return Ok(Heard::Close),
-                None => {}
-            }
-            let mut bytes = [0; 16 * 1024];
-            let read = match &mut self.socket {
-                Socket::Plain(socket) => socket.read(&mut bytes),
-                Socket::Tls(stream) => stream.read(&mut bytes),
-                Socket::None => unreachable!("TLS did not begin"),
-            };
-            match read {
-                Ok(0) => return Ok(Heard::End),
-                Ok(read) => {
-                    self.raw.extend_from_slice(&bytes[..read]);
-                    self.parser.feed(&bytes[..read]);
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if is_timeout(&error) => {
-                    let raw = String::from_utf8_lossy(&self.raw);
-                    panic!("nothing came for {PATIENCE:?}; all so far: {raw}")
-                }
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    /// What comes next, which must come over an unbroken connection.
-    pub fn hear(&mut self) -> Heard {
-        self.try_hear().unwrap()
-    }
-
-    /// The element that comes next.
-    pub fn element(&mut self) -> Element {
-        match self.hear() {
-            Heard::Element(element) => element,
-            other => panic!("no element: {other:?}"),
-        }
-    }
-
-    /// The stream header that comes next.
-    pub fn hear_header(&mut self) -> Header {
-        match self.hear() {
-            Heard::Open(header) => *header,
-            other => panic!("no header: {other:?}"),
-        }
     }
 
     /// The stanza that comes next, which has to be of that kind.
@@ -266,29 +139,6 @@ impl Client {
         stanza
     }
 
-    /// The stream has to end in an orderly way: `</stream:stream>`, then the connection's end.
-    pub fn closes(&mut self) {
-        let heard = self.hear();
-        assert!(matches!(heard, Heard::Close), "{heard:?}");
-        self.ends();
-    }
-
-    /// The server's direction of the connection has to end.
-    pub fn ends(&mut self) {
-        let heard = self.hear();
-        assert!(matches!(heard, Heard::End), "{heard:?}");
-    }
-
-    /// A stream error with this condition has to come next, then the orderly end.
-    pub fn fails(&mut self, condition: &str) {
-        let error = self.element();
-        assert!(error.is(ns::STREAM, "error"), "{}", text(&error));
-        let found = error.elements().next().expect("it has a condition");
-        assert_eq!(found.name, condition, "{}", text(&error));
-        assert_eq!(found.ns, "urn:ietf:params:xml:ns:xmpp-streams");
-        self.closes();
-    }
-
     /// Everything sent so far has been handled by this session's shard, and nothing came back: a
     /// ping to the server is answered, and before its answer nothing is heard.
     pub fn settle(&mut self) {
@@ -307,11 +157,6 @@ impl Client {
             }
             heard.push(element);
         }
-    }
-
-    /// Forgets the bytes heard.
-    pub fn forget(&mut self) {
-        self.raw.clear();
     }
 
     // --- negotiating
@@ -341,16 +186,6 @@ impl Client {
         let proceed = self.element();
         assert!(proceed.is(ns::TLS, "proceed"), "{}", text(&proceed));
         self.handshake(ssl(domain, |_| ())).unwrap();
-    }
-
-    /// Does the TLS handshake now; `Err` is its failure.
-    pub fn handshake(&mut self, ssl: Ssl) -> Result<(), String> {
-        let Socket::Plain(socket) = std::mem::replace(&mut self.socket, Socket::None) else {
-            panic!("this connection has TLS already");
-        };
-        self.socket = Socket::Tls(handshake(ssl, socket)?);
-        self.parser.restart();
-        Ok(())
     }
 
     /// Opens a stream, upgrades it by STARTTLS, and opens it again; gives the features after TLS.
@@ -495,17 +330,6 @@ pub fn header(domain: &str) -> String {
     )
 }
 
-/// The answer to the ping that follows offline messages, by which the server knows that they came. It
-/// is answered beside all else, so that tests hear what people do.
-fn receipt(element: &Element) -> Option<String> {
-    let id = element
-        .attribute("id")
-        .filter(|id| id.starts_with("ask-"))?;
-    element.find("urn:xmpp:ping", "ping")?;
-    let to = element.attribute("from")?;
-    Some(format!("<iq type='result' id='{id}' to='{to}'/>"))
-}
-
 /// The condition of an error stanza (RFC 6120 §8.3.2).
 pub fn error_of(stanza: &Element) -> String {
     assert_eq!(stanza.attribute("type"), Some("error"), "{}", text(stanza));
@@ -525,11 +349,6 @@ pub fn failure_of(outcome: Result<(), Element>) -> String {
     condition.name.clone()
 }
 
-/// An element as a test's message shows it.
-pub fn text(element: &Element) -> String {
-    String::from_utf8_lossy(&element.to_bytes()).into_owned()
-}
-
 /// A TLS session of a client that asks for `domain` and trusts any certificate.
 pub fn ssl(domain: &str, set: impl FnOnce(&mut SslConnectorBuilder)) -> Ssl {
     let mut builder = SslConnector::builder(SslMethod::tls_client()).unwrap();
@@ -539,28 +358,4 @@ pub fn ssl(domain: &str, set: impl FnOnce(&mut SslConnectorBuilder)) -> Ssl {
     let mut configuration = builder.build().configure().unwrap();
     configuration.set_verify_hostname(false);
     configuration.into_ssl(domain).unwrap()
-}
-
-fn handshake(ssl: Ssl, socket: TcpStream) -> Result<Box<SslStream<TcpStream>>, String> {
-    let mut stream = SslStream::new(ssl, socket).map_err(|error| error.to_string())?;
-    stream.connect().map_err(|error| error.to_string())?;
-    Ok(Box::new(stream))
-}
-
-fn tcp(address: SocketAddr) -> TcpStream {
-    patient(TcpStream::connect_timeout(&address, PATIENCE).unwrap())
-}
-
-fn patient(socket: TcpStream) -> TcpStream {
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
-    socket.set_write_timeout(Some(PATIENCE)).unwrap();
-    socket.set_nodelay(true).unwrap();
-    socket
-}
-
-fn is_timeout(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
-    )
 }

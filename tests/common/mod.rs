@@ -8,10 +8,15 @@
 pub mod authority;
 pub mod cast;
 pub mod client;
+#[path = "../../src/dns/testing.rs"]
+pub mod names;
+pub mod network;
 pub mod offer;
 pub mod pattern;
+pub mod peer;
 pub mod roster;
 pub mod scram;
 pub mod script;
 pub mod server;
 pub mod site;
+pub mod wire;

@@ -54,6 +54,8 @@ shards = 2
 [listen]
 c2s = ["127.0.0.1:0"]
 c2s_tls = ["127.0.0.1:0"]
+s2s = ["127.0.0.1:0"]
+s2s_tls = ["127.0.0.1:0"]
 [tls]
 certificates = "certs"
 [auth]
@@ -70,6 +72,9 @@ to = "./log"
 [domain."example.net"]
 "#;
 
+/// The file of a site over which conf files are laid.
+const BASE: &str = "base.toml";
+
 /// A running server. It is killed when dropped; if the test has failed by then, its log is told.
 pub struct Server {
     /// Its directory: `stanzad.toml`, `certs/`, `data/`, `run/control.sock`, `log`, `stderr`.
@@ -78,6 +83,10 @@ pub struct Server {
     pub c2s: SocketAddr,
     /// Where it takes clients that start with TLS.
     pub c2s_tls: SocketAddr,
+    /// Where it takes servers that start in the clear.
+    pub s2s: SocketAddr,
+    /// Where it takes servers that start with TLS.
+    pub s2s_tls: SocketAddr,
     child: Child,
     ended: Option<ExitStatus>,
     control: PathBuf,
@@ -111,6 +120,8 @@ impl Server {
             site,
             c2s: nowhere,
             c2s_tls: nowhere,
+            s2s: nowhere,
+            s2s_tls: nowhere,
             child,
             ended: None,
             notify,
@@ -170,6 +181,8 @@ impl Server {
         };
         self.c2s = address("c2s").unwrap_or(self.c2s);
         self.c2s_tls = address("c2s_tls").unwrap_or(self.c2s_tls);
+        self.s2s = address("s2s").unwrap_or(self.s2s);
+        self.s2s_tls = address("s2s_tls").unwrap_or(self.s2s_tls);
     }
 
     /// What the server writes to standard error.
@@ -363,14 +376,21 @@ fn control_of(site: &Site) -> PathBuf {
 
 /// A directory that is ready for a server: conf file, certificates, accounts.
 pub fn site(conf: &str) -> Site {
-    let site = Site::new();
-    write_conf(&site, conf);
+    let site = site_of(CONF, conf);
     site.certify();
+    add_offline(&site, &ACCOUNTS);
+    site
+}
+
+/// A directory with a conf file, `conf` laid over `base`; it has neither certificates nor accounts.
+pub fn site_of(base: &str, conf: &str) -> Site {
+    let site = Site::new();
+    fs::write(site.path(BASE), base).unwrap();
+    write_conf(&site, conf);
     let mut builder = DirBuilder::new();
     builder.mode(0o700);
     builder.create(site.path("data")).unwrap();
     builder.create(site.path("run")).unwrap();
-    add_offline(&site, &ACCOUNTS);
     site
 }
 
@@ -427,9 +447,10 @@ pub fn certify_rsa(site: &Site, file: &str, domain: &str) {
     fs::set_permissions(path("key"), fs::Permissions::from_mode(0o600)).unwrap();
 }
 
-/// Writes the conf file: that of all tests with `conf` laid over it.
+/// Writes the conf file: `conf` laid over the site's base.
 pub fn write_conf(site: &Site, conf: &str) {
-    let mut whole: toml::Table = CONF.parse().unwrap();
+    let base = fs::read_to_string(site.path(BASE)).unwrap();
+    let mut whole: toml::Table = base.parse().unwrap();
     lay_over(&mut whole, conf.parse().unwrap());
     fs::write(site.path("stanzad.toml"), whole.to_string()).unwrap();
 }

@@ -69,10 +69,8 @@ fn an_open_stream_keeps_the_bound_that_it_was_told() {
     assert_eq!(long_stanza(&server), "30000 announced, taken");
     old.settle();
     let body = "x".repeat(25_000);
-    old.send(format!(
-        "<message to='{}'><body>{body}</body></message>",
-        old.jid
-    ));
+    let jid = old.jid.clone();
+    old.send(format!("<message to='{jid}'><body>{body}</body></message>"));
     old.fails("policy-violation");
 }
 

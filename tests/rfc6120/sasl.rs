@@ -388,7 +388,7 @@ fn plain_does_not_tell_whether_an_account_exists() {
         client.forget();
         let outcome = client.plain(user, "r0sal1ne");
         assert_eq!(failure_of(outcome), "not-authorized");
-        client.raw
+        client.raw.clone()
     };
     assert_eq!(failure("juliet"), failure("rosaline"));
     assert_eq!(failure("juliet"), failure("no such localpart"));
