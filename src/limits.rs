@@ -251,6 +251,16 @@ pub const PEER_RETRY_MAX: Duration = Duration::from_secs(300);
 /// How long a server is taken for refused that does not exist, or that policy keeps us from.
 pub const PEER_REFUSED_PAUSE: Duration = Duration::from_secs(60);
 
+/// Attempts at streams that are kept of one other server for `stanzad explain s2s`, in each direction.
+pub const PEER_ATTEMPTS_MAX: usize = 8;
+/// Servers of which one shard keeps attempts, in each direction. Full of the longest attempts they take
+/// 10 MiB, as they are some 500 KiB.
+pub const PEER_HISTORIES_MAX: usize = 512;
+/// Characters that are kept of each text of an attempt, which the other server may have chosen.
+pub const PEER_ATTEMPT_TEXT_CHARS_MAX: usize = 256;
+/// Names and faults that are kept of the certificate of an attempt.
+pub const PEER_ATTEMPT_FAULTS_MAX: usize = 4;
+
 /// Bytes of a dialback key. Those of XEP-0185 have 64; each that is offered is kept until it is verified.
 pub const DIALBACK_KEY_BYTES_MAX: usize = 512;
 /// Bytes of the stream id in a request to verify a dialback key. Ids of servers in use have up to 64.

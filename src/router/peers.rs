@@ -9,6 +9,7 @@
 //! Invariants: a link that has something to send is being made, is ready, or rests until a time; what
 //! was appended to a stream's output has left the queue, in the order in which it came.
 
+pub mod history;
 mod link;
 #[cfg(test)]
 mod tests;
@@ -17,6 +18,7 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::time::Duration;
 
+use self::history::History;
 pub use self::link::Failure;
 use self::link::{Queue, Retry, Stored, Waiting};
 use crate::clock::Mono;
@@ -39,6 +41,8 @@ pub struct Peers {
     dues: BinaryHeap<Reverse<(Mono, u64)>>,
     /// Streams that other servers have opened and proven.
     incoming: Slots<Incoming>,
+    /// What became of the last attempts, for who asks.
+    pub history: History,
     last_row: i64,
 }
 

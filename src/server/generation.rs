@@ -16,6 +16,7 @@ use crate::net::open_files::OpenFiles;
 use crate::net::tls::{TlsContexts, TlsSets, TlsSettings};
 use crate::net::tls_stream::{Dialled, SocketTransport};
 use crate::net::transport::Transport;
+use crate::router::peers::history::ShownCertificate;
 use crate::shard::Dialler;
 use crate::stream::Certificates;
 use crate::stream::policy::s2s::{self, Direction, Shown};
@@ -164,6 +165,49 @@ impl Certificates for Known {
         })
     }
 
+    fn describe(
+        &self,
+        chain: &[Vec<u8>],
+        direction: Direction,
+        _local: &Domain,
+        remote: &Domain,
+        now: Wall,
+    ) -> ShownCertificate {
+        let shown = match ShownChain::parse(chain) {
+            Ok(shown) => shown,
+            Err(fault) => {
+                return ShownCertificate {
+                    faults: vec![fault.to_string()],
+                    ..ShownCertificate::default()
+                };
+            }
+        };
+        let domain = remote.to_ascii();
+        let reference = Reference {
+            domain: &domain,
+            secure_target: None,
+        };
+        let judged = shown.judge(&self.roots, role_of(direction), reference, seconds(now));
+        let (faults, is_for_peer) = match judged {
+            Ok(judgement) => (
+                judgement.faults.iter().map(ToString::to_string).collect(),
+                judgement.matched.is_some(),
+            ),
+            Err(error) => (vec![error.to_string()], false),
+        };
+        ShownCertificate {
+            subject: shown.subject(),
+            issuer: shown.issuer(),
+            names: shown
+                .identifiers()
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
+            faults,
+            is_for_peer,
+        }
+    }
+
     fn peer(
         &self,
         chain: &[Vec<u8>],
@@ -172,16 +216,13 @@ impl Certificates for Known {
         remote: &Domain,
         now: Wall,
     ) -> Shown {
-        let role = match direction {
-            Direction::Accepted => PeerRole::InitiatingEntity,
-            Direction::Dialled => PeerRole::ReceivingEntity,
-        };
+        let role = role_of(direction);
         let domain = remote.to_ascii();
         let reference = Reference {
             domain: &domain,
             secure_target: None,
         };
-        let now = i64::try_from(now.micros() / 1_000_000).unwrap_or(i64::MAX);
+        let now = seconds(now);
         let judged =
             ShownChain::parse(chain).map(|shown| shown.judge(&self.roots, role, reference, now));
         let (fault, names_peer) = match judged {
@@ -199,6 +240,18 @@ impl Certificates for Known {
             matches_tlsa: false,
         }
     }
+}
+
+fn role_of(direction: Direction) -> PeerRole {
+    match direction {
+        Direction::Accepted => PeerRole::InitiatingEntity,
+        Direction::Dialled => PeerRole::ReceivingEntity,
+    }
+}
+
+/// Seconds of the Unix epoch.
+fn seconds(now: Wall) -> i64 {
+    i64::try_from(now.micros() / 1_000_000).unwrap_or(i64::MAX)
 }
 
 /// A fault as policy tells them apart.

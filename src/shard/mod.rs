@@ -17,11 +17,12 @@ pub use self::turn::survey::{SurveyedLink, SurveyedServer, SurveyedStream};
 use crate::clock::Wall;
 use crate::config::Settings;
 use crate::dns::Found;
-use crate::jid::BareJid;
+use crate::jid::{BareJid, Domain};
 use crate::net::transport::Transport;
 use crate::post::Weigh;
 use crate::router::commands::{AccountCommand, CommandReply};
 use crate::router::effects::RouterPost;
+use crate::router::peers::history::Attempt;
 use crate::router::session::SessionOrigin;
 use crate::shard::connection::Moving;
 use crate::slots::Key;
@@ -55,6 +56,10 @@ pub enum Post {
     Command(BareJid, AccountCommand, CommandReply),
     /// From the control socket: what is going on here?
     Survey(Box<dyn FnOnce(Survey) + Send>),
+    /// From another shard: what came of an attempt at a stream with a server of this shard.
+    Attempted(Box<Attempt>),
+    /// From the control socket: what came of the last attempts with a server?
+    Attempts(Domain, Box<dyn FnOnce(Vec<Attempt>) + Send>),
     /// From the control socket: end the sessions of an account, or the one of a full JID, and tell how
     /// many they were.
     EndSessions(String, Box<dyn FnOnce(u64) + Send>),

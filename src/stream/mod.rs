@@ -33,6 +33,7 @@ use crate::ns;
 use crate::router::account::Proof;
 use crate::router::effects::Refusal;
 use crate::router::peers::Failure;
+use crate::router::peers::history::ShownCertificate;
 use crate::router::pipeline::Pipeline;
 use crate::router::placement::Placement;
 use crate::sasl::Credentials;
@@ -44,7 +45,7 @@ use crate::storage::logins::Login;
 use crate::storage::{StoreError, Value};
 use crate::stream::dialback::{Checked, Pair};
 use crate::stream::policy::s2s::{Direction, Fault, Shown};
-use crate::stream::s2s::{Ask, Asker};
+use crate::stream::s2s::{Ask, Asker, Attempted};
 use crate::xml::{Header, Top, XmlError};
 
 /// What happens to a stream.
@@ -143,6 +144,8 @@ pub enum Action {
     LinkFailed(Key, Failure),
     /// The stream of a link has ended.
     LinkEnded(Key),
+    /// Note for `stanzad explain` what came of an attempt.
+    Attempted(Box<Attempted>),
     /// Close our direction when everything is sent.
     Shutdown,
     /// Drop the connection now.
@@ -198,6 +201,20 @@ pub trait Certificates: Send + Sync {
     /// The JIDs that a client certificate proves in a domain (XEP-0178 §2); empty if it proves none.
     /// `chain` is DER, the leaf first.
     fn client_identities(&self, domain: &str, chain: &[Vec<u8>]) -> Vec<String>;
+
+    /// What is to be told of the certificates that another server has shown, to the log and to
+    /// `stanzad explain`. `chain` is DER, the leaf first.
+    fn describe(
+        &self,
+        chain: &[Vec<u8>],
+        direction: Direction,
+        local: &Domain,
+        remote: &Domain,
+        now: Wall,
+    ) -> ShownCertificate {
+        let _ = (chain, direction, local, remote, now);
+        ShownCertificate::default()
+    }
 
     /// What the certificates that another server has shown are worth to a domain of ours
     /// (RFC 6120 §13.7.2). `chain` is DER, the leaf first.

@@ -25,7 +25,7 @@ mod tests;
 use ::log::{debug, info};
 
 pub use self::dialled::Dialled;
-pub use self::report::{Exchange, Proof};
+pub use self::report::{Attempted, Exchange, Proof};
 use crate::clock::Mono;
 use crate::config::DomainSettings;
 use crate::jid::{Domain, Jid};
@@ -58,6 +58,12 @@ pub struct ServerStream {
     touched: Mono,
     /// The pairs for which policy has accepted the peer, proven or not yet.
     proofs: Vec<Proof>,
+    /// What policy said last.
+    verdict: Option<String>,
+    /// How it ended, if that is more than a close.
+    outcome: Option<String>,
+    /// Whether it was told what came of it, for `stanzad explain`.
+    is_noted: bool,
 }
 
 /// Who has opened the stream.
@@ -156,6 +162,9 @@ impl ServerStream {
             is_header_sent: false,
             touched: origin.accepted,
             proofs: Vec::new(),
+            verdict: None,
+            outcome: None,
+            is_noted: false,
         }
     }
 
@@ -443,11 +452,16 @@ impl ServerStream {
                     cx.actions.push(Action::Verify(Box::new((pair, id, key))));
                 }
                 dialback::Action::Proven(pair) => self.proven(&pair, Exchange::Dialback, cx),
-                dialback::Action::Denied(pair) => info!(
-                    stream = self.origin.stream, address:% = self.origin.ip(),
-                    from:% = pair.remote, to:% = pair.local;
-                    "a server claimed a domain with a key that is not that domain's"
-                ),
+                dialback::Action::Denied(pair) => {
+                    info!(
+                        stream = self.origin.stream, address:% = self.origin.ip(),
+                        from:% = pair.remote, to:% = pair.local;
+                        "a server claimed a domain with a key that is not that domain's"
+                    );
+                    let outcome =
+                        "the domain's own server says that the dialback key is not its own";
+                    self.note_attempt(&pair, false, outcome, cx.actions);
+                }
                 dialback::Action::Answered(_, answer) => {
                     if self.dialback_answered(&answer, cx) {
                         continue;
@@ -474,7 +488,7 @@ impl ServerStream {
     }
 
     /// Decides about a key that the peer has offered.
-    fn rule(&mut self, pair: &Pair, cx: &Context<'_>) -> Ruling {
+    fn rule(&mut self, pair: &Pair, cx: &mut Context<'_>) -> Ruling {
         let Some(local) = cx.settings.domains.get(&pair.local) else {
             let text = "This server does not serve that domain";
             return Ruling::Refuse(Trouble::new(Condition::ItemNotFound, text));
@@ -482,12 +496,12 @@ impl ServerStream {
         let verdict = self.judge(local, &pair.remote, Dialback::NotTried, cx);
         match verdict.outcome {
             Outcome::Accept(means) => {
-                self.note_ruling(pair, means);
+                self.note_ruling(pair, means, &verdict);
                 Ruling::Accept
             }
             Outcome::NeedDialback => Ruling::Verify,
             Outcome::Refuse => {
-                self.tell_refusal(pair, &verdict);
+                self.tell_refusal(pair, &verdict, cx);
                 Ruling::Refuse(Trouble::new(
                     Condition::PolicyViolation,
                     verdict.reason.sentence(&pair.remote),
@@ -506,6 +520,7 @@ impl ServerStream {
             to:% = pair.local, means = means.unwrap_or_default().as_str(), encrypted = self.tls.is_some();
             "server authenticated"
         );
+        self.note_attempt(pair, true, "it may send stanzas", cx.actions);
         if self.source.is_none() {
             cx.actions.push(Action::PeerProven);
             let bytes = cx.settings.domains.get(&pair.local);
@@ -519,12 +534,18 @@ impl ServerStream {
         self.source = Some(source);
     }
 
-    fn tell_refusal(&self, pair: &Pair, verdict: &Verdict) {
+    fn tell_refusal(&mut self, pair: &Pair, verdict: &Verdict, cx: &mut Context<'_>) {
+        let reason = verdict.reason.sentence(&pair.remote);
         info!(
             stream = self.origin.stream, address:% = self.origin.ip(), peer:% = pair.remote,
-            local:% = pair.local, reason = verdict.reason.sentence(&pair.remote).as_str();
+            local:% = pair.local, reason = reason.as_str(),
+            see = format!("stanzad explain s2s {}", pair.remote).as_str();
             "server refused"
         );
+        self.verdict = Some(reason);
+        if !self.is_dialled() {
+            self.note_attempt(pair, false, "we refused it", cx.actions);
+        }
     }
 }
 

@@ -187,6 +187,7 @@ impl Shard {
             }
             Action::PeerClosed(source) => self.router.peer_closed(source),
             Action::LinkEnded(link) => self.router.link_ended(link),
+            Action::Attempted(attempted) => self.attempted(*attempted),
             _ => {}
         }
     }

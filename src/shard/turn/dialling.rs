@@ -7,10 +7,12 @@ use std::net::SocketAddr;
 use ::log::debug;
 
 use super::{Outside, Shard};
+use crate::clock::Wall;
 use crate::dns::srv;
 use crate::dns::{self, Found, Question};
 use crate::limits::DIAL_ATTEMPTS_MAX;
 use crate::router::peers::Failure;
+use crate::router::peers::history;
 use crate::shard::Post;
 use crate::shard::connection::Connection;
 use crate::slots::Key;
@@ -64,6 +66,7 @@ impl Shard {
                 is_fresh: false,
             };
             if let Err(refused) = outside.resolve(link, question) {
+                self.note_unreached(link, None, false, &refused.to_string());
                 self.dial_failed(link, refused.to_string(), false, outside);
             }
         }
@@ -91,6 +94,7 @@ impl Shard {
             .collect();
         if dialling.attempts.is_empty() {
             let (text, is_final) = nowhere(&found);
+            self.note_unreached(link, None, false, &text);
             self.dial_failed(link, text, is_final, outside);
             return;
         }
@@ -131,8 +135,36 @@ impl Shard {
                     }
                     return;
                 }
-                Err(error) => dialling.failures.push(format!("{address}: {error}")),
+                Err(error) => {
+                    dialling.failures.push(format!("{address}: {error}"));
+                    self.note_unreached(link, Some(address), is_direct, &error.to_string());
+                }
             }
+        }
+    }
+
+    /// Notes an attempt that came to no stream.
+    fn note_unreached(
+        &mut self,
+        link: Key,
+        address: Option<SocketAddr>,
+        is_direct: bool,
+        outcome: &str,
+    ) {
+        if let Some(link) = self.router.peers.get(link) {
+            self.note_attempt(history::Attempt {
+                at: Wall::default(),
+                is_dialled: true,
+                local: link.local.clone(),
+                remote: link.remote.clone(),
+                address,
+                is_direct,
+                tls: None,
+                certificate: None,
+                verdict: None,
+                is_success: false,
+                outcome: outcome.to_owned(),
+            });
         }
     }
 

@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use super::Shard;
 use crate::router::peers::LinkState;
+use crate::router::peers::history::Attempt;
 use crate::router::session::TlsSummary;
+use crate::shard::Post;
 use crate::slots::Key;
 use crate::stream::machine::Machine;
 use crate::stream::policy::s2s::Direction;
-use crate::stream::s2s::Proof;
+use crate::stream::s2s::{Attempted, Proof};
 
 /// A stream with another server, or a link that has none.
 #[derive(Debug)]
@@ -95,6 +97,34 @@ impl Shard {
             link: self.survey_link(key),
         }));
         found
+    }
+
+    /// Notes on the shard of the other server what came of an attempt at a stream with it.
+    pub(super) fn attempted(&mut self, attempted: Attempted) {
+        let Attempted { mut attempt, chain } = attempted;
+        if !chain.is_empty() {
+            let direction = match attempt.is_dialled {
+                true => Direction::Dialled,
+                false => Direction::Accepted,
+            };
+            let (local, remote) = (&attempt.local, &attempt.remote);
+            let now = self.router.now.wall;
+            let certificates = &self.generation.certificates;
+            attempt.certificate =
+                Some(certificates.describe(&chain, direction, local, remote, now));
+        }
+        self.note_attempt(attempt);
+    }
+
+    /// The same for one whose certificate is known, or that came to no stream.
+    pub(super) fn note_attempt(&mut self, mut attempt: Attempt) {
+        attempt.at = self.router.now.wall;
+        let owner = self.router.placement.shard_of(attempt.remote.as_str());
+        if owner == self.router.shard {
+            self.router.peers.history.note(attempt);
+        } else if let Some(posts) = self.posts.get_mut(owner as usize) {
+            posts.push(Post::Attempted(Box::new(attempt)));
+        }
     }
 
     fn survey_link(&self, key: Key) -> Option<SurveyedLink> {

@@ -43,7 +43,7 @@ impl ServerStream {
                 local: local.name.clone(),
                 remote: remote.clone(),
             };
-            self.tell_refusal(&pair, &verdict);
+            self.tell_refusal(&pair, &verdict, cx);
             let text = verdict.reason.sentence(remote);
             return Err(StreamError::new(StreamCondition::PolicyViolation, text));
         }
@@ -171,12 +171,12 @@ impl ServerStream {
         let verdict = self.judge(&settings, &remote, Dialback::NotTried, cx);
         let pair = Pair { local, remote };
         let Outcome::Accept(means) = verdict.outcome else {
-            self.tell_refusal(&pair, &verdict);
+            self.tell_refusal(&pair, &verdict, cx);
             write_failure(cx.out, "not-authorized");
             return Ok(State::Open);
         };
         write_feature(cx.out, "success", ns::SASL, "");
-        self.note_ruling(&pair, means);
+        self.note_ruling(&pair, means, &verdict);
         self.proven(&pair, Exchange::External, cx);
         self.is_external = true;
         self.is_header_sent = false;

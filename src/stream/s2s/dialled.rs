@@ -34,6 +34,8 @@ pub struct Dialled {
     pub(super) is_external_refused: bool,
     /// Whether its header has named another domain than the one that was dialled.
     pub(super) is_misnamed: bool,
+    /// Whether its link has been told that it comes to nothing.
+    pub(super) is_failed: bool,
     /// Whether stanzas flow.
     pub(super) is_ready: bool,
 }
@@ -50,11 +52,12 @@ impl Dialled {
             is_authenticated: false,
             is_external_refused: false,
             is_misnamed: false,
+            is_failed: false,
             is_ready: false,
         }
     }
 
-    fn pair(&self) -> Pair {
+    pub(super) fn pair(&self) -> Pair {
         Pair {
             local: self.local.clone(),
             remote: self.remote.clone(),
@@ -162,11 +165,11 @@ impl ServerStream {
         }
         let verdict = self.judge(&local, &pair.remote, Dialback::NotTried, cx);
         let Outcome::Accept(means) = verdict.outcome else {
-            self.tell_refusal(&pair, &verdict);
+            self.tell_refusal(&pair, &verdict, cx);
             let text = verdict.reason.sentence(&pair.remote);
             return Ok(self.give_up(Condition::RemoteServerNotFound, text, true, cx));
         };
-        self.note_ruling(&pair, means);
+        self.note_ruling(&pair, means, &verdict);
         if is_authenticated {
             return Ok(self.ready(Exchange::External, cx));
         }
@@ -250,7 +253,7 @@ impl ServerStream {
                 )
             }
         };
-        self.failed(Condition::RemoteServerNotFound, why, true, cx);
+        self.failed(Condition::RemoteServerNotFound, why, true, cx.actions);
         false
     }
 
@@ -258,6 +261,7 @@ impl ServerStream {
         if let Role::Dialled(dialled) = &self.role {
             let pair = dialled.pair();
             self.note_proof(&pair, exchange);
+            self.note_attempt(&pair, true, "it takes our stanzas", cx.actions);
         }
         if let Role::Dialled(dialled) = &mut self.role {
             info!(
@@ -291,26 +295,28 @@ impl ServerStream {
         }
     }
 
-    /// Tells the link that this stream comes to nothing.
+    /// Tells the link that this stream comes to nothing, once.
     pub(super) fn failed(
         &mut self,
         condition: Condition,
         text: impl Into<String>,
         is_final: bool,
-        cx: &mut Context<'_>,
+        actions: &mut Vec<Action>,
     ) {
-        if let Role::Dialled(dialled) = &mut self.role
-            && !dialled.is_ready
-        {
-            cx.actions.push(Action::LinkFailed(
-                dialled.link,
-                Failure {
-                    condition,
-                    text: text.into(),
-                    is_final,
-                },
-            ));
+        let Role::Dialled(dialled) = &mut self.role else {
+            return;
+        };
+        if dialled.is_ready || std::mem::replace(&mut dialled.is_failed, true) {
+            return;
         }
+        let (link, pair, text) = (dialled.link, dialled.pair(), text.into());
+        self.note_attempt(&pair, false, &text, actions);
+        let failure = Failure {
+            condition,
+            text,
+            is_final,
+        };
+        actions.push(Action::LinkFailed(link, failure));
     }
 
     /// Ends a stream that comes to nothing.
@@ -321,7 +327,7 @@ impl ServerStream {
         is_final: bool,
         cx: &mut Context<'_>,
     ) -> State {
-        self.failed(condition, text, is_final, cx);
+        self.failed(condition, text, is_final, cx.actions);
         self.close(cx)
     }
 }

@@ -91,12 +91,20 @@ impl ServerStream {
             false => Condition::RemoteServerTimeout,
         };
         let why = format!("it ended the stream: {condition} {text}");
-        self.failed(condition_back, why.trim_end(), is_final, cx);
+        self.outcome = Some(why.trim_end().to_owned());
+        self.failed(condition_back, why.trim_end(), is_final, cx.actions);
         self.close(cx)
     }
 
     /// Answers the peer's end of stream, or makes ours (RFC 6120 §4.4).
     pub(super) fn close(&mut self, cx: &mut Context<'_>) -> State {
+        // A peer that closes before anything is agreed on leaves the link without a stream.
+        self.failed(
+            Condition::RemoteServerTimeout,
+            "it closed the stream before that was ready",
+            false,
+            cx.actions,
+        );
         self.leave(cx.actions);
         if self.is_header_sent {
             cx.out.extend_from_slice(header::CLOSE);
@@ -114,12 +122,14 @@ impl ServerStream {
             stream = self.origin.stream, condition = error.condition.name(), text:% = error.text;
             "server stream ends"
         );
+        let why = format!("the stream came to an end: {}", error.text);
         self.failed(
             Condition::RemoteServerTimeout,
-            format!("the stream came to an end: {}", error.text),
+            why.as_str(),
             false,
-            cx,
+            cx.actions,
         );
+        self.outcome = Some(why);
         self.leave(cx.actions);
         if !self.is_header_sent {
             match &self.role {
@@ -143,19 +153,10 @@ impl ServerStream {
 
     /// The connection is gone without an end of the stream; `why`, if that is known.
     pub fn hung_up(&mut self, why: Option<&str>, actions: &mut Vec<Action>) {
-        if let Role::Dialled(dialled) = &self.role
-            && !dialled.is_ready
-            && !self.is_ending()
-        {
+        if !self.is_ending() {
             let text = why.unwrap_or("the connection was closed");
-            actions.push(Action::LinkFailed(
-                dialled.link,
-                crate::router::peers::Failure {
-                    condition: Condition::RemoteServerTimeout,
-                    text: text.to_owned(),
-                    is_final: false,
-                },
-            ));
+            self.failed(Condition::RemoteServerTimeout, text, false, actions);
+            self.outcome = Some(text.to_owned());
         }
         self.state = State::Closed;
         self.leave(actions);
@@ -163,6 +164,7 @@ impl ServerStream {
 
     /// Gives back what the stream holds: its link, its place, and the questions of others.
     fn leave(&mut self, actions: &mut Vec<Action>) {
+        self.note_end(actions);
         if let Some(ledger) = self.ledger.take() {
             for asker in ledger.end().askers {
                 let unreached = Checked::Unreached(Unreached::Timeout);
@@ -185,7 +187,7 @@ impl ServerStream {
             Condition::RemoteServerTimeout,
             "the TLS handshake was not done in time",
             false,
-            cx,
+            cx.actions,
         );
         self.leave(cx.actions);
         cx.actions.push(Action::Drop);

@@ -1,10 +1,13 @@
-//! What a server stream tells of itself to operators (`stanzad s2s list`).
+//! What a server stream tells of itself to operators: `stanzad s2s list`, `stanzad explain s2s`.
 
 use super::{Role, ServerStream, State};
+use crate::clock::Wall;
 use crate::limits::DIALBACK_PAIRS_MAX;
+use crate::router::peers::history::Attempt;
 use crate::slots::Key;
+use crate::stream::Action;
 use crate::stream::dialback::Pair;
-use crate::stream::policy::s2s::{Direction, Means};
+use crate::stream::policy::s2s::{Direction, Means, Verdict};
 
 /// By which exchange a pair of domains was proven: by the peer on an accepted stream, by us on a
 /// dialled one.
@@ -101,7 +104,12 @@ impl ServerStream {
     }
 
     /// Policy has accepted the peer as one of a pair.
-    pub(super) fn note_ruling(&mut self, pair: &Pair, means: Means) {
+    pub(super) fn note_ruling(&mut self, pair: &Pair, means: Means, verdict: &Verdict) {
+        self.verdict = Some(verdict.reason.sentence(&pair.remote));
+        self.set_means(pair, means);
+    }
+
+    fn set_means(&mut self, pair: &Pair, means: Means) {
         let known = self.proofs.iter_mut().find(|proof| proof.pair == *pair);
         if let Some(proof) = known {
             proof.means = means;
@@ -117,12 +125,68 @@ impl ServerStream {
     /// Stanzas of a pair may flow from now on.
     pub(super) fn note_proof(&mut self, pair: &Pair, exchange: Exchange) {
         if !self.proofs.iter().any(|proof| proof.pair == *pair) {
-            self.note_ruling(pair, Means::Dialback);
+            self.set_means(pair, Means::Dialback);
         }
         let proof = self.proofs.iter_mut().find(|proof| proof.pair == *pair);
         if let Some(proof) = proof {
             proof.exchange = Some(exchange);
         }
+    }
+}
+
+/// An attempt at a stream, for `stanzad explain`, and what is still to be found out for it.
+#[derive(Clone, Debug)]
+pub struct Attempted {
+    /// Without time and certificate.
+    pub attempt: Attempt,
+    /// The certificates that the peer has shown.
+    pub chain: Vec<Vec<u8>>,
+}
+
+impl ServerStream {
+    /// Has it noted what came of the attempt of a pair.
+    pub(super) fn note_attempt(
+        &mut self,
+        pair: &Pair,
+        is_success: bool,
+        outcome: &str,
+        actions: &mut Vec<Action>,
+    ) {
+        self.is_noted = true;
+        let tls = self.tls.as_ref();
+        actions.push(Action::Attempted(Box::new(Attempted {
+            attempt: Attempt {
+                at: Wall::default(),
+                is_dialled: self.is_dialled(),
+                local: pair.local.clone(),
+                remote: pair.remote.clone(),
+                address: Some(self.origin.address),
+                is_direct: self.began_with_tls() || self.is_direct(),
+                tls: tls.map(|tls| tls.summary.clone()),
+                certificate: None,
+                verdict: self.verdict.clone(),
+                is_success,
+                outcome: outcome.to_owned(),
+            },
+            chain: tls.map(|tls| tls.chain.clone()).unwrap_or_default(),
+        })));
+    }
+
+    /// A peer that ends without having proven what its header claims is noted under that name.
+    pub(super) fn note_end(&mut self, actions: &mut Vec<Action>) {
+        let Role::Accepted(Some((local, Some(remote)))) = &self.role else {
+            return;
+        };
+        if self.is_noted {
+            return;
+        }
+        let pair = Pair {
+            local: local.clone(),
+            remote: remote.clone(),
+        };
+        let outcome = self.outcome.take();
+        let outcome = outcome.unwrap_or_else(|| "it closed the stream without a proof".to_owned());
+        self.note_attempt(&pair, false, &outcome, actions);
     }
 }
 

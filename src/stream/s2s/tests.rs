@@ -10,6 +10,7 @@ use crate::config::{DomainSettings, S2s, Settings};
 use crate::features::FEATURES;
 use crate::net::throttle::{Throttle, ThrottleLimits};
 use crate::router::peers::Failure;
+use crate::router::peers::history::Attempt;
 use crate::router::pipeline::Pipeline;
 use crate::router::placement::Placement;
 use crate::slots::Slots;
@@ -167,6 +168,15 @@ impl End {
             Action::LinkFailed(_, failure) => Some(failure),
             _ => None,
         })
+    }
+
+    /// What came of its attempts, for `stanzad explain`.
+    fn attempts(&self) -> Vec<&Attempt> {
+        let attempts = self.asked.iter().filter_map(|action| match action {
+            Action::Attempted(attempted) => Some(&attempted.attempt),
+            _ => None,
+        });
+        attempts.collect()
     }
 
     /// The dialback key that it wants to have verified.
@@ -470,4 +480,79 @@ fn keys_that_nobody_can_be_asked_about_any_more_are_told_to_who_waits() {
     let (told, checked) = told.unwrap();
     assert_eq!(told, asker);
     assert!(matches!(checked, Checked::Unreached(_)));
+}
+
+/// A link whose stream was closed by its peer must not wait for it for ever.
+#[test]
+fn a_peer_that_closes_before_the_stream_is_ready_is_a_failure_once() {
+    let mut slots = Slots::default();
+    let dialled = Dialled::new(slots.insert(()), domain(A), domain(B), false, Dane::None);
+    let mut a = End::new(A, ServerStream::dialled(origin(), dialled), S2s::default());
+    a.on(Event::Begin);
+    a.hear(
+        "<stream:stream from='b.example' id='1' version='1.0' xmlns='jabber:server' \
+         xmlns:stream='http://etherx.jabber.org/streams'></stream:stream>",
+    );
+    let mut later = Vec::new();
+    a.stream.hung_up(None, &mut later);
+    let failed = |action: &&Action| matches!(action, Action::LinkFailed(..));
+    assert_eq!(a.asked.iter().chain(&later).filter(failed).count(), 1);
+    assert!(!a.failure().unwrap().is_final);
+}
+
+#[test]
+fn both_sides_note_what_came_of_a_stream() {
+    let mut wire = Wire::new(S2s::default(), S2s::default());
+    wire.run();
+    for (end, is_dialled, remote) in [(&wire.a, true, B), (&wire.b, false, A)] {
+        let [attempt] = end.attempts()[..] else {
+            panic!("{:?}", end.attempts())
+        };
+        assert!(attempt.is_success && attempt.is_dialled == is_dialled);
+        assert_eq!(attempt.remote.as_str(), remote);
+        assert!(attempt.tls.is_some());
+        let verdict = attempt.verdict.as_deref().unwrap();
+        assert!(verdict.contains("its certificate is valid"), "{verdict}");
+    }
+}
+
+#[test]
+fn a_refusal_is_noted_on_both_sides_with_its_reason() {
+    let mut wire = Wire::new(lenient(), S2s::default());
+    wire.b.judge.trusts = false;
+    wire.run();
+    let [attempt] = wire.b.attempts()[..] else {
+        panic!("{:?}", wire.b.attempts())
+    };
+    assert!(!attempt.is_success && !attempt.is_dialled);
+    let verdict = attempt.verdict.as_deref().unwrap();
+    assert!(verdict.contains("s2s.secure_auth = true"), "{verdict}");
+    let [attempt] = wire.a.attempts()[..] else {
+        panic!("{:?}", wire.a.attempts())
+    };
+    // In the peer's words.
+    let outcome = &attempt.outcome;
+    assert!(outcome.contains("policy-violation"), "{outcome}");
+}
+
+/// A domain is claimed by whoever wants to: what comes of it is noted under that name.
+#[test]
+fn who_claims_a_domain_and_leaves_is_noted_under_its_name() {
+    let mut b = End::new(B, ServerStream::accepted(origin()), S2s::default());
+    b.hear(
+        "<stream:stream from='a.example' to='b.example' version='1.0' xmlns='jabber:server' \
+         xmlns:stream='http://etherx.jabber.org/streams'></stream:stream>",
+    );
+    let mut later = Vec::new();
+    b.stream.hung_up(None, &mut later);
+    let [attempt] = b.attempts()[..] else {
+        panic!("{:?}", b.attempts())
+    };
+    assert_eq!(attempt.remote.as_str(), A);
+    assert!(!attempt.is_success && !attempt.is_dialled);
+    assert!(
+        !later
+            .iter()
+            .any(|action| matches!(action, Action::Attempted(_)))
+    );
 }
