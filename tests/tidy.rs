@@ -106,7 +106,7 @@ fn root() -> &'static Path {
 
 fn is_test_file(path: &Path) -> bool {
     let name = path.file_stem().unwrap().to_string_lossy();
-    let in_tests = path.iter().any(|part| part == "tests");
+    let in_tests = path.iter().any(|part| part == "tests" || part == "testing");
     in_tests || name.ends_with("tests") || name == "testing"
 }
 

@@ -80,16 +80,22 @@ impl Reading {
     }
 }
 
-/// A connection on its way to the shard of its account, with everything that belongs to it.
+/// A connection on its way to the shard of whom it has proven to be, with everything that belongs to it.
 pub struct Moving {
-    /// The connection; its stream machine waits for admission.
+    /// The connection; its stream machine waits for what that shard says.
     pub connection: Connection,
     /// Bytes that are still to be sent.
     pub output: Vec<u8>,
-    /// Whom the client has proven to be.
-    pub jid: BareJid,
-    /// How.
-    pub proof: Proof,
+    /// What it has proven.
+    pub proven: Proven,
+}
+
+/// What takes a connection to another shard.
+pub enum Proven {
+    /// A client has proven an account, and how.
+    Account(BareJid, Proof),
+    /// Another server has proven its first domain.
+    Peer,
 }
 
 impl Connection {

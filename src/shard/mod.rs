@@ -38,7 +38,7 @@ pub enum Post {
     Router(RouterPost),
     /// From the listener: a new connection.
     Accepted(Box<Accepted>),
-    /// From another shard: a connection whose account lives here.
+    /// From another shard: a connection whose account, or whose peer, lives here.
     Moved(Box<Moving>),
     /// From the store.
     Store(Answer),

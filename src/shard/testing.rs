@@ -1,5 +1,7 @@
 //! Stand-ins for sockets, store and workers, and a server of several shards that turns on one thread.
 
+pub mod servers;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
@@ -9,6 +11,7 @@ use std::time::Duration;
 
 use crate::clock::{Mono, Now, Wall};
 use crate::config::{Auth, C2s, DomainSettings, Limits, Settings};
+use crate::dns;
 use crate::features::FEATURES;
 use crate::jid::{BareJid, Domain};
 use crate::net::throttle::{Throttle, ThrottleLimits};
@@ -20,6 +23,7 @@ use crate::shard::turn::{Due, Outside, Ready, Shard};
 use crate::shard::{Accepted, Dialler, Generation, Peer, Post};
 use crate::slots::Key;
 use crate::storage::{Answer, Batch, Lane, ReadFn, Value, WriterCore, accounts};
+use crate::stream::policy::s2s::{Direction, Shown};
 use crate::stream::{Certificates, Origin};
 
 /// Both ends of a simulated connection.
@@ -143,6 +147,8 @@ pub struct World {
     sent: Vec<(u32, Post)>,
     writes: Vec<Batch>,
     reads: Vec<(u64, ReadFn)>,
+    /// Where other servers are, that is asked for.
+    questions: Vec<(Key, dns::Question)>,
     /// Jobs of the workers that are still to be done.
     pub jobs: Vec<(Key, Box<dyn FnOnce() -> Value + Send>)>,
     /// Whether the workers refuse more.
@@ -173,6 +179,10 @@ impl Outside for World {
         }
         !self.is_busy
     }
+    fn resolve(&mut self, link: Key, question: dns::Question) -> Result<(), dns::Refused> {
+        self.questions.push((link, question));
+        Ok(())
+    }
     fn random(&mut self, buffer: &mut [u8]) {
         for byte in buffer {
             self.drawn += 1;
@@ -202,7 +212,7 @@ pub struct Server {
     next: u64,
 }
 
-/// No certificates but that each domain has one.
+/// Each domain has a certificate; those of other servers are as [`servers::shown`] says.
 pub struct AnyCertificate;
 
 /// Nobody is reached.
@@ -226,6 +236,9 @@ impl Certificates for AnyCertificate {
     }
     fn client_identities(&self, _: &str, _: &[Vec<u8>]) -> Vec<String> {
         Vec::new()
+    }
+    fn peer(&self, chain: &[Vec<u8>], _: Direction, _: &Domain, remote: &Domain, _: Wall) -> Shown {
+        servers::shown(chain, remote)
     }
 }
 
@@ -271,6 +284,11 @@ pub fn credentials() -> Credentials {
 impl Server {
     /// A server of `count` shards with the accounts juliet and romeo, whose password is `secret`.
     pub fn new(count: u32, settings: Settings) -> Server {
+        Server::in_network(count, settings, Arc::new(NoNetwork))
+    }
+
+    /// The same, where other servers can be dialled.
+    pub fn in_network(count: u32, settings: Settings, dialler: Arc<dyn Dialler>) -> Server {
         let mut store = WriterCore::memory(&[1; 32]).unwrap();
         for name in ["juliet", "romeo"] {
             let jid = BareJid::parse(&format!("{name}@example.org")).unwrap();
@@ -288,7 +306,7 @@ impl Server {
         let generation = Arc::new(Generation {
             settings: Arc::new(settings),
             certificates: Arc::new(AnyCertificate),
-            dialler: Arc::new(NoNetwork),
+            dialler,
         });
         let pipeline = Arc::new(Pipeline::new(FEATURES));
         let shard = |index| {
@@ -305,6 +323,7 @@ impl Server {
             sent: Vec::new(),
             writes: Vec::new(),
             reads: Vec::new(),
+            questions: Vec::new(),
             jobs: Vec::new(),
             is_busy: false,
             is_gate_shut: false,
@@ -324,6 +343,10 @@ impl Server {
 
     /// Accepts a connection on a shard.
     pub fn connect(&mut self, shard: usize) -> Client {
+        self.connect_from(shard, Peer::Client)
+    }
+
+    fn connect_from(&mut self, shard: usize, peer: Peer) -> Client {
         let wire = Arc::new(Mutex::new(Wire::default()));
         let address: SocketAddr = "192.0.2.1:5000".parse().unwrap();
         assert!(self.throttle.connect(address.ip(), self.now).is_ok());
@@ -336,7 +359,7 @@ impl Server {
         self.mail[shard].push(Post::Accepted(Box::new(Accepted {
             transport: Box::new(Socket(Arc::clone(&wire))),
             origin,
-            peer: Peer::Client,
+            peer,
         })));
         self.run();
         Client { wire }
@@ -414,9 +437,10 @@ impl Server {
     }
 
     fn answer(&mut self, shard: usize) -> bool {
+        let mut answered = self.answer_questions(shard);
         let world = &mut self.worlds[shard];
         let jobs = std::mem::take(&mut world.jobs);
-        let mut answered = !jobs.is_empty();
+        answered |= !jobs.is_empty();
         for (key, job) in jobs {
             self.mail[shard].push(Post::Worked(key, job()));
         }

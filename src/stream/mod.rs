@@ -73,6 +73,8 @@ pub enum Event {
     Begin,
     /// Another stream has a dialback key that this one's peer is to be asked about.
     Ask(Box<Ask>),
+    /// The answer to [`Action::PeerProven`]: where what the peer sends is settled.
+    Placed(Key),
     /// What came of [`Action::Verify`].
     Verified(Pair, Checked),
     /// The machine's deadline has come.
@@ -124,8 +126,9 @@ pub enum Action {
     Unbind(Key),
     /// Give up the place of an admitted identity that has no session.
     Leave(BareJid),
-    /// The peer has proven a pair of domains, the first of the stream.
-    PeerProven,
+    /// The peer has proven a domain, the first of the stream: take the connection to that domain's shard,
+    /// if it is not there, and make a place for what the peer sends. Nothing comes behind it.
+    PeerProven(Domain),
     /// Route a stanza of the peer; its size as received.
     FromPeer(Box<Stanza>, usize),
     /// Send a stanza to another server.

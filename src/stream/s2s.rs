@@ -12,6 +12,10 @@
 //!                               EXTERNAL ─► Authenticating ─ success ─► Opening ─► … ─► Open, ready
 //!                               or a dialback key ─► Open ─ valid ─► ready
 //! ```
+//! With its first proof an accepted stream moves to the shard of the peer's domain (DESIGN §3), and its
+//! machine hears nothing until it is there ([`Event::Placed`]). Other domains that the peer proves on it
+//! later have their links elsewhere perhaps; what it sends for them goes its way from here all the same.
+//!
 //! Whether the peer is who it claims to be is decided by `policy::s2s` alone, for both directions.
 //! Stanzas flow one way on each stream: from who has opened it.
 
@@ -52,6 +56,8 @@ pub struct ServerStream {
     ledger: Option<Ledger<Asker>>,
     /// Where what the peer sends is settled; there once it has proven a pair of domains.
     source: Option<Key>,
+    /// The first domain that the peer has proven, until the stream is on its way to that domain's shard.
+    first_proven: Option<Domain>,
     /// Accepted: the peer has proven the pair of its header by EXTERNAL.
     is_external: bool,
     is_header_sent: bool,
@@ -158,6 +164,7 @@ impl ServerStream {
             tls: None,
             ledger: None,
             source: None,
+            first_proven: None,
             is_external: false,
             is_header_sent: false,
             touched: origin.accepted,
@@ -224,6 +231,11 @@ impl ServerStream {
             Ok(state) => self.state = state,
             Err(error) => self.fail(error, cx),
         }
+        if let Some(remote) = self.first_proven.take()
+            && !self.is_ending()
+        {
+            cx.actions.push(Action::PeerProven(remote));
+        }
         let after = self.state.name();
         if before != after {
             debug!(stream = self.origin.stream, before, after; "state of server stream changed");
@@ -274,6 +286,7 @@ impl ServerStream {
                 self.ask(*ask, cx);
                 Ok(state)
             }
+            (state, Event::Placed(source)) => self.placed(state, source, cx),
             (State::Open, Event::Verified(pair, checked)) => {
                 let actions = self
                     .ledger_mut()
@@ -522,16 +535,28 @@ impl ServerStream {
         );
         self.note_attempt(pair, true, "it may send stanzas", cx.actions);
         if self.source.is_none() {
-            cx.actions.push(Action::PeerProven);
+            self.first_proven = Some(pair.remote.clone());
             let bytes = cx.settings.domains.get(&pair.local);
             let bytes = bytes.map_or(0, |domain| domain.s2s.stanza_bytes_max);
             cx.actions.push(Action::AcceptStanzas(bytes));
         }
     }
 
-    /// The router has made a place for what the peer sends.
-    pub fn set_source(&mut self, source: Key) {
+    /// The stream stands where it stays: keys that have waited for that are looked at.
+    fn placed(
+        &mut self,
+        state: State,
+        source: Key,
+        cx: &mut Context<'_>,
+    ) -> Result<State, StreamError> {
         self.source = Some(source);
+        match (state, &self.ledger) {
+            (State::Open, Some(ledger)) => {
+                let actions = ledger.placed();
+                self.act(actions, cx)
+            }
+            (state, _) => Ok(state),
+        }
     }
 
     fn tell_refusal(&mut self, pair: &Pair, verdict: &Verdict, cx: &mut Context<'_>) {

@@ -8,6 +8,7 @@ use stanzad::ns;
 use stanzad::router::account::Proof;
 use stanzad::router::effects::RouterPost;
 use stanzad::shard::Post;
+use stanzad::shard::connection::Proven;
 use stanzad::storage::{Answer, Batch, ChangeFn, Row, StoreError, Value, accounts, handoff};
 use stanzad::xml::Element;
 
@@ -201,9 +202,10 @@ impl World {
         }
         for post in posts {
             if let Post::Moved(moving) = post
-                && let Some(record) = accounts::find(self.store().db(), &moving.jid).unwrap()
+                && let Proven::Account(jid, proof) = &mut moving.proven
+                && let Some(record) = accounts::find(self.store().db(), jid).unwrap()
             {
-                moving.proof = Proof::Credentials(record.generation);
+                *proof = Proof::Credentials(record.generation);
             }
         }
     }

@@ -5,7 +5,7 @@ use crate::router;
 use crate::router::feature::SessionEvent;
 use crate::shard::Post;
 use crate::shard::budget::Budget;
-use crate::shard::connection::{Connection, Ending, Moving};
+use crate::shard::connection::{Ending, Moving, Proven};
 use crate::slots::Key;
 use crate::storage::{self, ReadFn, logins};
 use crate::stream::machine::Machine;
@@ -84,7 +84,7 @@ impl Shard {
                 if owner == self.router.shard {
                     self.router.admit(key, &jid, proof);
                 } else {
-                    self.move_to(owner, key, jid, proof, outside);
+                    self.move_to(owner, key, Proven::Account(jid, proof), outside);
                 }
             }
             Action::Bind(request) => {
@@ -107,15 +107,14 @@ impl Shard {
                     self.event(key, Event::End(error), outside);
                 }
             }
-            Action::PeerProven => {
+            Action::PeerProven(remote) => {
                 connection.budget = Budget::default();
-                let source = self.router.peer_opened(key);
-                if let Some(Connection {
-                    stream: Machine::Server(stream),
-                    ..
-                }) = self.connections.get_mut(key)
-                {
-                    stream.set_source(source);
+                let owner = self.router.placement.shard_of(remote.as_str());
+                // One that we have dialled stands by its link.
+                if owner == self.router.shard || connection.stream.is_dialled() {
+                    self.place_peer(key, outside);
+                } else {
+                    self.move_to(owner, key, Proven::Peer, outside);
                 }
             }
             Action::FromPeer(stanza, size) => {
@@ -192,13 +191,18 @@ impl Shard {
         }
     }
 
-    /// Takes the connection to the shard that owns the account it has proven (DESIGN §3).
+    /// Makes a place for what another server sends, on the shard where its stream stays.
+    pub(super) fn place_peer(&mut self, key: Key, outside: &mut dyn Outside) {
+        let source = self.router.peer_opened(key);
+        self.event(key, Event::Placed(source), outside);
+    }
+
+    /// Takes the connection to the shard of the account or the domain that it has proven (DESIGN §3).
     pub(super) fn move_to(
         &mut self,
         owner: u32,
         key: Key,
-        jid: crate::jid::BareJid,
-        proof: router::account::Proof,
+        proven: Proven,
         outside: &mut dyn Outside,
     ) {
         let Some(connection) = self.connections.remove(key) else {
@@ -210,8 +214,7 @@ impl Shard {
             posts.push(Post::Moved(Box::new(Moving {
                 connection,
                 output,
-                jid,
-                proof,
+                proven,
             })));
         }
     }

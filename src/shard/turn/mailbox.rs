@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Outside, Shard};
 use crate::router;
 use crate::router::session::Session;
-use crate::shard::connection::{Connection, Moving};
+use crate::shard::connection::{Connection, Moving, Proven};
 use crate::shard::{Accepted, Generation, Peer, Post, Survey, SurveyedSession};
 use crate::slots::Key;
 use crate::stanza::capabilities::Identity;
@@ -124,14 +124,16 @@ impl Shard {
         let Moving {
             mut connection,
             output,
-            jid,
-            proof,
+            proven,
         } = moving;
         connection.armed = None;
         connection.is_listed = false;
         connection.is_watched = false;
         if let Some(key) = self.insert(connection, output, outside) {
-            self.router.admit(key, &jid, proof);
+            match proven {
+                Proven::Account(jid, proof) => self.router.admit(key, &jid, proof),
+                Proven::Peer => self.place_peer(key, outside),
+            }
             if self.is_stopping {
                 self.event(key, Event::End(shutting_down()), outside);
             }

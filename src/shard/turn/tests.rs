@@ -1,3 +1,5 @@
+mod peers;
+
 use std::time::Duration;
 
 use super::*;

@@ -10,6 +10,10 @@
 //!
 //! Requests for verification that the peer sends (we are the authoritative server) need no memory.
 //!
+//! The first proof on a stream that we accepted moves it to another shard, where no answer to what was
+//! asked before would find it. So until a pair is proven one key is verified at a time, and the others
+//! wait ([`Ledger::placed`]).
+//!
 //! An answer to nothing on these lists is `invalid-from` (RFC 6120 §4.9.3.9): its sender speaks for a
 //! domain pair that nobody asked it about. Waiting has no clock here: the stream's owner gives up.
 
@@ -257,8 +261,39 @@ impl<T> Ledger<T> {
             pair: pair.clone(),
             state: ClaimState::Offered(key),
         };
+        let waits = self.verifies_first();
         self.claims.insert(at, claim);
-        Ok(vec![Action::Rule(pair)])
+        Ok(match waits {
+            true => Vec::new(),
+            false => vec![Action::Rule(pair)],
+        })
+    }
+
+    /// Whether a key is being verified that may be the first proof of a stream that we accepted.
+    fn verifies_first(&self) -> bool {
+        let mut claims = self.claims.iter();
+        self.dialled.is_none()
+            && self.proven().next().is_none()
+            && claims.any(|claim| claim.state == ClaimState::Verifying)
+    }
+
+    /// The stream stands where it stays, and what has waited for that is to be decided.
+    pub fn placed(&self) -> Vec<Action<T>> {
+        self.offered_claims().collect()
+    }
+
+    /// After a refusal: the next key that a decision is due about.
+    fn next_rule(&self) -> Option<Action<T>> {
+        match self.verifies_first() {
+            true => None,
+            false => self.offered_claims().next(),
+        }
+    }
+
+    fn offered_claims(&self) -> impl Iterator<Item = Action<T>> {
+        let claims = self.claims.iter();
+        let offered = claims.filter(|claim| matches!(claim.state, ClaimState::Offered(_)));
+        offered.map(|claim| Action::Rule(claim.pair.clone()))
     }
 
     /// Decides about the key that [`Action::Rule`] was about. Nothing happens if it no longer waits.
@@ -273,7 +308,9 @@ impl<T> Ledger<T> {
             Ruling::Accept => self.accept(at),
             Ruling::Refuse(trouble) => {
                 let pair = self.claims.remove(at).pair;
-                self.refuse(pair, trouble)
+                let mut actions = self.refuse(pair, trouble);
+                actions.extend(self.next_rule());
+                actions
             }
             Ruling::Verify => {
                 let key = std::mem::take(key);
@@ -300,7 +337,7 @@ impl<T> Ledger<T> {
             return self.accept(at);
         }
         let pair = self.claims.remove(at).pair;
-        match checked {
+        let mut actions = match checked {
             Checked::Answered(Answer::Valid | Answer::Invalid) => self.deny(pair),
             // XEP-0220 §2.5: the condition for whatever went wrong there.
             Checked::Answered(Answer::Error(_)) | Checked::Unreached(Unreached::NotFound) => {
@@ -313,7 +350,9 @@ impl<T> Ledger<T> {
                 let text = "The authoritative server could not be asked";
                 self.refuse(pair, Trouble::new(Condition::RemoteServerTimeout, text))
             }
-        }
+        };
+        actions.extend(self.next_rule());
+        actions
     }
 
     fn accept(&mut self, at: usize) -> Vec<Action<T>> {

@@ -124,21 +124,25 @@ impl End {
             actions: &mut actions,
         };
         self.stream.on(event, &mut context);
+        let mut placed = None;
         for action in actions {
             match action {
                 Action::Restart => self.parser.restart(),
                 Action::StartTls(_) => self.is_starting_tls = true,
                 Action::Shutdown | Action::Drop => self.is_over = true,
-                Action::PeerProven => {
+                Action::PeerProven(remote) => {
                     let mut slots = Slots::default();
-                    self.stream.set_source(slots.insert(()));
-                    self.asked.push(Action::PeerProven);
+                    placed = Some(Event::Placed(slots.insert(())));
+                    self.asked.push(Action::PeerProven(remote));
                 }
                 other => self.asked.push(other),
             }
         }
-        let said = String::from_utf8(out).unwrap();
+        let mut said = String::from_utf8(out).unwrap();
         self.said.push_str(&said);
+        if let Some(placed) = placed {
+            said.push_str(&self.on(placed));
+        }
         said
     }
 

@@ -406,7 +406,11 @@ fn what_a_peer_makes_us_remember_and_do_has_bounds() {
     let mut ledger = accepted();
     for n in 0..DIALBACK_PENDING_MAX {
         let actions = ledger.receive(from_peer(&nth(n), key("k"))).unwrap();
-        assert_eq!(said(&actions), ["rule"]);
+        assert_eq!(
+            actions.len(),
+            usize::from(n == 0),
+            "the others wait for the first"
+        );
         ledger.rule(&nth(n), Ruling::Verify);
     }
     constraint(ledger.receive(from_peer(&nth(999), key("k"))).unwrap());
@@ -435,6 +439,34 @@ fn what_a_peer_makes_us_remember_and_do_has_bounds() {
     assert_eq!(ledger.ask(the_pair(), "x", "k", 1), Err(NotHere::Full));
     ledger.give_up_question(&the_pair(), "0");
     assert_eq!(ledger.ask(the_pair(), "x", "k", 1), Err(NotHere::Full));
+}
+
+/// DESIGN §3: no answer is on its way to a stream that moves.
+#[test]
+fn one_key_is_verified_at_a_time_until_a_pair_is_proven() {
+    let pairs = ["a.example", "b.example", "c.example"].map(|name| pair("montague.example", name));
+    let mut ledger = accepted();
+    let offer =
+        |ledger: &mut Ledger<u32>, pair: &Pair| ledger.receive(from_peer(pair, key("k"))).unwrap();
+    let rule = |pair: &Pair| Action::Rule(pair.clone());
+    assert_eq!(offer(&mut ledger, &pairs[0]), [rule(&pairs[0])]);
+    ledger.rule(&pairs[0], Ruling::Verify);
+    for waiting in &pairs[1..] {
+        assert_eq!(offer(&mut ledger, waiting), []);
+    }
+    // It is refused: the next one's turn comes.
+    let refused = ledger.verified(&pairs[0], Checked::Unreached(Unreached::Timeout));
+    assert_eq!(refused.last(), Some(&rule(&pairs[1])));
+    let refused = ledger.rule(&pairs[1], Ruling::Refuse(error()));
+    assert_eq!(refused.last(), Some(&rule(&pairs[2])));
+    ledger.rule(&pairs[2], Ruling::Verify);
+    assert_eq!(offer(&mut ledger, &pairs[0]), []);
+    ledger.verified(&pairs[2], Checked::Answered(Answer::Valid));
+    // The stream moves, and then nothing waits any more.
+    assert_eq!(ledger.placed(), [rule(&pairs[0])]);
+    ledger.rule(&pairs[0], Ruling::Verify);
+    assert_eq!(offer(&mut ledger, &pairs[1]), [rule(&pairs[1])]);
+    assert_eq!(ledger.placed(), [rule(&pairs[1])]);
 }
 
 #[test]

@@ -1,0 +1,164 @@
+//! Streams of other servers, on several shards (DESIGN §3).
+
+use std::sync::Arc;
+
+use super::*;
+use crate::config::Settings;
+use crate::shard::testing::Client;
+use crate::shard::testing::servers::{
+    EXTERNAL, Network, answer, header, lenient_settings, to_juliet,
+};
+
+const SHARDS: u32 = 4;
+
+fn bodies(text: &str) -> Vec<&str> {
+    let parts = text.split("<body>").skip(1);
+    parts
+        .filter_map(|part| part.split("</body>").next())
+        .collect()
+}
+
+fn networked(settings: Settings) -> (Server, Arc<Network>) {
+    let network = Arc::new(Network::default());
+    let server = Server::in_network(SHARDS, settings, Arc::<Network>::clone(&network));
+    (server, network)
+}
+
+/// The keys that are asked about on a stream: who asks, about whom, on which stream, and the key.
+fn questions(said: &str) -> Vec<(String, String, String, String)> {
+    let attribute = |tag: &str, name: &str| {
+        let at = tag.split(&format!("{name}='")).nth(1).unwrap();
+        at.split('\'').next().unwrap().to_owned()
+    };
+    let parts = said.split("<db:verify ").skip(1);
+    parts
+        .map(|part| {
+            let (tag, rest) = part.split_once('>').unwrap();
+            let key = rest.split('<').next().unwrap().to_owned();
+            let [from, to, id] = ["from", "to", "id"].map(|name| attribute(tag, name));
+            (from, to, id, key)
+        })
+        .collect()
+}
+
+/// Answers, in a peer's name, the questions about keys that were asked on a dialled stream.
+fn answer_questions(server: &mut Server, peer: &Client, said: &str, verdict: &str) -> usize {
+    let asked = questions(said);
+    for (from, to, id, _) in &asked {
+        let text = format!("<db:verify from='{to}' to='{from}' id='{id}' type='{verdict}'/>");
+        server.say(peer, &text);
+    }
+    asked.len()
+}
+
+#[test]
+fn the_stream_of_a_server_moves_to_the_shard_of_its_first_proven_domain() {
+    for shard in 0..SHARDS as usize {
+        let mut server = Server::new(SHARDS, lenient_settings());
+        let juliet = server.log_in(0, "juliet", "balcony");
+        let before = server.places();
+        let remote = server.remote_of((shard + 1) % SHARDS as usize);
+        let peer = server.connect_securely(shard, &remote);
+        assert_eq!(server.places()[shard], before[shard] + 1);
+        let romeo = format!("romeo@{remote}/orchard");
+        // What comes right behind the proof travels along.
+        let stanzas: String = (1..4)
+            .map(|n| to_juliet(&romeo, &format!("m{n}")))
+            .collect();
+        let said = server.say(&peer, &format!("{EXTERNAL}{}{stanzas}", header(&remote)));
+        assert!(said.starts_with("<success "), "{said}");
+        assert!(said.contains("<stream:features>"), "{said}");
+        let owner = server.shard_of(&remote);
+        let after = server.places();
+        assert_eq!(
+            (after[shard], after[owner]),
+            (before[shard], before[owner] + 1)
+        );
+        assert_eq!(bodies(&juliet.take()), ["m1", "m2", "m3"]);
+        // It goes on there, and gives its place back.
+        server.say(&peer, &to_juliet(&romeo, "m4"));
+        assert_eq!(bodies(&juliet.take()), ["m4"]);
+        assert_eq!(server.say(&peer, "</stream:stream>"), "</stream:stream>");
+        assert_eq!(server.places(), before);
+    }
+}
+
+/// XEP-0220 §2.6: the second domain has its links on another shard; what it sends hops there.
+#[test]
+fn several_domains_are_proven_on_one_stream_that_moves_once() {
+    let (mut server, network) = networked(lenient_settings());
+    let juliet = server.log_in(0, "juliet", "balcony");
+    let before = server.places();
+    let (first, second) = (server.remote_of(1), server.remote_of(2));
+    let peer = server.connect_server(0);
+    let key = |from: &str| format!("<db:result from='{from}' to='example.org'>0{from}</db:result>");
+    server.say(&peer, &header(&first));
+    // Both keys are offered before either is verified.
+    assert_eq!(server.say(&peer, &(key(&first) + &key(&second))), "");
+    let mut proven = String::new();
+    for remote in [&first, &second] {
+        let [(domain, authoritative)] = &network.take()[..] else {
+            panic!("one key is verified at a time");
+        };
+        assert_eq!(domain, remote);
+        let features = "<dialback xmlns='urn:xmpp:features:dialback'><errors/></dialback>";
+        let without_tls = "<failure xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>";
+        let mut said = server.say(authoritative, &answer(domain, features));
+        if said.contains("<starttls ") {
+            said = server.say(authoritative, without_tls);
+        }
+        assert_eq!(
+            answer_questions(&mut server, authoritative, &said, "valid"),
+            1,
+            "{said}"
+        );
+        proven.push_str(&peer.take());
+    }
+    for remote in [&first, &second] {
+        let valid = format!("to='{remote}' type='valid'");
+        assert!(proven.contains(&valid), "{proven}");
+    }
+    let after = server.places();
+    let owner = server.shard_of(&first);
+    // The stream, and the one that was dialled to ask about its key.
+    assert_eq!(after[owner], before[owner] + 2);
+    assert_eq!(after[0], before[0]);
+    for round in 0..3 {
+        for remote in [&first, &second] {
+            let body = format!("{remote}{round}");
+            server.say(&peer, &to_juliet(&format!("romeo@{remote}"), &body));
+        }
+    }
+    let text = juliet.take();
+    let got = bodies(&text);
+    for remote in [&first, &second] {
+        let of_one: Vec<&&str> = got
+            .iter()
+            .filter(|body| body.starts_with(remote.as_str()))
+            .collect();
+        assert_eq!(of_one.len(), 3);
+        assert!(of_one.is_sorted(), "{got:?}");
+    }
+}
+
+/// A key that is denied does not keep the next one waiting.
+#[test]
+fn a_key_that_waits_is_verified_after_the_first_was_refused() {
+    let (mut server, network) = networked(lenient_settings());
+    let (first, second) = (server.remote_of(1), server.remote_of(2));
+    let peer = server.connect_server(0);
+    let key = |from: &str| format!("<db:result from='{from}' to='example.org'>0{from}</db:result>");
+    server.say(&peer, &header(&first));
+    server.say(&peer, &(key(&first) + &key(&second)));
+    let (_, authoritative) = network.take().remove(0);
+    // It cannot be asked: its connection breaks.
+    authoritative.wire.lock().unwrap().is_ended = true;
+    server.news();
+    server.run();
+    let said = peer.take();
+    assert!(said.contains("<remote-server-timeout "), "{said}");
+    let [(domain, _)] = &network.take()[..] else {
+        panic!("the second key is to be verified");
+    };
+    assert_eq!(*domain, second);
+}
