@@ -170,6 +170,7 @@ fn the_manual_of_the_daemon_names_every_command() {
         "status",
         "sessions Oo",
         "sessions end",
+        "explain s2s",
         "s2s list",
         "reload",
         "stop",

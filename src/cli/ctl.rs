@@ -53,8 +53,18 @@ impl Reach {
 
     /// Asks the server. A refusal of its becomes the command's.
     pub(super) fn ask(&self, request: &Request) -> Result<Reply, Failure> {
+        accept(self.call(request)?)
+    }
+
+    /// The same, for who goes on without a reply.
+    pub(super) fn call(&self, request: &Request) -> Result<Result<Reply, CallError>, Failure> {
         let (control, owner) = self.resolve()?;
-        accept(call(&control, owner, request))
+        Ok(call(&control, owner, request))
+    }
+
+    /// The conf file.
+    pub(super) fn conf_file(&self) -> &Path {
+        &self.config.path
     }
 }
 

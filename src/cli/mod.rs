@@ -7,6 +7,7 @@ mod account;
 mod check;
 mod ctl;
 mod demo;
+mod explain;
 mod password;
 mod run;
 mod s2s;
@@ -69,6 +70,9 @@ enum Command {
         #[command(flatten)]
         list: SessionList,
     },
+    /// Tell why something is refused, or not
+    #[command(subcommand)]
+    Explain(Explain),
     /// Look at the streams with other servers
     #[command(subcommand)]
     S2s(S2s),
@@ -109,6 +113,23 @@ struct SessionList {
     /// Print JSON
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Explain {
+    /// Whether another server is talked with: the last attempts, and a try just now
+    S2s {
+        /// Its domain
+        remote: String,
+        /// The domain here in whose name it is tried; the first one if it is not given
+        #[arg(long, value_name = "DOMAIN")]
+        from: Option<String>,
+        #[command(flatten)]
+        server: Reach,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -226,6 +247,12 @@ pub fn main() -> ExitCode {
             command: None,
             list,
         } => ctl::sessions(&list.server, list.jid, list.domain, list.json),
+        Command::Explain(Explain::S2s {
+            remote,
+            from,
+            server,
+            json,
+        }) => explain::s2s(&server, &remote, from, json),
         Command::S2s(S2s::List {
             domain,
             server,
@@ -349,6 +376,7 @@ mod tests {
             &["sessions", "list"],
             &["sessions", "end", "a@b"],
             &["s2s", "list"],
+            &["explain", "s2s", "b"],
             &["reload"],
             &["stop"],
         ] {

@@ -5,6 +5,7 @@ pub mod bucket;
 pub mod certificate;
 mod dh_parameters;
 pub mod open_files;
+pub mod probe;
 pub mod random;
 pub mod throttle;
 pub mod tls;

@@ -114,6 +114,7 @@ impl Change {
             | Request::SessionsEnd { .. }
             | Request::Reload
             | Request::S2sList { .. }
+            | Request::ExplainS2s { .. }
             | Request::Stop => return Ok(None),
         };
         let (jid, domain) = local_account(jid, settings)?;

@@ -1,6 +1,15 @@
 //! What the control socket tells of other servers.
 
-use crate::server::control::{PairInfo, Reply, SESSIONS_MAX, ServerStreamInfo};
+use std::sync::Arc;
+
+use crate::config::{DomainSettings, Settings};
+use crate::jid::Domain;
+use crate::router::peers::history::Attempt;
+use crate::server::accounts::stamp;
+use crate::server::control::{
+    AttemptInfo, DryRun, Explained, PairInfo, Reply, SESSIONS_MAX, ServerStreamInfo,
+};
+use crate::server::dry_run::report;
 use crate::shard::{Survey, SurveyedServer};
 use crate::stream::policy::s2s::Direction;
 
@@ -69,4 +78,68 @@ fn info(shard: usize, server: &SurveyedServer) -> ServerStreamInfo {
     info.age_seconds = Some(stream.age.as_secs());
     info.idle_seconds = Some(stream.idle.as_secs());
     info
+}
+
+/// The domain in whose name another server is tried.
+///
+/// # Errors
+/// It is not served here; in words.
+pub fn pick(settings: &Settings, from: Option<&str>) -> Result<Arc<DomainSettings>, String> {
+    let mut domains = settings.domains.values();
+    let found = match from {
+        Some(from) => {
+            let from = Domain::parse(from).ok();
+            from.and_then(|from| settings.domains.get(&from))
+        }
+        None => domains
+            .clone()
+            .find(|domain| domain.s2s.enabled)
+            .or_else(|| domains.next()),
+    };
+    let served = || {
+        let names = settings.domains.keys().map(Domain::as_str);
+        names.collect::<Vec<_>>().join(", ")
+    };
+    found.cloned().ok_or_else(|| match from {
+        Some(from) => format!("\"{from}\" is not served here; what is: {}", served()),
+        None => "no domain is served here".to_owned(),
+    })
+}
+
+/// Answers `stanzad explain s2s`.
+pub fn explained(
+    remote: &Domain,
+    local: &Domain,
+    attempts: Vec<Attempt>,
+    dry_run: Option<DryRun>,
+) -> Reply {
+    Reply::Explained(Box::new(Explained {
+        remote: remote.as_str().to_owned(),
+        local: local.as_str().to_owned(),
+        attempts: attempts.iter().map(attempt_info).collect(),
+        dry_run,
+    }))
+}
+
+fn attempt_info(attempt: &Attempt) -> AttemptInfo {
+    let tls = attempt.tls.as_ref();
+    let group = tls.map(|tls| tls.group.to_string());
+    AttemptInfo {
+        at: stamp(attempt.at),
+        direction: match attempt.is_dialled {
+            true => "dialled".to_owned(),
+            false => "accepted".to_owned(),
+        },
+        local: attempt.local.as_str().to_owned(),
+        remote: attempt.remote.as_str().to_owned(),
+        address: attempt.address.map(|address| address.to_string()),
+        direct_tls: attempt.is_direct,
+        tls_version: tls.map(|tls| tls.version.to_owned()),
+        cipher: tls.map(|tls| tls.cipher.to_string()),
+        group: group.filter(|group| !group.is_empty()),
+        certificate: attempt.certificate.as_ref().map(report),
+        verdict: attempt.verdict.clone(),
+        success: attempt.is_success,
+        outcome: attempt.outcome.clone(),
+    }
 }

@@ -13,6 +13,8 @@ use crate::server::accounts::{Change, Operation, list, stamp, unknown_domain};
 use crate::server::control::{
     Backend, ListenerInfo, Reply, Request, SESSIONS_MAX, SessionInfo, ShardInfo, StatusInfo,
 };
+use crate::server::dry_run::Trier;
+use crate::server::generation::load_certificates;
 use crate::server::{Core, ask, federation};
 use crate::shard::{Post, Survey, SurveyedSession};
 use crate::stanza::{StreamCondition, StreamError};
@@ -181,6 +183,46 @@ impl Live {
         }
     }
 
+    /// What became of the last attempts with another server; the dry run is made on this thread.
+    fn explain(&self, remote: &str, local: Option<&str>, dry_run: bool) -> Result<Reply, Reply> {
+        let remote = a_domain(remote)?;
+        let settings = self.core.settings();
+        let local = federation::pick(&settings, local).map_err(Reply::error)?;
+        let (sender, receiver) = bounded(1);
+        let reply = Box::new(move |attempts| {
+            // Who asked may have gone.
+            let _ = sender.send(attempts);
+        });
+        let shard = self.core.placement.shard_of(remote.as_str());
+        if let Some(address) = self.core.shards.get(shard as usize) {
+            address.send(vec![Post::Attempts(remote.clone(), reply)]);
+        }
+        let Ok(attempts) = receiver.recv_timeout(ANSWER_WAIT) else {
+            return Err(Reply::error(
+                "a shard did not answer: it is stopping or stuck",
+            ));
+        };
+        let dry_run = match dry_run {
+            true => {
+                let loaded = load_certificates(&settings, None);
+                let loaded = loaded.map_err(|problems| Reply::error(problems.join("\n")))?;
+                let trier = Trier {
+                    settings: &settings,
+                    loaded: &loaded,
+                    local: &local,
+                };
+                Some(trier.run(&remote))
+            }
+            false => None,
+        };
+        Ok(federation::explained(
+            &remote,
+            &local.name,
+            attempts,
+            dry_run,
+        ))
+    }
+
     fn accounts(&self, domain: Option<String>) -> Reply {
         let settings = self.core.settings();
         ask(&self.core.store, move |db| {
@@ -213,6 +255,13 @@ impl Backend for Live {
                 });
                 listed.unwrap_or_else(|error| error)
             }
+            Request::ExplainS2s {
+                remote,
+                local,
+                dry_run,
+            } => self
+                .explain(&remote, local.as_deref(), dry_run)
+                .unwrap_or_else(|error| error),
             Request::SessionsEnd { jid } => self.end_sessions(&jid),
             Request::AccountList { domain } => self.accounts(domain),
             Request::Reload => match self.core.reload() {

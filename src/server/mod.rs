@@ -2,6 +2,7 @@
 
 pub mod accounts;
 pub mod control;
+pub mod dry_run;
 pub mod federation;
 pub mod generation;
 pub mod live;
@@ -232,12 +233,11 @@ impl Server {
             gates.clone(),
         )
         .map_err(|error| StartError::new(format!("cannot start workers: {error}")))?;
-        let dns_settings = DnsSettings {
-            servers: settings.dns.servers.clone(),
-            ..DnsSettings::default()
-        };
-        let dns = Dns::start(&dns_settings, Arc::clone(&posts) as Arc<dyn dns::Answers>)
-            .map_err(|error| StartError::new(error.to_string()))?;
+        let dns = Dns::start(
+            &dns_settings(&settings),
+            Arc::clone(&posts) as Arc<dyn dns::Answers>,
+        )
+        .map_err(|error| StartError::new(error.to_string()))?;
         let surroundings = Surroundings {
             dns: dns.clone(),
             shards: addresses.clone(),
@@ -486,6 +486,13 @@ fn ask<T: Send + 'static>(
 
 /// Who asks the store without being a shard.
 const NO_SHARD: usize = usize::MAX;
+
+fn dns_settings(settings: &Settings) -> DnsSettings {
+    DnsSettings {
+        servers: settings.dns.servers.clone(),
+        ..DnsSettings::default()
+    }
+}
 
 fn shard_count(settings: &Settings) -> u32 {
     let count = match settings.server.shards {

@@ -12,6 +12,7 @@ pub mod survey;
 mod tests;
 mod writing;
 
+pub use self::dialling::nowhere;
 use std::collections::VecDeque;
 use std::sync::Arc;
 

@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use openssl::asn1::{Asn1Object, Asn1Time};
 use openssl::bn::{BigNum, MsbOption};
@@ -29,6 +30,8 @@ pub struct Wish<'a> {
     pub xmpp: &'a [&'a str],
     pub is_authority: bool,
     pub is_rsa: bool,
+    /// From and up to when it is valid, in seconds from now; today and 30 days if it is not set.
+    pub valid: Option<(i64, i64)>,
     /// For the signature, by the key of the issuer; SHA-256 if it is not set.
     pub digest: Option<MessageDigest>,
 }
@@ -68,9 +71,11 @@ impl Wish<'_> {
         let issuer_name = issuer.map_or(&*subject, |by| by.certificate.subject_name());
         builder.set_issuer_name(issuer_name).unwrap();
         builder.set_pubkey(&key).unwrap();
-        let (from, to) = (Asn1Time::days_from_now(0), Asn1Time::days_from_now(30));
-        builder.set_not_before(&from.unwrap()).unwrap();
-        builder.set_not_after(&to.unwrap()).unwrap();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        let (from, to) = self.valid.unwrap_or((0, 30 * 86_400));
+        let at = |seconds| Asn1Time::from_unix(now.as_secs() as i64 + seconds).unwrap();
+        builder.set_not_before(&at(from)).unwrap();
+        builder.set_not_after(&at(to)).unwrap();
         let mut basic = BasicConstraints::new();
         basic.critical();
         if self.is_authority {

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::authority::{Issued, Wish};
@@ -42,6 +43,11 @@ impl Network {
             authority,
             directory,
         }
+    }
+
+    /// The file with the authority, for `SSL_CERT_FILE`.
+    pub fn authority_file(&self) -> PathBuf {
+        self.directory.path().join("ca.pem")
     }
 
     /// Puts a record into the DNS. What a server has asked for before, it remembers.
@@ -142,7 +148,7 @@ to = "./log"
     /// Starts a server that trusts the authority.
     pub fn start(&self, site: Site) -> Server {
         let mut command = command(&site);
-        command.env("SSL_CERT_FILE", self.directory.path().join("ca.pem"));
+        command.env("SSL_CERT_FILE", self.authority_file());
         Server::start_by(site, command)
     }
 

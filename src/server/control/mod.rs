@@ -9,6 +9,7 @@
 //! same way before they send a password ([`call()`]).
 
 mod call;
+mod explained;
 mod servers;
 mod socket;
 
@@ -19,6 +20,7 @@ use serde::ser::{Serialize, Serializer};
 use zeroize::Zeroizing;
 
 pub use call::{CallError, call, call_until_gone};
+pub use explained::{AttemptInfo, CertificateReport, DryRun, Explained, LookupInfo, TriedAddress};
 pub use servers::{PairInfo, ServerStreamInfo};
 pub use socket::{ControlError, ControlSocket, serve};
 
@@ -60,6 +62,13 @@ pub enum Request {
     SessionsEnd { jid: String },
     /// List streams with other servers, and links that have none: of a domain, ours or theirs, or all.
     S2sList { domain: Option<String> },
+    /// Tell what became of the last attempts with the server of a domain; with `dry_run` also what a
+    /// try comes to. `local`: in the name of this domain of ours.
+    ExplainS2s {
+        remote: String,
+        local: Option<String>,
+        dry_run: bool,
+    },
     /// Read the conf file and the certificates again.
     Reload,
     /// Stop in an orderly way.
@@ -90,6 +99,8 @@ pub enum Reply {
         /// Those beyond [`SESSIONS_MAX`].
         left_out: u64,
     },
+    /// Answers [`Request::ExplainS2s`].
+    Explained(Box<Explained>),
     /// The new configuration is in force.
     Reloaded(ReloadInfo),
     /// The server is stopping; the connection closes when it has ended.

@@ -267,7 +267,7 @@ impl Shard {
 }
 
 /// Why there is no address, and whether that is for good.
-fn nowhere(found: &Found) -> (String, bool) {
+pub fn nowhere(found: &Found) -> (String, bool) {
     match &found.verdict {
         dns::Verdict::NotOffered => ("its DNS says that it has no XMPP server".to_owned(), true),
         dns::Verdict::Failed(failure) => (format!("its name was not resolved: {failure}"), false),

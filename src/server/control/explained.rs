@@ -1,0 +1,108 @@
+//! What `stanzad explain s2s` is told: the last attempts with another server, and a dry run.
+
+/// Answers [`super::Request::ExplainS2s`].
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Explained {
+    /// Theirs, prepared.
+    pub remote: String,
+    /// Ours, in whose name it is explained.
+    pub local: String,
+    /// The last attempts in both directions, oldest first.
+    pub attempts: Vec<AttemptInfo>,
+    /// What a try just now comes to; none if it was not asked for.
+    pub dry_run: Option<DryRun>,
+}
+
+/// An attempt at a stream with another server, and what came of it.
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct AttemptInfo {
+    /// When that was known, in RFC 3339, UTC.
+    pub at: String,
+    /// `accepted` or `dialled`.
+    pub direction: String,
+    pub local: String,
+    /// The domain that was dialled for, or that the other side claimed.
+    pub remote: String,
+    /// Address and port; none if none was found.
+    pub address: Option<String>,
+    pub direct_tls: bool,
+    /// `TLSv1.3`; none without TLS, as for `cipher` and `group`.
+    pub tls_version: Option<String>,
+    pub cipher: Option<String>,
+    pub group: Option<String>,
+    pub certificate: Option<CertificateReport>,
+    /// What policy said, and why.
+    pub verdict: Option<String>,
+    /// Whether stanzas could flow.
+    pub success: bool,
+    /// What came of it, in the other side's words if those decided.
+    pub outcome: String,
+}
+
+/// What is told of a certificate that was shown.
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct CertificateReport {
+    pub subject: String,
+    pub issuer: String,
+    /// The names that it is for, each with its kind: `DNS-ID example.net`.
+    pub names: Vec<String>,
+    /// Whether it is for the domain that was asked for.
+    pub for_domain: bool,
+    /// What is wrong with it and with those above it, a sentence each; none: the chain is valid.
+    pub faults: Vec<String>,
+}
+
+/// A try that really resolves and connects, but sends no stanza and proves nothing.
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct DryRun {
+    /// What was looked up, in the order of the steps.
+    pub lookups: Vec<LookupInfo>,
+    /// What the lookups come to, if that is no address.
+    pub dns_problem: Option<String>,
+    /// The addresses, in the order in which they were tried.
+    pub addresses: Vec<TriedAddress>,
+    /// Whether the other server would be talked with.
+    pub would_talk: bool,
+    /// Why, or why not.
+    pub verdict: String,
+    /// The one option that would turn a refusal.
+    pub remedy: Option<String>,
+}
+
+/// A lookup in the DNS.
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct LookupInfo {
+    pub name: String,
+    /// `SRV`, `A`, `AAAA`, `TLSA`.
+    pub rtype: String,
+    /// As in a zone file.
+    pub records: Vec<String>,
+    /// Whether DNSSEC proves them.
+    pub secure: bool,
+    /// Why there are none.
+    pub failure: Option<String>,
+}
+
+/// What an address was found to be.
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct TriedAddress {
+    /// Address and port.
+    pub address: String,
+    /// The host that it belongs to.
+    pub host: String,
+    pub direct_tls: bool,
+    /// False: an earlier one decided, or the time was over.
+    pub tried: bool,
+    pub tls_version: Option<String>,
+    pub cipher: Option<String>,
+    pub group: Option<String>,
+    pub certificate: Option<CertificateReport>,
+    /// What the TLSA records of the host come to.
+    pub dane: Option<String>,
+    /// What it offers behind TLS: `EXTERNAL`, `dialback`, `bidi`.
+    pub offers: Vec<String>,
+    /// Why it went no further.
+    pub stopped: Option<String>,
+    /// What policy says of it, and why.
+    pub verdict: Option<String>,
+}

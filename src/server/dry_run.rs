@@ -1,0 +1,283 @@
+//! A try at another server, for `stanzad explain s2s`: it resolves, connects and judges as a link
+//! does, but proves nothing and sends no stanza. It waits, so it has a thread of its own.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Sender, bounded};
+
+use crate::clock::Clock;
+use crate::config::{DomainSettings, Settings};
+use crate::dns::{self, Dns, Found, Lookup, Question, Target, srv};
+use crate::jid::Domain;
+use crate::limits::DIAL_ATTEMPTS_MAX;
+use crate::net::probe::{Probe, Seen, Service, Stop};
+use crate::net::random;
+use crate::net::tls::TlsContexts;
+use crate::router::peers::history::{ShownCertificate, bounded as for_people};
+use crate::server::control::{CertificateReport, DryRun, LookupInfo, TriedAddress};
+use crate::server::dns_settings;
+use crate::server::generation::Loaded;
+use crate::shard::turn::nowhere;
+use crate::stream::policy::s2s::{
+    Dane, Dialback, Direction, Facts, Outcome, S2sPolicy, Tls, judge, remedy, shut_out,
+};
+
+/// How long one address may take.
+const ADDRESS_WAIT: Duration = Duration::from_secs(5);
+
+/// How long all of them may take; the control socket waits for its answer for 30 seconds.
+const ALL_WAIT: Duration = Duration::from_secs(15);
+
+/// Who tries, and with what.
+pub struct Trier<'a> {
+    /// The configuration.
+    pub settings: &'a Settings,
+    /// Its certificates.
+    pub loaded: &'a Loaded,
+    /// In the name of this domain.
+    pub local: &'a DomainSettings,
+}
+
+struct Answer(Sender<Found>);
+
+impl dns::Answers for Answer {
+    fn answer(&self, _shard: usize, _id: u64, found: Found) {
+        // Who asked waits for it, or has given up.
+        let _ = self.0.send(found);
+    }
+}
+
+/// Asks the DNS once, with a resolver of its own, and waits.
+///
+/// # Errors
+/// Why it cannot be asked, for people.
+pub fn look_up(settings: &Settings, question: Question) -> Result<Found, String> {
+    let (sender, receiver) = bounded(1);
+    let dns = Dns::start(&dns_settings(settings), Arc::new(Answer(sender)))
+        .map_err(|error| error.to_string())?;
+    dns.ask(0, 0, question).map_err(|error| error.to_string())?;
+    let found = receiver.recv();
+    dns.stop();
+    found.map_err(|_| "the resolver has ended".to_owned())
+}
+
+impl Trier<'_> {
+    /// Tries. Takes up to half a minute.
+    pub fn run(&self, remote: &Domain) -> DryRun {
+        let policy = S2sPolicy::of(&self.local.s2s, false);
+        let mut run = DryRun::default();
+        if let Some(verdict) = shut_out(&policy, remote) {
+            run.verdict = verdict.reason.sentence(remote);
+            let nothing = Facts {
+                direction: Direction::Dialled,
+                tls: Tls::Bare,
+                dane: Dane::None,
+                dialback: Dialback::NotTried,
+            };
+            run.remedy = by_name_alone(&policy, remote, &nothing);
+            return run;
+        }
+        let question = Question {
+            domain: remote.to_ascii(),
+            wants_tlsa: false,
+            is_fresh: true,
+        };
+        let found = match look_up(self.settings, question) {
+            Ok(found) => found,
+            Err(problem) => {
+                run.verdict = format!("the DNS cannot be asked: {problem}");
+                run.dns_problem = Some(problem);
+                return run;
+            }
+        };
+        run.lookups = found.lookups.iter().map(lookup_info).collect();
+        let attempts = srv::attempts(&found.targets, draw);
+        if attempts.is_empty() {
+            let (text, _) = nowhere(&found);
+            run.verdict.clone_from(&text);
+            run.dns_problem = Some(text);
+            return run;
+        }
+        self.try_all(remote, &found, &attempts, &mut run);
+        run
+    }
+
+    /// One address after the other, until one decides.
+    fn try_all(&self, remote: &Domain, found: &Found, attempts: &[srv::Attempt], run: &mut DryRun) {
+        let deadline = Instant::now() + ALL_WAIT;
+        let mut is_decided = false;
+        for attempt in attempts.iter().take(DIAL_ATTEMPTS_MAX) {
+            let Some(target) = found.targets.get(attempt.target) else {
+                continue;
+            };
+            let is_direct = target.kind == dns::Kind::DirectTls;
+            let mut tried = TriedAddress {
+                address: attempt.address.to_string(),
+                host: target.host.clone(),
+                direct_tls: is_direct,
+                ..TriedAddress::default()
+            };
+            if !is_decided && Instant::now() < deadline {
+                tried.tried = true;
+                let until = deadline.min(Instant::now() + ADDRESS_WAIT);
+                let seen = self.look(remote, attempt.address, is_direct, until);
+                is_decided = self.judge(remote, target, &seen, &mut tried, run);
+            }
+            run.addresses.push(tried);
+        }
+        if !is_decided {
+            let stops = run.addresses.iter().filter_map(|tried| {
+                let stopped = tried.stopped.as_ref()?;
+                Some(format!("{}: {stopped}", tried.address))
+            });
+            run.verdict = stops.collect::<Vec<_>>().join("; ");
+        }
+    }
+
+    fn look(&self, remote: &Domain, address: SocketAddr, is_direct: bool, until: Instant) -> Seen {
+        let contexts: &Arc<TlsContexts> = &self.loaded.contexts.servers;
+        let probe = Probe {
+            address,
+            service: Service::Server,
+            is_direct,
+            domain: remote.as_str(),
+            ascii: &remote.to_ascii(),
+            from: Some(self.local.name.as_str()),
+            contexts,
+        };
+        probe.look(until)
+    }
+
+    /// Notes what was seen at an address. True: it decides, and no other is tried.
+    fn judge(
+        &self,
+        remote: &Domain,
+        target: &Target,
+        seen: &Seen,
+        tried: &mut TriedAddress,
+        run: &mut DryRun,
+    ) -> bool {
+        tried.stopped = seen.stop.as_ref().map(|stop| for_people(&stop.to_string()));
+        let is_unencrypted = seen.tls.is_none() && seen.stop == Some(Stop::NoTls);
+        if seen.tls.is_none() && !is_unencrypted {
+            // Only a server that does not exist there ends the search (RFC 6120 §4.9.3.6).
+            let is_final = matches!(&seen.stop, Some(Stop::StreamError(condition, _))
+                if condition == "host-unknown" || condition == "host-gone");
+            if is_final {
+                run.verdict = tried.stopped.clone().unwrap_or_default();
+            }
+            return is_final;
+        }
+        let facts = self.facts(remote, target, seen, Direction::Dialled, tried);
+        let policy = S2sPolicy::of(&self.local.s2s, false);
+        let verdict = judge(&policy, remote, &facts);
+        let reason = verdict.reason.sentence(remote);
+        tried.verdict = Some(reason.clone());
+        run.would_talk = matches!(verdict.outcome, Outcome::Accept(_));
+        run.verdict = reason;
+        run.remedy = remedy(&policy, remote, &facts).map(|remedy| remedy.sentence(remote));
+        if run.would_talk
+            && !is_unencrypted
+            && let Some(stopped) = &tried.stopped
+        {
+            run.would_talk = false;
+            run.verdict = format!("{}, but it does not talk with us: {stopped}", run.verdict);
+        }
+        true
+    }
+
+    fn facts(
+        &self,
+        remote: &Domain,
+        target: &Target,
+        seen: &Seen,
+        direction: Direction,
+        tried: &mut TriedAddress,
+    ) -> Facts {
+        let _ = target;
+        let mut facts = Facts {
+            direction,
+            tls: Tls::None,
+            dane: Dane::None,
+            dialback: Dialback::NotTried,
+        };
+        if let Some(offer) = &seen.offer {
+            let external = offer.mechanisms.iter().any(|name| name == "EXTERNAL");
+            let known = [
+                (external, "EXTERNAL"),
+                (offer.dialback, "dialback"),
+                (offer.bidi, "bidi"),
+            ];
+            let offered = known.into_iter().filter(|(is_offered, _)| *is_offered);
+            tried.offers = offered.map(|(_, name)| name.to_owned()).collect();
+        }
+        let Some(tls) = &seen.tls else {
+            return facts;
+        };
+        tried.tls_version = Some(tls.version.to_owned());
+        tried.cipher = Some(tls.cipher.clone());
+        tried.group = Some(tls.group.clone()).filter(|group| !group.is_empty());
+        if tls.peer_chain.is_empty() {
+            facts.tls = Tls::Bare;
+            return facts;
+        }
+        let (chain, local) = (&tls.peer_chain, &self.local.name);
+        let certificates = &self.loaded.certificates;
+        let now = Clock::start().now().wall;
+        facts.tls = Tls::Certificate(certificates.peer(chain, direction, local, remote, now));
+        let described = certificates.describe(chain, direction, local, remote, now);
+        tried.certificate = Some(report(&described));
+        facts
+    }
+}
+
+/// The option that would let in a peer that is shut out by its name; what its certificate is worth
+/// then is not known yet.
+fn by_name_alone(policy: &S2sPolicy<'_>, remote: &Domain, facts: &Facts) -> Option<String> {
+    let lenient = S2sPolicy {
+        require_encryption: false,
+        secure_auth: false,
+        pinned: false,
+        dane: false,
+        ..*policy
+    };
+    remedy(&lenient, remote, facts).map(|remedy| remedy.sentence(remote))
+}
+
+/// What is told of a certificate, over the control socket.
+pub fn report(shown: &ShownCertificate) -> CertificateReport {
+    CertificateReport {
+        subject: shown.subject.clone(),
+        issuer: shown.issuer.clone(),
+        names: shown.names.clone(),
+        for_domain: shown.is_for_peer,
+        faults: shown.faults.clone(),
+    }
+}
+
+/// What is told of a lookup.
+pub fn lookup_info(lookup: &Lookup) -> LookupInfo {
+    let mut info = LookupInfo {
+        name: lookup.name.clone(),
+        rtype: lookup.rtype.to_string(),
+        ..LookupInfo::default()
+    };
+    match &lookup.result {
+        Ok(records) => {
+            info.records = records.records.iter().map(ToString::to_string).collect();
+            info.secure = records.is_secure;
+        }
+        Err(failure) => info.failure = Some(failure.to_string()),
+    }
+    info
+}
+
+/// A number from 0 to `most`, that one included.
+fn draw(most: u32) -> u32 {
+    let mut bytes = [0; 8];
+    random::fill_random(&mut bytes);
+    // The bias of 2^-32 is no matter.
+    (u64::from_ne_bytes(bytes) % (u64::from(most) + 1)) as u32
+}

@@ -1,0 +1,414 @@
+//! `stanzad explain s2s` tells why another server is talked with or not, by trying it: a case for each
+//! state of a peer server, with the text and the exit status that an operator gets.
+
+mod common;
+
+use std::process::Command;
+use std::thread;
+
+use common::authority::{Issued, Wish};
+use common::network::{Network, address, dead_end};
+use common::peer::{Peer, PeerStream};
+use common::server::Server;
+use common::site::{Ended, Site, ended};
+use stanzad::ns;
+
+const DAY: i64 = 86_400;
+
+/// The one who asks: a site for a.example, without a server that runs.
+struct Asking {
+    network: Network,
+    site: Site,
+}
+
+impl Asking {
+    fn new(conf: &str) -> Asking {
+        let network = Network::new();
+        let site = network.site(&["a.example"], address(), conf);
+        Asking { network, site }
+    }
+
+    fn explain(&self, words: &[&str]) -> Ended {
+        run(
+            &self.network,
+            &self.site,
+            &[&["explain", "s2s"], words].concat(),
+        )
+    }
+
+    /// A peer that the DNS knows as b.example and that shows this certificate.
+    fn peer(&self, identity: Issued) -> Peer {
+        let peer = self.network.stranger("b.example", identity);
+        self.network.announce_starttls("b.example", peer.ip());
+        peer
+    }
+
+    /// What is told of b.example while its server plays along, up to its features behind TLS.
+    fn explain_secured(&self, peer: &Peer) -> Ended {
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut stream = peer.accept_secured();
+                stream.answer("1");
+                stream.offer("<dialback xmlns='urn:xmpp:features:dialback'/>");
+                until_end(&mut stream);
+            });
+            self.explain(&["b.example"])
+        })
+    }
+
+    /// The same for a peer with this certificate.
+    fn explain_with(&self, identity: Issued) -> Ended {
+        self.explain_secured(&self.peer(identity))
+    }
+}
+
+/// Runs a command that trusts the network's authority.
+fn run(network: &Network, site: &Site, words: &[&str]) -> Ended {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_stanzad"));
+    command
+        .args(words)
+        .arg("--config")
+        .arg(site.path("stanzad.toml"))
+        .env("SSL_CERT_FILE", network.authority_file());
+    ended(&mut command, b"")
+}
+
+/// Waits until the other side has closed: only so it has seen all that was sent.
+fn until_end(stream: &mut PeerStream) {
+    while !matches!(
+        stream.hear(),
+        common::wire::Heard::Close | common::wire::Heard::End
+    ) {}
+}
+
+/// A certificate for b.example by the authority, but for what `wish` wants otherwise.
+fn issued(network: &Network, wish: Wish<'_>) -> Issued {
+    let dns = match wish.dns.is_empty() {
+        true => &["b.example"],
+        false => wish.dns,
+    };
+    Wish { dns, ..wish }.by(&network.authority)
+}
+
+#[track_caller]
+fn says(ended: &Ended, status: i32, texts: &[&str]) {
+    assert_eq!(ended.status, status, "{}{}", ended.stdout, ended.stderr);
+    for text in texts {
+        assert!(ended.stdout.contains(text), "{text}:\n{}", ended.stdout);
+    }
+}
+
+#[test]
+fn a_server_with_a_valid_certificate_is_talked_with() {
+    let asking = Asking::new("");
+    let told = asking.explain_with(asking.network.issue(&["b.example"]));
+    says(
+        &told,
+        0,
+        &[
+            "DNS _xmpp-server._tcp.b.example SRV: 10 0 5269 host-127-",
+            "STARTTLS, TLSv1.3 ",
+            "its chain is valid",
+            "offers dialback",
+            "a.example talks with b.example: its certificate is valid and names b.example",
+        ],
+    );
+}
+
+#[test]
+fn an_expired_certificate_is_told_with_its_day_and_the_option() {
+    let asking = Asking::new("");
+    let valid = Some((-9 * DAY, -2 * DAY));
+    let expired = issued(
+        &asking.network,
+        Wish {
+            valid,
+            ..Wish::default()
+        },
+    );
+    let told = asking.explain_with(expired);
+    says(
+        &told,
+        1,
+        &[
+            "WRONG: the certificate (CN=leaf) has expired on 20",
+            "does not talk with b.example: s2s.secure_auth = true and its certificate has expired",
+            "To change that: put b.example on s2s.insecure_domains",
+        ],
+    );
+}
+
+#[test]
+fn a_certificate_that_is_not_valid_yet_is_told() {
+    let asking = Asking::new("");
+    let valid = Some((2 * DAY, 9 * DAY));
+    let early = issued(
+        &asking.network,
+        Wish {
+            valid,
+            ..Wish::default()
+        },
+    );
+    let told = asking.explain_with(early);
+    says(
+        &told,
+        1,
+        &["WRONG: the certificate (CN=leaf) is not valid before 20"],
+    );
+}
+
+#[test]
+fn a_self_signed_certificate_is_told() {
+    let asking = Asking::new("");
+    let wish = Wish {
+        dns: &["b.example"],
+        ..Wish::default()
+    };
+    let told = asking.explain_with(wish.self_signed());
+    says(
+        &told,
+        1,
+        &[
+            "WRONG: the certificate (CN=leaf) is self-signed",
+            "s2s.secure_auth = true and its certificate is self-signed",
+        ],
+    );
+}
+
+#[test]
+fn a_certificate_for_another_name_is_told_with_that_name() {
+    let asking = Asking::new("");
+    let other = asking.network.issue(&["c.example"]);
+    let told = asking.explain_with(other);
+    says(
+        &told,
+        1,
+        &[
+            "WRONG: for DNS-ID c.example, and not for the domain",
+            "its chain is valid",
+            "s2s.secure_auth = true and its certificate is for another name",
+        ],
+    );
+}
+
+#[test]
+fn an_unknown_authority_is_told_with_its_name() {
+    let asking = Asking::new("");
+    let stranger = Wish {
+        is_authority: true,
+        ..Wish::default()
+    };
+    let wish = Wish {
+        dns: &["b.example"],
+        ..Wish::default()
+    };
+    // Its name is the same as that of the authority that is trusted; its key is not.
+    let told = asking.explain_with(wish.by(&stranger.self_signed()));
+    says(
+        &told,
+        1,
+        &[
+            "WRONG: the certificate (CN=leaf) ",
+            "s2s.secure_auth = true",
+        ],
+    );
+    assert!(
+        told.stdout
+            .contains("put b.example on s2s.insecure_domains")
+    );
+}
+
+/// RFC 7590 §3.1.
+#[test]
+fn a_server_without_tls_is_told_with_the_option_that_refuses_it() {
+    let asking = Asking::new("");
+    let peer = asking.peer(asking.network.issue(&["b.example"]));
+    let told = thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut stream = peer.accept();
+            stream.hear_open();
+            stream.answer("0");
+            stream.offer("");
+            let asked = stream.element();
+            assert!(asked.is(ns::TLS, "starttls"));
+            stream.send(format!("<failure xmlns='{}'/></stream:stream>", ns::TLS));
+            until_end(&mut stream);
+        });
+        asking.explain(&["b.example"])
+    });
+    says(
+        &told,
+        1,
+        &[
+            "it does not encrypt: it refuses STARTTLS",
+            "s2s.require_encryption = true and the connection is not encrypted",
+            "No single option would change that.",
+        ],
+    );
+}
+
+#[test]
+fn an_address_at_which_nobody_listens_is_told() {
+    let asking = Asking::new("");
+    let std::net::IpAddr::V4(nobody) = dead_end().ip() else {
+        panic!("it is of this family")
+    };
+    asking.network.announce("b.example", nobody);
+    let told = asking.explain(&["b.example"]);
+    says(
+        &told,
+        1,
+        &[
+            &format!("{nobody}:5269"),
+            &format!("{nobody}:5270"),
+            "no connection: Connection refused",
+            "a.example does not talk with b.example: ",
+            "No single option would change that.",
+        ],
+    );
+}
+
+#[test]
+fn a_name_that_does_not_exist_is_told() {
+    let asking = Asking::new("");
+    let told = asking.explain(&["nowhere.example"]);
+    says(
+        &told,
+        1,
+        &[
+            "DNS _xmpp-server._tcp.nowhere.example SRV: there is no such name",
+            "DNS nowhere.example A: there is no such name",
+            "a.example does not talk with nowhere.example: it has no address: there is no such name",
+        ],
+    );
+}
+
+/// RFC 2782.
+#[test]
+fn a_domain_that_says_that_it_has_no_server_is_told() {
+    let asking = Asking::new("");
+    for service in ["_xmpp-server", "_xmpps-server"] {
+        let owner = format!("{service}._tcp.b.example");
+        asking.network.record(&owner, "SRV", "0 0 0 .");
+    }
+    let told = asking.explain(&["b.example"]);
+    says(
+        &told,
+        1,
+        &["SRV: 0 0 0 .", "its DNS says that it has no XMPP server"],
+    );
+}
+
+#[test]
+fn a_denied_server_is_not_tried_and_the_list_is_named() {
+    let asking = Asking::new("[s2s]\ndeny = [\"b.example\"]\n");
+    let peer = asking.network.peer("b.example");
+    let told = asking.explain(&["b.example"]);
+    says(
+        &told,
+        1,
+        &[
+            "nothing was tried: its name alone decides",
+            "a.example does not talk with b.example: b.example is on s2s.deny",
+            "To change that: take b.example off s2s.deny",
+        ],
+    );
+    assert!(!peer.is_dialled());
+}
+
+#[test]
+fn an_exception_for_a_server_without_a_valid_certificate_lets_it_pass() {
+    let asking = Asking::new("[s2s]\ninsecure_domains = [\"b.example\"]\n");
+    let wish = Wish {
+        dns: &["b.example"],
+        ..Wish::default()
+    };
+    let told = asking.explain_with(wish.self_signed());
+    says(
+        &told,
+        0,
+        &[
+            "WRONG: the certificate (CN=leaf) is self-signed",
+            "b.example is on s2s.insecure_domains, its certificate is self-signed",
+        ],
+    );
+}
+
+#[test]
+fn scripts_get_json() {
+    let asking = Asking::new("");
+    let told = asking.explain(&["nowhere.example", "--json"]);
+    assert_eq!(told.status, 1, "{}", told.stderr);
+    let json: serde_json::Value = serde_json::from_str(&told.stdout).unwrap();
+    assert_eq!(json["remote"], "nowhere.example");
+    assert_eq!(json["local"], "a.example");
+    assert_eq!(json["dry_run"]["would_talk"], false);
+    assert_eq!(json["dry_run"]["lookups"][0]["rtype"], "SRV");
+}
+
+#[test]
+fn a_name_that_is_none_and_a_domain_that_is_not_served_are_wrong_use() {
+    let asking = Asking::new("");
+    for words in [&["exa mple"][..], &["b.example", "--from", "c.example"]] {
+        let told = asking.explain(words);
+        assert_eq!(told.status, 2, "{words:?}: {}", told.stderr);
+    }
+}
+
+/// The server is asked for what it remembers, and for the try where the command may not read the keys.
+#[test]
+fn a_running_server_tells_its_last_attempts_in_both_directions() {
+    let network = Network::new();
+    let server = network.server("a.example", "");
+    let wish = Wish {
+        dns: &["b.example"],
+        ..Wish::default()
+    };
+    let peer = network.stranger("b.example", wish.self_signed());
+    let (mut stream, _) = peer.dial_secured(&server, "a.example");
+    stream.send("<db:result from='b.example' to='a.example'>abc</db:result>");
+    let refused = stream.element();
+    assert!(refused.is(ns::DIALBACK, "result"));
+    server.logs("server refused");
+    let told = explain_by(&network, &server, "b.example");
+    says(
+        &told,
+        1,
+        &[
+            "it dialled us, from 127.0.0.1:",
+            "failed, we refused it",
+            "policy: s2s.secure_auth = true and its certificate is self-signed",
+            "WRONG: the certificate (CN=leaf) is self-signed",
+        ],
+    );
+}
+
+fn explain_by(network: &Network, server: &Server, domain: &str) -> Ended {
+    run(network, &server.site, &["explain", "s2s", domain])
+}
+
+/// XEP-0178 §3.
+#[test]
+fn streams_in_both_directions_are_listed_with_what_has_proven_them() {
+    let network = Network::new();
+    let server = network.server("a.example", "");
+    let peer = network.peer("b.example");
+    let _stream = peer.dial_external(&server, "a.example");
+    server.logs("server authenticated");
+    let listed = run(&network, &server.site, &["s2s", "list", "--json"]);
+    assert_eq!(listed.status, 0, "{}", listed.stderr);
+    let json: serde_json::Value = serde_json::from_str(&listed.stdout).unwrap();
+    let stream = &json["servers"][0];
+    assert_eq!(stream["direction"], "accepted");
+    assert_eq!(stream["proven"][0]["peer_proven_by"], "EXTERNAL");
+    assert_eq!(stream["proven"][0]["remote"], "b.example");
+    assert_eq!(stream["tls_version"], "TLSv1.3");
+    assert_eq!(stream["state"], "ready");
+    let text = run(&network, &server.site, &["s2s", "list", "b.example"]).stdout;
+    assert!(
+        text.contains("b.example  a.example    accepted  EXTERNAL"),
+        "{text}"
+    );
+    let none = run(&network, &server.site, &["s2s", "list", "c.example"]).stdout;
+    assert_eq!(none.lines().count(), 1, "{none}");
+}
