@@ -241,6 +241,10 @@ pub const PEER_LINKS_MAX: usize = 20_000;
 pub const PEER_QUEUE_STANZAS_MAX: usize = 1_000;
 /// Bytes of them: two of the largest that a client may send, and a chat of a thousand lines.
 pub const PEER_QUEUE_BYTES_MAX: usize = 1024 * 1024;
+/// Messages for other servers that are read from the store at a time when the server starts.
+pub const PEER_PAGE_MESSAGES_MAX: usize = 256;
+/// Bytes of such a page, but for one message that is larger.
+pub const PEER_PAGE_BYTES_MAX: usize = 1024 * 1024;
 /// How long presence and requests wait for a stream: people give up at about that time, and a few
 /// addresses can be tried meanwhile.
 pub const PEER_REQUEST_WAIT: Duration = Duration::from_secs(60);

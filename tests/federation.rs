@@ -7,3 +7,5 @@ mod common;
 mod messaging;
 #[path = "federation/negotiation.rs"]
 mod negotiation;
+#[path = "federation/restarts.rs"]
+mod restarts;

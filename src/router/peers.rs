@@ -11,6 +11,7 @@
 
 pub mod history;
 mod link;
+mod restoring;
 #[cfg(test)]
 mod tests;
 
@@ -108,8 +109,7 @@ impl Router {
             return;
         };
         if !local.s2s.enabled {
-            let error = StanzaError::new(Condition::RemoteServerNotFound)
-                .text("This domain does not talk to other servers (s2s.enabled = false)");
+            let error = StanzaError::new(Condition::RemoteServerNotFound).text(NOT_ENABLED);
             self.reject(routed, error);
             return;
         }
@@ -368,8 +368,7 @@ impl Router {
                 is_rested = *until <= now;
                 failure.to_error()
             }
-            _ => StanzaError::new(Condition::RemoteServerTimeout)
-                .text("That server did not answer in time"),
+            _ => link::waited_too_long(),
         };
         if is_rested {
             link.way = Way::Idle;
@@ -378,53 +377,6 @@ impl Router {
         self.return_to_senders(key, back, &error);
         if goes_on {
             self.make_link(key);
-        }
-    }
-
-    /// Has the messages wait again that waited when the server ended, in the order in which they came.
-    pub fn restore_peer_messages(&mut self, messages: Vec<PeerMessage>) {
-        for message in messages {
-            let PeerMessage {
-                id,
-                local,
-                remote,
-                came,
-                stanza,
-            } = message;
-            self.peers.last_row = self.peers.last_row.max(id);
-            let routed = Routed::new(stanza, Ticket::none());
-            let row = Some(Stored {
-                id,
-                is_committed: true,
-            });
-            let wait = self.domain(local.as_str()).map(|domain| {
-                let whole = Duration::from_secs(domain.s2s.message_wait_seconds);
-                whole.saturating_sub(self.now.wall.since(came))
-            });
-            let until = self.now.mono + wait.unwrap_or_default();
-            let done = PeerDone {
-                local: local.clone(),
-                remote: remote.clone(),
-                id,
-            };
-            let Some(key) = self.peers.link((local, remote)) else {
-                self.row(Row::PeerDone(Box::new(done)));
-                self.reject(routed, unreachable_now());
-                continue;
-            };
-            let Some(link) = self.peers.links.get_mut(key) else {
-                continue;
-            };
-            let is_idle = matches!(link.way, Way::Idle);
-            if let Err(routed) = link.queue.push(routed, row, until) {
-                debug_assert!(false, "what is stored is never turned away");
-                self.drop_routed(routed);
-                continue;
-            }
-            self.peers.arm(key, until);
-            if is_idle {
-                self.make_link(key);
-            }
         }
     }
 
@@ -590,6 +542,9 @@ impl Link {
         tried.into_iter().chain(self.queue.next_due()).min()
     }
 }
+
+/// What is told whose domain may not talk to other servers.
+const NOT_ENABLED: &str = "This domain does not talk to other servers (s2s.enabled = false)";
 
 fn unreachable_now() -> StanzaError {
     StanzaError::new(Condition::RemoteServerTimeout).text("That server cannot be reached now")

@@ -8,6 +8,7 @@ pub mod generation;
 pub mod live;
 pub mod privileges;
 pub mod sockets;
+mod waiting;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -265,6 +266,9 @@ impl Server {
                 }
             })?);
         }
+        waiting::restore(&store, &placement, &addresses).map_err(|error| {
+            StartError::new(format!("cannot read messages for other servers: {error}"))
+        })?;
         let listeners: Vec<_> = sockets
             .iter()
             .map(|listening| (listening.kind.name(), listening.address))

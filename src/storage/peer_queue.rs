@@ -6,6 +6,7 @@ use super::accounts::{from_column, malformed, to_column};
 use super::{Db, StoreError};
 use crate::clock::Wall;
 use crate::jid::Domain;
+use crate::limits::{PEER_PAGE_BYTES_MAX, PEER_PAGE_MESSAGES_MAX};
 use crate::stanza::Stanza;
 
 /// A message that waits.
@@ -50,21 +51,65 @@ pub(super) fn delete(db: &Db, local: &Domain, remote: &Domain, id: i64) -> Resul
     Ok(())
 }
 
-/// All messages that wait, those of each link in order. A damaged row is logged and left out.
-pub fn all(db: &Db) -> Result<Vec<PeerMessage>, StoreError> {
+/// A part of the messages that wait.
+#[derive(Debug, Default)]
+pub struct Page {
+    /// Those of each link in order.
+    pub messages: Vec<PeerMessage>,
+    /// Where the next page begins; none if this was the last.
+    pub next: Option<Place>,
+}
+
+/// A place among all messages that wait, behind a row that was read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    remote: String,
+    local: String,
+    id: i64,
+}
+
+/// The messages behind a place, as many as a page has room for. A damaged row is logged and left out.
+pub fn page(db: &Db, after: &Place) -> Result<Page, StoreError> {
     let mut statement = db.connection().prepare_cached(
-        "SELECT id, local, remote, came, stanza FROM peer_queue ORDER BY remote, local, id",
+        "SELECT id, local, remote, came, stanza FROM peer_queue
+         WHERE (remote, local, id) > (?1, ?2, ?3) ORDER BY remote, local, id",
     )?;
-    let mut rows = statement.query([])?;
-    let mut found = Vec::new();
+    let mut rows = statement.query(params![after.remote, after.local, after.id])?;
+    let mut page = Page::default();
+    let mut bytes = 0;
     while let Some(row) = rows.next()? {
         let id: i64 = row.get(0)?;
         match read(row) {
-            Ok(message) => found.push(message),
+            Ok(message) => {
+                bytes += message.stanza.size();
+                page.messages.push(message);
+            }
             Err(error) => log::error!(id, error:%; "message for another server is damaged"),
         }
+        if page.messages.len() >= PEER_PAGE_MESSAGES_MAX || bytes >= PEER_PAGE_BYTES_MAX {
+            page.next = Some(Place {
+                remote: row.get(2)?,
+                local: row.get(1)?,
+                id,
+            });
+            break;
+        }
     }
-    Ok(found)
+    Ok(page)
+}
+
+/// All messages that wait.
+#[cfg(test)]
+pub(crate) fn all(db: &Db) -> Result<Vec<PeerMessage>, StoreError> {
+    let (mut found, mut after) = (Vec::new(), Place::default());
+    loop {
+        let page = page(db, &after)?;
+        found.extend(page.messages);
+        match page.next {
+            Some(next) => after = next,
+            None => return Ok(found),
+        }
+    }
 }
 
 fn read(row: &rusqlite::Row<'_>) -> Result<PeerMessage, StoreError> {
@@ -137,5 +182,25 @@ mod tests {
         let sql = "UPDATE peer_queue SET stanza = x'3c' WHERE id = 1";
         core.db().connection().execute(sql, []).unwrap();
         assert_eq!(all(core.db()).unwrap(), [message("example.com", 2)]);
+    }
+
+    #[test]
+    fn pages_lead_through_all_of_them() {
+        let mut core = WriterCore::memory(&[7; 32]).unwrap();
+        let last = PEER_PAGE_MESSAGES_MAX as i64 / 2;
+        let mut batch = crate::storage::Batch::default();
+        let mut expected = Vec::new();
+        for remote in ["example.com", "example.net", "example.org"] {
+            for id in 1..=last {
+                expected.push(message(remote, id));
+            }
+        }
+        let rows = expected.iter().cloned().map(Box::new);
+        batch.rows.extend(rows.map(Row::PeerQueued));
+        core.commit(vec![(0, batch)]);
+        let first = page(core.db(), &Place::default()).unwrap();
+        assert_eq!(first.messages.len(), PEER_PAGE_MESSAGES_MAX);
+        assert!(first.next.is_some());
+        assert_eq!(all(core.db()).unwrap(), expected);
     }
 }

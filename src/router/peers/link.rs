@@ -130,6 +130,12 @@ pub(super) fn is_patient(routed: &Routed) -> bool {
     stanza.kind == Kind::Message && stanza.type_ != Type::Error
 }
 
+/// What the sender is told of a stanza whose time is over while its server was being tried.
+pub(super) fn waited_too_long() -> StanzaError {
+    StanzaError::new(Condition::RemoteServerTimeout)
+        .text("That server was not reached in the time for which this may wait")
+}
+
 /// How long a stanza waits for a stream.
 pub(super) fn wait_of(routed: &Routed, message_wait: Duration) -> Duration {
     match is_patient(routed) {

@@ -1,3 +1,5 @@
+mod restoring;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -223,26 +225,6 @@ fn a_stream_that_ends_is_made_anew_by_the_next_stanza() {
     site.send(juliet, message("2"));
     assert_eq!(dialled(&mut site), link);
     site.run_store();
-}
-
-#[test]
-fn what_waited_when_the_server_ended_goes_on_in_its_order() {
-    let (mut before, juliet) = site();
-    for id in ["1", "2", "3"] {
-        before.send(juliet, message(id));
-    }
-    before.run_store();
-    let messages = peer_queue::all(before.store.db()).unwrap();
-    assert_eq!(messages.len(), 3);
-    let (mut site, _) = site();
-    site.router.restore_peer_messages(messages);
-    let link = dialled(&mut site);
-    let mut conns = Slots::default();
-    let conn = connection(&mut site, &mut conns);
-    site.router.link_ready(link, conn);
-    let text = written(&mut site, conn);
-    let places = ["id='1'", "id='2'", "id='3'"].map(|id| text.find(id).expect(id));
-    assert!(places.is_sorted(), "{text}");
 }
 
 /// RFC 6120 §10.4: a peer's stanzas are settled as clients' are, and hold its socket.

@@ -1,0 +1,103 @@
+//! Messages that waited for other servers when this one ended, and wait again (DESIGN §5).
+//!
+//! They come before anything else that is sent on their links, since they are read before clients are let
+//! in. Their time runs from when they first came, by the clock on the wall.
+
+use std::time::Duration;
+
+use super::Way;
+use super::link::{self, Stored};
+use crate::limits::PEER_REQUEST_WAIT;
+use crate::router::Router;
+use crate::router::delivery::Routed;
+use crate::router::settlement::Ticket;
+use crate::stanza::{Condition, StanzaError};
+use crate::storage::peer_queue::PeerMessage;
+use crate::storage::{PeerDone, Row};
+
+impl Router {
+    /// Has the messages wait again that waited when the server ended, in the order in which they came.
+    pub fn restore_peer_messages(&mut self, messages: Vec<PeerMessage>) {
+        for message in messages {
+            self.restore_peer_message(message);
+        }
+    }
+
+    fn restore_peer_message(&mut self, message: PeerMessage) {
+        self.peers.last_row = self.peers.last_row.max(message.id);
+        let left = match self.time_left(&message) {
+            Ok(left) => left,
+            Err(error) => {
+                let routed = self.end_restored(message);
+                self.reject(routed, error);
+                return;
+            }
+        };
+        if self.domain(message.remote.as_str()).is_some() {
+            // It is one of ours since.
+            let routed = self.end_restored(message);
+            self.route(routed);
+            return;
+        }
+        let domains = (message.local.clone(), message.remote.clone());
+        let Some(key) = self.peers.link(domains) else {
+            let routed = self.end_restored(message);
+            self.reject(routed, super::unreachable_now());
+            return;
+        };
+        let until = self.now.mono + left;
+        let Some(link) = self.peers.links.get_mut(key) else {
+            return;
+        };
+        let is_idle = matches!(link.way, Way::Idle);
+        let row = Some(Stored {
+            id: message.id,
+            is_committed: true,
+        });
+        let routed = Routed::new(message.stanza, Ticket::none());
+        if let Err(routed) = link.queue.push(routed, row, until) {
+            debug_assert!(false, "what is stored is never turned away");
+            self.drop_routed(routed);
+            return;
+        }
+        self.peers.arm(key, until);
+        if is_idle {
+            self.make_link(key);
+        }
+    }
+
+    /// For how long a message may still wait.
+    ///
+    /// # Errors
+    /// What its sender is told, if it may not.
+    fn time_left(&self, message: &PeerMessage) -> Result<Duration, StanzaError> {
+        // The sender of a domain that is not served any more cannot be told: nobody hears this.
+        let not_found =
+            |text: &str| StanzaError::new(Condition::RemoteServerNotFound).text(text.to_owned());
+        let local = self
+            .domain(message.local.as_str())
+            .ok_or_else(|| not_found("This server does not serve your domain any more"))?;
+        if !local.s2s.enabled {
+            return Err(not_found(super::NOT_ENABLED));
+        }
+        let whole = Duration::from_secs(local.s2s.message_wait_seconds).max(PEER_REQUEST_WAIT);
+        let left = whole.saturating_sub(self.now.wall.since(message.came));
+        match left.is_zero() {
+            true => Err(link::waited_too_long()),
+            false => Ok(left),
+        }
+    }
+
+    /// Forgets the row of a message that does not wait again.
+    fn end_restored(&mut self, message: PeerMessage) -> Routed {
+        let PeerMessage {
+            id,
+            local,
+            remote,
+            came: _,
+            stanza,
+        } = message;
+        self.row(Row::PeerDone(Box::new(PeerDone { local, remote, id })));
+        Routed::new(stanza, Ticket::none())
+    }
+}
