@@ -39,6 +39,10 @@ struct Dialling {
     attempts: VecDeque<Attempt>,
     /// Why those that were tried came to nothing.
     failures: Vec<String>,
+    /// The stream at the address that is tried, once the server there can be asked about keys. It may
+    /// ask about ours before it lets stanzas in, and have a key of its own verified before it does
+    /// that: Prosody 0.12 does, so that waiting for stanzas to flow would be waiting for each other.
+    open: Option<Key>,
 }
 
 impl Shard {
@@ -58,6 +62,7 @@ impl Shard {
                 Dialling {
                     attempts: VecDeque::new(),
                     failures: Vec::new(),
+                    open: None,
                 },
             );
             let question = Question {
@@ -113,6 +118,7 @@ impl Shard {
             let Some(dialling) = self.dials.by_link.get_mut(&link) else {
                 return;
             };
+            dialling.open = None;
             let Some((address, is_direct)) = dialling.attempts.pop_front() else {
                 let failures = std::mem::take(&mut dialling.failures);
                 self.dial_failed(link, failures.join("; "), false, outside);
@@ -210,7 +216,13 @@ impl Shard {
         let Pair { local, remote } = ask.asker.pair.clone();
         match self.router.link_for_ask(local, remote) {
             Some((_, Some(conn))) => self.event(conn, Event::Ask(Box::new(ask)), outside),
-            Some((link, None)) => self.dials.asks.entry(link).or_default().push(ask),
+            Some((link, None)) => {
+                let dialling = self.dials.by_link.get(&link);
+                match dialling.and_then(|dialling| dialling.open) {
+                    Some(conn) => self.event(conn, Event::Ask(Box::new(ask)), outside),
+                    None => self.dials.asks.entry(link).or_default().push(ask),
+                }
+            }
             None => {
                 let unreached = Checked::Unreached(Unreached::Timeout);
                 self.tell(ask.asker, unreached, outside);
@@ -230,6 +242,9 @@ impl Shard {
 
     /// The server of a link can be asked about dialback keys by this connection.
     pub(super) fn ask_waiting(&mut self, link: Key, conn: Key, outside: &mut dyn Outside) {
+        if let Some(dialling) = self.dials.by_link.get_mut(&link) {
+            dialling.open = Some(conn);
+        }
         for ask in self.dials.asks.remove(&link).unwrap_or_default() {
             self.event(conn, Event::Ask(Box::new(ask)), outside);
         }

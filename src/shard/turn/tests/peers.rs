@@ -162,3 +162,34 @@ fn a_key_that_waits_is_verified_after_the_first_was_refused() {
     };
     assert_eq!(*domain, second);
 }
+
+/// Prosody 0.12 answers our key only after we have answered its own.
+#[test]
+fn a_server_that_has_not_answered_our_key_yet_is_asked_about_its_own() {
+    let (mut server, network) = networked(lenient_settings());
+    let juliet = server.log_in(0, "juliet", "balcony");
+    let remote = server.remote_of(1);
+    server.say(
+        &juliet,
+        &format!("<message to='romeo@{remote}' type='chat'><body>m1</body></message>"),
+    );
+    let [(_, dialled)] = &network.take()[..] else {
+        panic!("the server is dialled");
+    };
+    let features = "<dialback xmlns='urn:xmpp:features:dialback'><errors/></dialback>";
+    let said = server.say(dialled, &answer(&remote, features));
+    assert!(said.contains("<db:result "), "{said}");
+    let peer = server.connect_server(2);
+    server.say(&peer, &header(&remote));
+    let key = format!("<db:result from='{remote}' to='example.org'>0123</db:result>");
+    assert_eq!(server.say(&peer, &key), "");
+    assert!(network.take().is_empty());
+    let said = dialled.take();
+    assert_eq!(
+        answer_questions(&mut server, dialled, &said, "valid"),
+        1,
+        "{said}"
+    );
+    let said = peer.take();
+    assert!(said.contains("type='valid'"), "{said}");
+}
