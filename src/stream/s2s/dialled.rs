@@ -198,14 +198,32 @@ impl ServerStream {
         Ok(State::Open)
     }
 
+    /// It has refused STARTTLS: for good where that is a must, and otherwise only for now, since we
+    /// tried it because it is offered, and encryption that is offered is never done without.
+    fn without_tls(&mut self, cx: &mut Context<'_>) -> Result<State, StreamError> {
+        let pair = self.dialled_mut()?.pair();
+        let local = cx.settings.domains.get(&pair.local).cloned();
+        let verdict = local.map(|local| self.judge(&local, &pair.remote, Dialback::NotTried, cx));
+        match verdict {
+            Some(verdict) if verdict.outcome == Outcome::Refuse => {
+                self.tell_refusal(&pair, &verdict, cx);
+                let text = verdict.reason.sentence(&pair.remote);
+                Ok(self.give_up(Condition::RemoteServerNotFound, text, true, cx))
+            }
+            _ => {
+                let text = "it offers STARTTLS and does not begin it";
+                Ok(self.give_up(Condition::RemoteServerTimeout, text, false, cx))
+            }
+        }
+    }
+
     pub(super) fn proceed(
         &mut self,
         top: &Top,
         cx: &mut Context<'_>,
     ) -> Result<State, StreamError> {
         if !top.is(ns::TLS, "proceed") {
-            let text = "It does not encrypt, and s2s.require_encryption = true";
-            return Ok(self.give_up(Condition::RemoteServerNotFound, text, true, cx));
+            return self.without_tls(cx);
         }
         if cx.unread > 0 {
             return Err(StreamError::new(

@@ -421,6 +421,30 @@ fn a_server_that_does_not_offer_tls_is_asked_for_it() {
     );
 }
 
+/// Encryption that is offered is not done without, and who could do without is not told of an option
+/// that asks for it.
+#[test]
+fn a_server_that_offers_tls_and_refuses_it_is_tried_again() {
+    let mut slots = Slots::default();
+    let dialled = Dialled::new(slots.insert(()), domain(A), domain(B), false, Dane::None);
+    let s2s = S2s {
+        require_encryption: false,
+        ..lenient()
+    };
+    let mut a = End::new(A, ServerStream::dialled(origin(), dialled), s2s);
+    a.on(Event::Begin);
+    let offer = "<stream:stream from='b.example' id='1' version='1.0' xmlns='jabber:server' \
+                 xmlns:stream='http://etherx.jabber.org/streams'><stream:features>\
+                 <starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/></stream:features>";
+    assert!(a.hear(offer).contains("<starttls "));
+    a.hear("<failure xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>");
+    let failure = a.failure().unwrap();
+    assert!(
+        !failure.is_final && !failure.text.contains("s2s."),
+        "{failure:?}"
+    );
+}
+
 #[test]
 fn who_does_not_get_on_is_given_up() {
     let mut wire = Wire::new(S2s::default(), S2s::default());
