@@ -12,9 +12,9 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 class Authority:
     """Issues certificates that are valid for a day."""
 
-    def __init__(self):
+    def __init__(self, name="stanzad interop CA"):
         self._key = ec.generate_private_key(ec.SECP256R1())
-        self._name = _name("stanzad interop CA")
+        self._name = _name(name)
         self.certificate = (
             _builder(self._name, self._name, self._key.public_key())
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
@@ -28,42 +28,60 @@ class Authority:
     def write(self, path):
         Path(path).write_bytes(_pem(self.certificate))
 
-    def issue(self, folder, domain, kind):
-        """Writes DOMAIN.crt and DOMAIN.key (mode 0600) with a key of kind "ecdsa" or "rsa"."""
-        if kind == "rsa":
-            key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-        else:
-            key = ec.generate_private_key(ec.SECP256R1())
-        public = self._key.public_key()
-        certificate = (
-            _builder(_name(domain), self._name, key.public_key())
-            .add_extension(x509.SubjectAlternativeName([x509.DNSName(domain)]), critical=False)
-            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(_key_usage(signs_certificates=False), critical=True)
-            .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-            .add_extension(
-                x509.AuthorityKeyIdentifier.from_issuer_public_key(public), critical=False
-            )
-            .sign(self._key, hashes.SHA256())
+    def issue(self, folder, domain, kind="ecdsa", **more):
+        """Writes DOMAIN.crt and DOMAIN.key (mode 0600) with a key of kind "ecdsa" or "rsa".
+
+        `more`: what `_write` takes, where the certificate is to be another than a good one.
+        """
+        _write(folder, domain, kind, self._name, self._key, **more)
+
+
+def issue_self_signed(folder, domain, **more):
+    """Writes a certificate that nobody vouches for but itself."""
+    _write(folder, domain, "ecdsa", _name(domain), None, **more)
+
+
+def _write(folder, domain, kind, issuer, issuer_key, *, name=None, days=(0, 1), client=False):
+    """`name`: what it is for, if not `domain`; `days`: its time, from now; `client`: whether the side
+    that connects may use it, too."""
+    if kind == "rsa":
+        key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    else:
+        key = ec.generate_private_key(ec.SECP256R1())
+    public = key.public_key()
+    purposes = [ExtendedKeyUsageOID.SERVER_AUTH]
+    if client:
+        purposes.append(ExtendedKeyUsageOID.CLIENT_AUTH)
+    signer = issuer_key or key
+    names = x509.SubjectAlternativeName([x509.DNSName(name or domain)])
+    identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key())
+    certificate = (
+        _builder(_name(domain), issuer, public, days)
+        .add_extension(names, critical=False)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_key_usage(signs_certificates=False), critical=True)
+        .add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
+        .add_extension(identifier, critical=False)
+        .sign(signer, hashes.SHA256())
+    )
+    folder = Path(folder)
+    folder.joinpath(f"{domain}.crt").write_bytes(_pem(certificate))
+    key_path = folder.joinpath(f"{domain}.key")
+    key_path.touch(mode=0o600)
+    key_path.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
         )
-        folder = Path(folder)
-        folder.joinpath(f"{domain}.crt").write_bytes(_pem(certificate))
-        key_path = folder.joinpath(f"{domain}.key")
-        key_path.touch(mode=0o600)
-        key_path.write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM,
-                serialization.PrivateFormat.PKCS8,
-                serialization.NoEncryption(),
-            )
-        )
+    )
 
 
 def _name(text):
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
 
 
-def _builder(subject, issuer, public_key):
+def _builder(subject, issuer, public_key, days=(0, 1)):
     now = datetime.datetime.now(datetime.UTC)
     return (
         x509.CertificateBuilder()
@@ -72,8 +90,8 @@ def _builder(subject, issuer, public_key):
         .public_key(public_key)
         .serial_number(x509.random_serial_number())
         # Half an hour back: some clients refuse a certificate that begins this very second.
-        .not_valid_before(now - datetime.timedelta(minutes=30))
-        .not_valid_after(now + datetime.timedelta(days=1))
+        .not_valid_before(now + datetime.timedelta(days=days[0], minutes=-30))
+        .not_valid_after(now + datetime.timedelta(days=days[1]))
     )
 
 

@@ -20,8 +20,9 @@ stanza of type "error" has its "condition". `connect` asks for the roster and be
 Every client also knows `send` (to, body), `ping`, `disco`, `version`, `unknown` (to), and `close`.
 Those that have contacts know `presence` (show, status, priority), `subscription` (to, type),
 `contact` (jid, name, groups) and `remove` (jid), and tell presence, pushes and delays. slixmpp and
-xmpp.js know `drop`, which ends the connection without a word; slixmpp has more, for what its plugins
-do. All the protocol work is the library's; the child only translates.
+xmpp.js know `drop`, which ends the connection without a word; slixmpp has more, for what its
+plugins do, and tells the "text" of an error. All the protocol work is the library's; the child only
+translates.
 """
 
 import asyncio
@@ -111,10 +112,13 @@ class Client:
 
     async def hears(self, session, event, **expected):
         """Waits until `session` has heard an event with these values, and takes it: the next call
-        finds the next one. Yields it.
+        finds the next one. A value may be a function that tells whether it likes one. Yields it.
 
         Raises AssertionError, which tells what was heard instead, after EVENT_SECONDS.
         """
+
+        def fits(value, told):
+            return value(told) if callable(value) else told == value
 
         def found():
             return next(
@@ -122,7 +126,7 @@ class Client:
                     each
                     for each in self.heard(session, event)
                     if not each.get("taken")
-                    and all(each.get(key) == value for key, value in expected.items())
+                    and all(fits(value, each.get(key)) for key, value in expected.items())
                 ),
                 None,
             )

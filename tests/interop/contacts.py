@@ -161,6 +161,7 @@ class Story:
 
     async def _miss(self, gone, there, way):
         bodies = [word() for _ in range(MISSED)]
+        domain = gone.jid.split("@")[1]
 
         async def leave():
             await gone.log_out()
@@ -175,7 +176,7 @@ class Story:
             contacts = await gone.log_in()
             told = [(item["jid"], item["subscription"]) for item in contacts]
             assert told == [(there.jid, "both")], f"contacts at login: {contacts}"
-            await gone.sees_offline_messages(bodies, there.full, DOMAIN, (began, ended))
+            await gone.sees_offline_messages(bodies, there.full, domain, (began, ended))
 
         async def see_again():
             await there.sees_available(gone.full)

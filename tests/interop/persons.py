@@ -131,6 +131,11 @@ class Person:
         """A message that is no error and has not waited."""
         require_live(await self._hears("message", body=body), sender)
 
+    async def sees_error(self, jid, condition=None):
+        """A message that comes back from this address; yields it."""
+        more = {"condition": condition} if condition else {}
+        return await self._hears("message", **{"from": jid}, type="error", **more)
+
     async def sees_offline_messages(self, bodies, sender, domain, sent):
         """All of `bodies` once, in order, from `sender`, with the time at which they were `sent`
         (from when to when) as `domain` has stamped it (XEP-0203)."""

@@ -27,13 +27,18 @@ class Server:
         self._program = program
         self.folder = Path(folder)
         self.folder.mkdir(mode=0o700, parents=True)
-        self.port = free_port()
-        self.direct_port = free_port()
+        self.address = "127.0.0.1"
+        self.port, self.direct_port = self._ports()
         self.config = self.folder / "stanzad.toml"
         self.log = self.folder / "server.log"
+        self._environment = {"RUST_BACKTRACE": "1"}
         self._process = None
         self.config.write_text(self._settings(certificates, domains, tls))
         self.config.chmod(0o600)
+
+    def _ports(self):
+        """For clients: with STARTTLS, and with direct TLS."""
+        return free_port(), free_port()
 
     def _settings(self, certificates, domains, tls):
         # The suite comes from one address with many connections and, on purpose, many failed
@@ -103,7 +108,7 @@ class Server:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={**os.environ, "RUST_BACKTRACE": "1"},
+                env={**os.environ, **self._environment},
             )
         for port in (self.port, self.direct_port):
             await self._accepting(port)
@@ -112,7 +117,7 @@ class Server:
         deadline = asyncio.get_running_loop().time() + START_SECONDS
         while True:
             try:
-                _, writer = await asyncio.open_connection("127.0.0.1", port)
+                _, writer = await asyncio.open_connection(self.address, port)
                 writer.close()
                 return
             except OSError:

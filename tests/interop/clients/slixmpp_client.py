@@ -131,6 +131,7 @@ class Session(slixmpp.ClientXMPP):
             type=stanza["type"],
             body=stanza["body"],
             condition=condition(stanza),
+            text=stanza["error"]["text"] if stanza["type"] == "error" else None,
             delay=delay(stanza),
         )
 

@@ -1,0 +1,1 @@
+"""stanzad among other servers."""

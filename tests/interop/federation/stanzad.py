@@ -1,0 +1,60 @@
+"""stanzad among other servers: the standard ports of one address, and the DNS of the run."""
+
+import json
+
+from federation.network import C2S_PORT, C2S_TLS_PORT, DNS_ADDRESS, S2S_PORT, S2S_TLS_PORT
+from server import Server
+
+
+class Stanzad(Server):
+    """`dns`: further TOML lines for its section."""
+
+    def __init__(self, name, suite, folder, address, domains, dns=()):
+        self.name = name
+        self._listening = address
+        self._dns = dns
+        super().__init__(suite.options.stanzad, folder, suite.certificates, domains)
+        self.address = address
+        self._environment["SSL_CERT_FILE"] = str(suite.ca)
+
+    def _ports(self):
+        return C2S_PORT, C2S_TLS_PORT
+
+    def _settings(self, certificates, domains, _tls):
+        lines = [
+            "[server]",
+            f'data = "{self.folder}/data"',
+            "shards = 2",
+            f'control = "{self.folder}/control.sock"',
+            "[listen]",
+            f'c2s = ["{self._listening}:{C2S_PORT}"]',
+            f'c2s_tls = ["{self._listening}:{C2S_TLS_PORT}"]',
+            f's2s = ["{self._listening}:{S2S_PORT}"]',
+            f's2s_tls = ["{self._listening}:{S2S_TLS_PORT}"]',
+            "[tls]",
+            f'certificates = "{certificates}"',
+            "[dns]",
+            f'servers = ["{DNS_ADDRESS}:53"]',
+            *self._dns,
+            "[log]",
+            'level = "debug"',
+        ]
+        for domain, section in domains.items():
+            lines += [f'[domain."{domain}"]', *section]
+        return "\n".join(lines) + "\n"
+
+    async def links(self, local, remote):
+        """What `stanzad s2s list` says of the streams on which these domains are proven: a list of
+        facts for each direction, "accepted" and "dialled"."""
+        told = await self._command("s2s", "list", "--config", str(self.config), "--json", remote)
+        found = {"accepted": [], "dialled": []}
+        for stream in json.loads(told)["servers"]:
+            for pair in stream["proven"]:
+                if (pair["local"], pair["remote"]) == (local, remote):
+                    found[stream["direction"]].append({**stream, **pair})
+        return found
+
+    def log_lines(self, *words):
+        """The lines of the log that have all these words."""
+        lines = self.log.read_text(errors="replace").splitlines()
+        return [line for line in lines if all(word in line for word in words)]

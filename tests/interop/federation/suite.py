@@ -1,0 +1,122 @@
+"""Drives the built server with other servers, and tells what passed.
+
+Started by `../federate`, which installs what this needs. See ../README.md.
+"""
+
+import argparse
+import asyncio
+import os
+import secrets
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent))
+
+from certificates import Authority  # noqa: E402
+from client import Client  # noqa: E402
+from federation.matrix import Matrix  # noqa: E402
+from federation.network import C2S_PORT, Dns, Zone, loopback_up  # noqa: E402
+from federation.stories import WithEjabberd, WithProsody  # noqa: E402
+from report import FAILED, Report  # noqa: E402
+
+PARTS = {
+    "prosody": WithProsody,
+    "ejabberd": WithEjabberd,
+    "matrix": Matrix,
+}
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--stanzad", required=True, help="the server's binary")
+    parser.add_argument("--tools", required=True, type=Path, help="folder that `federate` filled")
+    parser.add_argument("--only", help="run the parts whose name contains this")
+    parser.add_argument("--keep", action="store_true", help="keep the temporary folder")
+    return parser.parse_args()
+
+
+class Suite:
+    """What all parts share: names, certificates, accounts, and slixmpp at all servers."""
+
+    def __init__(self, options, folder):
+        self.options = options
+        self.folder = folder
+        self.report = Report()
+        self.ca = folder / "ca.crt"
+        self.certificates = folder / "certificates"
+        self.certificates.mkdir()
+        self.authority = Authority()
+        self.authority.write(self.ca)
+        self.unknown_authority = Authority("an authority that nobody knows")
+        self.passwords = {}
+        self._addresses = {}
+        self.zone = Zone(".")
+        self.unsigned = Zone("unsigned.")
+        self.zone.delegate(self.unsigned)
+        python = str(options.tools / "venv/bin/python")
+        argv = [python, str(HERE.parent / "clients/slixmpp_client.py")]
+        environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+        self.client = Client("slixmpp", argv, environment, folder / "slixmpp.err")
+
+    def certificate(self, domain, **more):
+        """A certificate that all servers trust; `more` as Authority.issue has it."""
+        self.authority.issue(self.certificates, domain, **more)
+
+    def host(self, domain, address):
+        """Where the clients of this domain connect to; the DNS does not tell them."""
+        self._addresses[domain] = address
+
+    async def account(self, server, jid):
+        """Makes an account with a random password."""
+        self.passwords[jid] = secrets.token_hex(12)
+        done = server.add_account(jid, self.passwords[jid])
+        if done is not None:
+            await done
+
+    async def login(self, client, jid, session, _tls, **more):
+        """Connects a session as persons.py wants it, always by STARTTLS."""
+        return await client.call(
+            "connect",
+            session=session,
+            jid=jid,
+            resource=session,
+            host=self._addresses[jid.split("@")[1]],
+            port=C2S_PORT,
+            tls="starttls",
+            ca=str(self.ca),
+            password=self.passwords[jid],
+            **more,
+        )
+
+
+async def main():
+    options = arguments()
+    parts = {name: part for name, part in PARTS.items() if not options.only or options.only in name}
+    if not parts:
+        sys.exit(f"no part has {options.only} in its name; there are {', '.join(PARTS)}")
+    loopback_up()
+    folder = Path(tempfile.mkdtemp(prefix="stanzad-federation-"))
+    suite = Suite(options, folder)
+    report = suite.report
+    # All of them say which names they need before the zone is signed.
+    planned = [part(suite, name) for name, part in parts.items()]
+    dns = Dns(folder / "dns", suite.zone, suite.unsigned)
+    try:
+        if await report.check(dns.name, "starts", dns.start()) is not FAILED:
+            await report.check(suite.client.name, "starts", suite.client.start())
+            await asyncio.gather(*(each.run() for each in planned))
+    finally:
+        for each in (suite.client, dns):
+            await report.check(each.name, "stops", each.stop())
+    if report.failed or options.keep:
+        print(f"\nThe logs are kept in {folder}")
+    else:
+        shutil.rmtree(folder)
+    return report.close()
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(main()))
