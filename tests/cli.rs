@@ -41,7 +41,7 @@ fn wrong_use_exits_with_2() {
     for words in [
         &[][..],
         &["serve"],
-        &["check"],
+        &["check", "everything"],
         &["account"],
         &["account", "add"],
         &["account", "add", "juliet@example.org", "r0m30myr0m30"],

@@ -48,9 +48,14 @@ enum Command {
     },
     /// Serve two accounts on loopback from ./stanzad-demo, to try it out
     Demo,
-    /// Check something and tell all that is wrong with it
-    #[command(subcommand)]
-    Check(Check),
+    /// Check the configuration, certificates, DNS records and ports, or one of them
+    #[command(args_conflicts_with_subcommands = true)]
+    Check {
+        #[command(subcommand)]
+        what: Option<Check>,
+        #[command(flatten)]
+        all: CheckAll,
+    },
     /// Manage accounts, whether the server runs or not
     #[command(subcommand)]
     Account(Account),
@@ -159,6 +164,32 @@ enum Check {
         #[arg(short, long)]
         verbose: bool,
     },
+    /// The DNS records that clients and other servers look for
+    Dns(CheckAll),
+    /// The certificates of each domain, as the listeners show them
+    Certs(CheckAll),
+    /// A real TLS handshake on each port of the running server
+    Ports(CheckAll),
+    /// TLS and certificates of any XMPP server
+    Tls {
+        /// Its domain, and a port if that is not to be looked up
+        #[arg(value_name = "HOST[:PORT]")]
+        host: String,
+        #[command(flatten)]
+        config: ConfigFile,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+struct CheckAll {
+    #[command(flatten)]
+    server: Reach,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -228,11 +259,10 @@ pub fn main() -> ExitCode {
     let done = match command {
         Command::Run { config, as_root } => run::run(&config.path, as_root),
         Command::Demo => demo::run(),
-        Command::Check(Check::Config {
-            config,
-            json,
-            verbose,
-        }) => check::config(&config.path, json, verbose),
+        Command::Check { what: None, all } => check::all(&all.server, all.json),
+        Command::Check {
+            what: Some(what), ..
+        } => check(what),
         Command::Account(command) => account::run(command),
         Command::Status { server, json } => ctl::status(&server, json),
         Command::Sessions {
@@ -272,6 +302,20 @@ pub fn main() -> ExitCode {
             complain(&text);
             ExitCode::from(2)
         }
+    }
+}
+
+fn check(what: Check) -> Result<(), Failure> {
+    match what {
+        Check::Config {
+            config,
+            json,
+            verbose,
+        } => check::config(&config.path, json, verbose),
+        Check::Dns(CheckAll { server, json }) => check::dns(&server, json),
+        Check::Certs(CheckAll { server, json }) => check::certs(&server, json),
+        Check::Ports(CheckAll { server, json }) => check::ports(&server, json),
+        Check::Tls { host, config, json } => check::tls(&config.path, &host, json),
     }
 }
 
@@ -364,7 +408,12 @@ mod tests {
         };
         for words in [
             &["run"][..],
+            &["check"],
             &["check", "config"],
+            &["check", "dns"],
+            &["check", "certs"],
+            &["check", "ports"],
+            &["check", "tls", "b"],
             &["account", "add", "a@b"],
             &["account", "passwd", "a@b"],
             &["account", "delete", "a@b"],

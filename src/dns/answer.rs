@@ -10,10 +10,65 @@ use super::srv::Rank;
 pub struct Question {
     /// A domainpart in ASCII: A-labels, no dot at the end, or an IP address.
     pub domain: String,
+    /// Who wants to reach it.
+    pub service: Service,
+    /// Where it is, if that is known: no SRV records are asked for then.
+    pub endpoint: Option<Endpoint>,
     /// Whether the TLSA records of targets that are proven by DNSSEC are wanted (RFC 7673).
     pub wants_tlsa: bool,
     /// Whether the cache is passed over, for who wants to see what DNS says now.
     pub is_fresh: bool,
+}
+
+/// A host and port that need no SRV record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// In A-labels, or an IP address as in a domainpart.
+    pub host: String,
+    /// TCP port, never 0.
+    pub port: u16,
+    /// How TLS begins there.
+    pub kind: Kind,
+}
+
+/// What a domain is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Service {
+    /// For clients: `_xmpp-client` and `_xmpps-client`.
+    Client,
+    /// For other servers: `_xmpp-server` and `_xmpps-server`.
+    Server,
+}
+
+impl Service {
+    /// The names of its SRV records, without and with direct TLS (RFC 6120 §3.2.1, XEP-0368).
+    pub fn records(self) -> [&'static str; 2] {
+        match self {
+            Service::Client => ["_xmpp-client", "_xmpps-client"],
+            Service::Server => ["_xmpp-server", "_xmpps-server"],
+        }
+    }
+
+    /// The port of who has no SRV records (RFC 6120 §14.7).
+    pub fn port(self) -> u16 {
+        match self {
+            Service::Client => 5222,
+            Service::Server => 5269,
+        }
+    }
+}
+
+impl Question {
+    /// How the servers of a domain, in A-labels, are reached by other servers.
+    pub fn about(domain: String) -> Question {
+        Question {
+            domain,
+            service: Service::Server,
+            endpoint: None,
+            wants_tlsa: false,
+            is_fresh: false,
+        }
+    }
 }
 
 /// The answer to a [`Question`].

@@ -49,8 +49,8 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::Instant;
 
 pub use self::answer::{
-    Failure, Found, Kind, Lookup, Question, Record, Records, Rtype, SrvRecord, Target, Tlsa,
-    TlsaRecord, Verdict,
+    Endpoint, Failure, Found, Kind, Lookup, Question, Record, Records, Rtype, Service, SrvRecord,
+    Target, Tlsa, TlsaRecord, Verdict,
 };
 use self::upstream::Upstream;
 use crate::limits;

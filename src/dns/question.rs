@@ -9,15 +9,12 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::answer::{
-    Failure, Found, Kind, Lookup, Question, Record, Rtype, SrvRecord, Target, Tlsa, TlsaRecord,
-    Verdict,
+    Failure, Found, Kind, Lookup, Question, Record, Rtype, Service, SrvRecord, Target, Tlsa,
+    TlsaRecord, Verdict,
 };
 use super::srv;
 use super::upstream::Upstream;
 use crate::limits;
-
-/// The port of servers without SRV records (RFC 6120 §14.7).
-const PORT: u16 = 5269;
 
 /// Finds out how the server of a domain is reached. What is not known at the deadline is told as
 /// timed out; what is known by then counts.
@@ -29,10 +26,21 @@ pub async fn resolve(upstream: Arc<Upstream>, question: Question, deadline: Inst
         targets: Vec::new(),
         lookups: Vec::new(),
     };
-    if let Some(ip) = address_literal(&domain) {
+    let own = match question.endpoint {
+        Some(endpoint) => {
+            found.verdict = Verdict::Targets;
+            Target {
+                kind: endpoint.kind,
+                port: endpoint.port,
+                ..own_target(endpoint.host.to_ascii_lowercase(), question.service)
+            }
+        }
+        None => own_target(domain.clone(), question.service),
+    };
+    if let Some(ip) = address_literal(&own.host) {
         found.targets.push(Target {
             addresses: vec![ip],
-            ..own_target(domain)
+            ..own
         });
         return found;
     }
@@ -41,13 +49,20 @@ pub async fn resolve(upstream: Arc<Upstream>, question: Question, deadline: Inst
         is_fresh: question.is_fresh,
         deadline,
     };
-    let services = ["_xmpp-server", "_xmpps-server"];
-    let services = services.map(|service| (format!("{service}._tcp.{domain}"), Rtype::Srv));
+    if found.verdict == Verdict::Targets {
+        found.targets.push(own);
+        ask.find_addresses(&mut found).await;
+        return found;
+    }
+    let services = question
+        .service
+        .records()
+        .map(|service| (format!("{service}._tcp.{domain}"), Rtype::Srv));
     found.lookups = ask.all(services.to_vec()).await;
     let plan = plan(&found.lookups[0], &found.lookups[1], ask.upstream.validates);
     (found.verdict, found.targets) = match plan {
         Plan::Targets(targets) => (Verdict::Targets, targets),
-        Plan::FallBack => (Verdict::FallBack, vec![own_target(domain)]),
+        Plan::FallBack => (Verdict::FallBack, vec![own]),
         Plan::NotOffered => (Verdict::NotOffered, Vec::new()),
         Plan::Failed(failure) => (Verdict::Failed(failure), Vec::new()),
     };
@@ -71,11 +86,11 @@ fn address_literal(domain: &str) -> Option<IpAddr> {
 
 /// The domain itself as a target (RFC 6120 §3.2.2). Without SRV records RFC 7673 does not apply
 /// (§3.1 there), so it has no TLSA records.
-fn own_target(host: String) -> Target {
+fn own_target(host: String, service: Service) -> Target {
     Target {
         kind: Kind::StartTls,
         host,
-        port: PORT,
+        port: service.port(),
         priority: 0,
         weight: 0,
         addresses: Vec::new(),
@@ -95,18 +110,18 @@ enum Plan {
 }
 
 /// What one service's SRV records say.
-enum Service {
+enum Says {
     Offered(Vec<Target>),
     NotOffered,
     Absent,
     Unknown(Failure),
 }
 
-fn service(kind: Kind, lookup: &Lookup) -> Service {
+fn service(kind: Kind, lookup: &Lookup) -> Says {
     let records = match &lookup.result {
         Ok(records) => records,
-        Err(failure) if failure.is_absence() => return Service::Absent,
-        Err(failure) => return Service::Unknown(failure.clone()),
+        Err(failure) if failure.is_absence() => return Says::Absent,
+        Err(failure) => return Says::Unknown(failure.clone()),
     };
     let target = |srv: &SrvRecord| Target {
         kind,
@@ -115,7 +130,7 @@ fn service(kind: Kind, lookup: &Lookup) -> Service {
         priority: srv.priority,
         weight: srv.weight,
         is_srv_secure: records.is_secure,
-        ..own_target(String::new())
+        ..own_target(String::new(), Service::Server)
     };
     let of_service = records.records.iter().filter_map(|record| match record {
         // RFC 2782: the target "." stands alone. Beside others it names no host either, and port 0
@@ -125,9 +140,9 @@ fn service(kind: Kind, lookup: &Lookup) -> Service {
     });
     let targets: Vec<Target> = of_service.collect();
     if targets.is_empty() {
-        Service::NotOffered
+        Says::NotOffered
     } else {
-        Service::Offered(targets)
+        Says::Offered(targets)
     }
 }
 
@@ -140,10 +155,10 @@ fn plan(start_tls: &Lookup, direct_tls: &Lookup, validates: bool) -> Plan {
     let (mut targets, mut failure, mut is_refused) = (Vec::new(), None, false);
     for service in services {
         match service {
-            Service::Offered(offered) => targets.extend(offered),
-            Service::NotOffered => is_refused = true,
-            Service::Absent => {}
-            Service::Unknown(cause) => failure = failure.or(Some(cause)),
+            Says::Offered(offered) => targets.extend(offered),
+            Says::NotOffered => is_refused = true,
+            Says::Absent => {}
+            Says::Unknown(cause) => failure = failure.or(Some(cause)),
         }
     }
     if !targets.is_empty() {

@@ -60,6 +60,8 @@ fn settings(server: &NameServer) -> DnsSettings {
 fn about(domain: &str) -> Question {
     Question {
         domain: domain.to_owned(),
+        service: Service::Server,
+        endpoint: None,
         wants_tlsa: false,
         is_fresh: false,
     }

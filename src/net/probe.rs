@@ -13,20 +13,12 @@ use openssl::ssl::SslStream;
 use super::tls::{ALPN_CLIENT, TlsContexts};
 use super::tls_facts;
 use super::transport::TlsFacts;
+use crate::dns::Service;
 use crate::ns;
 use crate::xml::{Bounds, Element, Item, Parser, attribute};
 
 /// Bytes of one element that is looked at: features are some hundred bytes long.
 const ELEMENT_BYTES_MAX: usize = 64 * 1024;
-
-/// What kind of port is looked at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Service {
-    /// One for clients.
-    Client,
-    /// One for other servers.
-    Server,
-}
 
 /// Where to look, and in whose name.
 pub struct Probe<'a> {

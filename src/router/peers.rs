@@ -316,7 +316,8 @@ impl Router {
         };
         ::log::info!(
             from:% = link.local, to:% = link.remote, reason = failure.text.as_str(),
-            returned = back.len(), waiting = link.queue.len();
+            returned = back.len(), waiting = link.queue.len(),
+            see = format!("stanzad explain s2s {}", link.remote).as_str();
             "server not reached"
         );
         let error = failure.to_error();

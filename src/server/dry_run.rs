@@ -9,10 +9,10 @@ use crossbeam_channel::{Sender, bounded};
 
 use crate::clock::Clock;
 use crate::config::{DomainSettings, Settings};
-use crate::dns::{self, Dns, Found, Lookup, Question, Target, srv};
+use crate::dns::{self, Dns, Found, Lookup, Question, Service, Target, srv};
 use crate::jid::Domain;
 use crate::limits::DIAL_ATTEMPTS_MAX;
-use crate::net::probe::{Probe, Seen, Service, Stop};
+use crate::net::probe::{Probe, Seen, Stop};
 use crate::net::random;
 use crate::net::tls::TlsContexts;
 use crate::router::peers::history::{ShownCertificate, bounded as for_people};
@@ -80,9 +80,8 @@ impl Trier<'_> {
             return run;
         }
         let question = Question {
-            domain: remote.to_ascii(),
-            wants_tlsa: false,
             is_fresh: true,
+            ..Question::about(remote.to_ascii())
         };
         let found = match look_up(self.settings, question) {
             Ok(found) => found,

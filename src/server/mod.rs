@@ -3,6 +3,7 @@
 pub mod accounts;
 pub mod control;
 pub mod dry_run;
+mod expiry;
 pub mod federation;
 pub mod generation;
 pub mod live;
@@ -144,6 +145,7 @@ struct Server {
     threads: Vec<JoinHandle<()>>,
     listener: JoinHandle<()>,
     workers: Workers,
+    expiry: expiry::Watch,
     warnings: Vec<String>,
 }
 
@@ -318,6 +320,7 @@ impl Server {
                 fatal(&format!("the poll of the listener failed: {error}"));
             }
         })?;
+        let expiry = expiry::Watch::start(Arc::clone(&core))?;
         for (kind, address) in &core.listeners {
             log::info!(kind = *kind, address:%; "listening");
         }
@@ -331,6 +334,7 @@ impl Server {
             threads,
             listener,
             workers,
+            expiry,
             warnings,
         })
     }
@@ -356,6 +360,7 @@ impl Server {
             join(thread);
         }
         self.workers.stop();
+        self.expiry.stop();
         self.core.dns.clone().stop();
         self.core.store.clone().stop();
         // Last, so that `stanzad stop` returns when everything is done.
@@ -369,6 +374,12 @@ impl Core {
     /// The configuration in force.
     pub fn settings(&self) -> Arc<Settings> {
         Arc::clone(&self.settings.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The certificates in force.
+    fn contexts(&self) -> TlsSets {
+        let contexts = self.contexts.lock();
+        contexts.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Reads conf file and certificates again, and puts them in force if both are fine.
@@ -396,11 +407,7 @@ impl Core {
             .ok_or("this server runs without a conf file")?;
         let reloaded = reload(path, &self.settings()).map_err(|problems| problems.to_string())?;
         let settings = Arc::new(reloaded.settings);
-        let previous = self
-            .contexts
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        let previous = self.contexts();
         let Loaded {
             contexts,
             certificates,

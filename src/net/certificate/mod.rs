@@ -39,9 +39,9 @@ pub use peer::{Judgement, PeerRole, Pin, PinError, Reference, ShownChain};
 /// No chain of certificates or key is as large; what is has been put there by mistake.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
-/// From here on a certificate's end is warned of: half of the time in which certbot and lego, that
-/// renew 30 days before, have failed.
-const EXPIRY_WARNING_SECONDS: i64 = 14 * 24 * 3600;
+/// From here on a certificate's end is warned of: certbot and lego, that renew 30 days before, have
+/// failed for nine days, and three weeks are left to mend that.
+pub const EXPIRY_WARNING_SECONDS: i64 = 21 * 24 * 3600;
 
 /// What is told of a certificate in use.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -250,6 +250,21 @@ impl KeyFile {
     }
 }
 
+/// The certificates of a PEM file in DER, as a handshake shows them: leaf first.
+///
+/// # Errors
+/// It cannot be read, or holds none; in words.
+pub fn read_chain(path: &Path) -> Result<Vec<Vec<u8>>, String> {
+    let file = path.display();
+    let (pem, _mode) =
+        read_file(path).map_err(|e| format!("certificate {file} cannot be read: {e}"))?;
+    let chain = X509::stack_from_pem(&pem).and_then(|chain| {
+        let ders = chain.iter().map(|certificate| certificate.to_der());
+        ders.collect::<Result<Vec<_>, _>>()
+    });
+    chain.map_err(|e| format!("certificate {file} cannot be read: {e}"))
+}
+
 /// A file's bytes and permission bits, both of what was really opened.
 fn read_file(path: &Path) -> io::Result<(Zeroizing<Vec<u8>>, u32)> {
     let file = File::open(path)?;
@@ -395,7 +410,7 @@ mod tests {
         for (at, word) in [
             (certificate.not_before - 1, "is not valid before"),
             (certificate.not_after + 1, "has expired on"),
-            (certificate.not_after - 86_400, "expires soon"),
+            (certificate.not_after - 20 * 86_400, "expires soon"),
         ] {
             let warnings = certificate.warnings("example.org", true, at);
             assert_eq!(warnings.len(), 1);

@@ -122,6 +122,12 @@ impl ShownChain {
         self.names.identifiers()
     }
 
+    /// Whether the leaf is for a domain, in lower-case A-labels; nothing is verified.
+    pub fn is_for(&self, domain: &str) -> bool {
+        let named = self.names.dns_id_for(domain);
+        named.or_else(|| self.names.xmpp_id_for(domain)).is_some()
+    }
+
     /// For people: "CN=example.org".
     pub fn subject(&self) -> String {
         chain::name_for_people(self.leaf.subject_name())

@@ -65,11 +65,7 @@ impl Shard {
                     open: None,
                 },
             );
-            let question = Question {
-                domain: remote,
-                wants_tlsa: false,
-                is_fresh: false,
-            };
+            let question = Question::about(remote);
             if let Err(refused) = outside.resolve(link, question) {
                 self.note_unreached(link, None, false, &refused.to_string());
                 self.dial_failed(link, refused.to_string(), false, outside);

@@ -1,11 +1,11 @@
-//! `stanzad check`: what is wrong, all at once, without starting anything.
+//! `stanzad check config`: what is wrong with the conf file, all at once, without starting anything.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde::Serialize;
 
-use super::{Failure, print, print_json};
+use super::{Failure, Level, print, print_json};
 use crate::config::{self, Problem, Settings};
 use crate::features::FEATURES;
 use crate::net::certificate::CaStore;
@@ -64,6 +64,30 @@ pub fn config(path: &Path, json: bool, verbose: bool) -> Result<(), Failure> {
     } else {
         Err(Failure::Said)
     }
+}
+
+/// The same as findings among others.
+pub(super) fn findings(path: &Path) -> Vec<super::Finding> {
+    let report = examine(path);
+    let file = &report.file;
+    let kinds = [
+        (Level::Problem, report.problems),
+        (Level::Warning, report.warnings),
+    ];
+    let mut found = Vec::new();
+    for (level, list) in kinds {
+        found.extend(list.into_iter().map(|Finding { line, column, text }| {
+            let about = match (line, column) {
+                (Some(line), Some(column)) => format!("{file}:{line}:{column}"),
+                _ => file.clone(),
+            };
+            super::Finding::new("config", level, about, text)
+        }));
+    }
+    if report.ok {
+        found.push(super::Finding::new("config", Level::Good, file, "good"));
+    }
+    found
 }
 
 fn examine(path: &Path) -> Report {

@@ -1,0 +1,170 @@
+//! `stanzad check ports`: a real STARTTLS or direct TLS handshake with the running server, for each
+//! domain on each of its ports.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::{Finding, Level};
+use crate::cli::ctl::Reach;
+use crate::config::{DomainSettings, Settings};
+use crate::dns::Service;
+use crate::net::certificate::{ShownChain, read_chain};
+use crate::net::probe::{Probe, Seen};
+use crate::net::tls::{TlsContexts, TlsSettings, With};
+use crate::server::control::{ListenerInfo, Reply, Request};
+
+const CHECK: &str = "ports";
+
+/// How long one handshake may take.
+const WAIT: Duration = Duration::from_secs(5);
+
+pub fn findings(settings: &Settings, server: &Reach) -> Vec<Finding> {
+    let listeners = match running(server) {
+        Ok(listeners) => listeners,
+        Err(why) => return vec![Finding::new(CHECK, Level::Problem, "server", why)],
+    };
+    let contexts = match without_certificates() {
+        Ok(contexts) => contexts,
+        Err(why) => return vec![Finding::new(CHECK, Level::Problem, "TLS", why)],
+    };
+    let mut found = Vec::new();
+    for listener in &listeners {
+        let Some((service, is_direct)) = kind_of(&listener.kind) else {
+            continue;
+        };
+        let Ok(address) = listener.address.parse::<SocketAddr>() else {
+            continue;
+        };
+        for domain in settings.domains.values() {
+            if service == Service::Server && !domain.s2s.enabled {
+                continue;
+            }
+            let ascii = domain.name.to_ascii();
+            let look = |address| {
+                let probe = Probe {
+                    address,
+                    service,
+                    is_direct,
+                    domain: domain.name.as_str(),
+                    ascii: &ascii,
+                    from: None,
+                    contexts: &contexts,
+                };
+                probe.look(Instant::now() + WAIT)
+            };
+            let about = format!("{} {address}", listener.kind);
+            found.push(judge(&about, domain, settings, &look(reachable(address))));
+        }
+    }
+    found
+}
+
+/// Where the running server listens.
+///
+/// # Errors
+/// It cannot be asked; in words.
+pub fn running(server: &Reach) -> Result<Vec<ListenerInfo>, String> {
+    let why = "the running server cannot be asked";
+    match server.call(&Request::Status) {
+        Ok(Ok(Reply::Status(status))) => Ok(status.listeners),
+        Ok(Ok(other)) => Err(format!("{why}: it answered {other:?}")),
+        Ok(Err(error)) => Err(format!("{why}: {error}")),
+        Err(failure) => Err(format!("{why}: {failure:?}")),
+    }
+}
+
+/// Contexts that show no certificate.
+///
+/// # Errors
+/// OpenSSL's, in words.
+pub fn without_certificates() -> Result<Arc<TlsContexts>, String> {
+    let settings = TlsSettings {
+        certificates: None,
+        with: With::Servers,
+        ..TlsSettings::default()
+    };
+    let loaded = TlsContexts::load(&settings);
+    loaded
+        .map(|(contexts, _)| Arc::new(contexts))
+        .map_err(|problems| {
+            let texts = problems.into_iter().map(|problem| problem.text);
+            texts.collect::<Vec<_>>().join("; ")
+        })
+}
+
+/// What the option of `[listen]` with this name is for, and whether TLS comes first there.
+pub fn kind_of(listener: &str) -> Option<(Service, bool)> {
+    match listener {
+        "c2s" => Some((Service::Client, false)),
+        "c2s_tls" => Some((Service::Client, true)),
+        "s2s" => Some((Service::Server, false)),
+        "s2s_tls" => Some((Service::Server, true)),
+        _ => None,
+    }
+}
+
+/// An address by which a socket on all addresses is reached from here.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+fn judge(about: &str, domain: &DomainSettings, settings: &Settings, seen: &Seen) -> Finding {
+    let name = &domain.name;
+    let found = |level, text: String| Finding::new(CHECK, level, about, format!("{name}: {text}"));
+    let Some(tls) = &seen.tls else {
+        let why = seen.stop.as_ref().map(ToString::to_string);
+        return found(Level::Problem, why.unwrap_or_default());
+    };
+    let agreed = format!("{} {} {}", tls.version, tls.cipher, tls.group);
+    let agreed = agreed.trim_end();
+    if let Some(stop) = &seen.stop {
+        return found(Level::Problem, format!("{agreed}, but then {stop}"));
+    }
+    let is_for_domain =
+        ShownChain::parse(&tls.peer_chain).is_ok_and(|shown| shown.is_for(&domain.name.to_ascii()));
+    if !is_for_domain {
+        let text = format!("{agreed}, but the certificate is for another name");
+        return found(Level::Problem, text);
+    }
+    match is_on_disk(domain, settings, tls.peer_chain.first()) {
+        true => found(Level::Good, agreed.to_owned()),
+        false => found(
+            Level::Warning,
+            format!(
+                "{agreed}, with another certificate than is on the disk: run \"stanzad reload\""
+            ),
+        ),
+    }
+}
+
+/// Whether what is shown is what a reload would find.
+fn is_on_disk(domain: &DomainSettings, settings: &Settings, leaf: Option<&Vec<u8>>) -> bool {
+    let Ok((contexts, _)) = TlsContexts::load(&TlsSettings::for_clients(settings)) else {
+        // What is wrong with the files is told by the check of certificates.
+        return true;
+    };
+    let mut own = contexts
+        .certificates()
+        .iter()
+        .filter(|info| info.domain == domain.name.as_str());
+    own.any(|info| read_chain(&info.file).is_ok_and(|chain| chain.first() == leaf))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_on_all_addresses_is_reached_by_loopback() {
+        let reached = |text: &str| reachable(text.parse().unwrap()).to_string();
+        assert_eq!(reached("0.0.0.0:5222"), "127.0.0.1:5222");
+        assert_eq!(reached("[::]:5222"), "[::1]:5222");
+        assert_eq!(reached("192.0.2.1:5222"), "192.0.2.1:5222");
+    }
+}

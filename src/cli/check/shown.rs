@@ -1,0 +1,99 @@
+//! What is to be said of certificates that are shown to others, as others will judge them.
+
+use super::{Finding, Level};
+use crate::net::certificate::{
+    Authorities, EXPIRY_WARNING_SECONDS, Fault, FaultKind, PeerRole, Reference, ShownChain,
+};
+
+/// What is found of a chain, in DER and leaf first, that is shown for a domain in A-labels. `about` and
+/// `check` are those of the findings; the first one describes the certificate.
+pub fn findings(
+    check: &'static str,
+    about: &str,
+    lead: &str,
+    chain: &[Vec<u8>],
+    domain: &str,
+    roots: &Authorities,
+) -> Vec<Finding> {
+    let now = jiff::Timestamp::now().as_second();
+    let found = |level, text: String| Finding::new(check, level, about, text);
+    let shown = match ShownChain::parse(chain) {
+        Ok(shown) => shown,
+        Err(fault) => return vec![found(Level::Problem, format!("{lead}{fault}"))],
+    };
+    let reference = Reference {
+        domain,
+        secure_target: None,
+    };
+    let judgement = match shown.judge(roots, PeerRole::ReceivingEntity, reference, now) {
+        Ok(judgement) => judgement,
+        Err(error) => return vec![found(Level::Problem, format!("{lead}{error}"))],
+    };
+    let mut all = vec![found(
+        Level::Good,
+        format!(
+            "{lead}certificate {}, issued by {}, valid until {}",
+            shown.subject(),
+            shown.issuer(),
+            day(judgement.ends)
+        ),
+    )];
+    if judgement.matched.is_none() {
+        let names: Vec<String> = shown
+            .identifiers()
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        let names = match names.is_empty() {
+            true => "no name at all".to_owned(),
+            false => names.join(", "),
+        };
+        let text = format!("{lead}the certificate is for {names}, and not for {domain}");
+        all.push(found(Level::Problem, text));
+    }
+    let faults = judgement.faults.iter();
+    all.extend(faults.map(|fault| found(level_of(fault), told(lead, fault, chain.len()))));
+    let left = judgement.ends - now;
+    if (0..EXPIRY_WARNING_SECONDS).contains(&left) {
+        let text = format!(
+            "{lead}the certificate, or one above it, ends in {} days: renew it",
+            left / 86_400
+        );
+        all.push(found(Level::Warning, text));
+    }
+    all
+}
+
+/// An authority of one's own is no mistake, and others may have been told to trust it.
+fn level_of(fault: &Fault) -> Level {
+    match fault.kind {
+        FaultKind::SelfSigned | FaultKind::UnknownIssuer(_) | FaultKind::UntrustedRoot => {
+            Level::Warning
+        }
+        _ => Level::Problem,
+    }
+}
+
+fn told(lead: &str, fault: &Fault, length: usize) -> String {
+    match fault.kind {
+        FaultKind::SelfSigned | FaultKind::UntrustedRoot => {
+            format!("{lead}{fault}: only who was told to will trust it")
+        }
+        FaultKind::UnknownIssuer(_) if length == 1 => format!(
+            "{lead}{fault}: the chain is incomplete, put the certificates of the authority behind it \
+             (fullchain.pem), or the authority is known to nobody who was not told"
+        ),
+        FaultKind::UnknownIssuer(_) => {
+            format!("{lead}{fault}: only who was told to will trust it")
+        }
+        _ => format!("{lead}{fault}"),
+    }
+}
+
+/// "2026-01-31", UTC.
+fn day(unix_seconds: i64) -> String {
+    jiff::Timestamp::from_second(unix_seconds).map_or_else(
+        |_| "a day out of range".to_owned(),
+        |at| at.strftime("%Y-%m-%d").to_string(),
+    )
+}

@@ -1,0 +1,345 @@
+//! `stanzad check` proves a deployment by using it: the DNS, the certificates, the ports of the running
+//! server, and the TLS of any other.
+
+mod common;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+
+use common::authority::Wish;
+use common::network::{Network, address};
+use common::server::Server;
+use common::site::{Ended, Site, ended};
+
+const DAY: i64 = 86_400;
+
+/// Runs a command that trusts the network's authority.
+fn run(network: &Network, site: &Site, words: &[&str]) -> Ended {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_stanzad"));
+    command
+        .arg("check")
+        .args(words)
+        .arg("--config")
+        .arg(site.path("stanzad.toml"))
+        .env("SSL_CERT_FILE", network.authority_file());
+    ended(&mut command, b"")
+}
+
+#[track_caller]
+fn says(ended: &Ended, status: i32, texts: &[&str]) {
+    assert_eq!(ended.status, status, "{}{}", ended.stdout, ended.stderr);
+    for text in texts {
+        assert!(ended.stdout.contains(text), "{text}:\n{}", ended.stdout);
+    }
+}
+
+fn announce_clients(network: &Network, server: &Server, port: u16) {
+    let std::net::IpAddr::V4(ip) = server.c2s.ip() else {
+        panic!("it is of this family")
+    };
+    let host = network.host(ip);
+    let data = format!("0 5 {port} {host}.");
+    network.record("_xmpp-client._tcp.a.example", "SRV", &data);
+}
+
+// --- dns
+
+#[test]
+fn records_that_lead_to_the_server_are_good() {
+    let network = Network::new();
+    let server = network.server("a.example", "");
+    announce_clients(&network, &server, server.c2s.port());
+    let told = run(&network, &server.site, &["dns"]);
+    says(
+        &told,
+        0,
+        &[
+            "dns: a.example: clients: host-127-0-0-1.example is 127.0.0.1, port ",
+            "dns: a.example: other servers: host-127-",
+            "port 5269, STARTTLS: this server listens there\n",
+            "port 5270, direct TLS: this server listens there\n",
+            "note: clients: no record for direct TLS (_xmpps-client)",
+            "0 problems, 0 warnings\n",
+        ],
+    );
+}
+
+#[test]
+fn records_that_lead_nowhere_are_problems() {
+    let network = Network::new();
+    let server = network.server("a.example", "");
+    let told = run(&network, &server.site, &["dns"]);
+    says(
+        &told,
+        1,
+        &[
+            "PROBLEM: clients: there is neither an SRV record nor an address",
+            "make a record like \"_xmpp-client._tcp.a.example. SRV 0 5 5222 HOST.\"",
+        ],
+    );
+    announce_clients(&network, &server, 1);
+    let told = run(&network, &server.site, &["dns"]);
+    says(
+        &told,
+        1,
+        &[
+            "PROBLEM: clients: host-127-0-0-1.example is 127.0.0.1, port 1, STARTTLS: ",
+            "this machine, but the server does not listen there for them",
+        ],
+    );
+}
+
+/// RFC 5737: no machine has the address.
+#[test]
+fn an_address_of_another_machine_is_warned_of() {
+    let network = Network::new();
+    let site = network.site(&["a.example"], address(), "");
+    network.record("host.example", "A", "192.0.2.1");
+    for service in ["_xmpp-client", "_xmpp-server"] {
+        let owner = format!("{service}._tcp.a.example");
+        network.record(&owner, "SRV", "0 5 5222 host.example.");
+    }
+    let told = run(&network, &site, &["dns"]);
+    says(
+        &told,
+        0,
+        &[
+            "warning: clients: host.example is 192.0.2.1, port 5222, STARTTLS: no address of this machine",
+        ],
+    );
+}
+
+// --- certs
+
+fn certified(network: &Network, wish: Wish<'_>) -> Site {
+    let site = network.site(&["a.example"], address(), "");
+    let path = |ending| site.path("certs").join(format!("a.example.{ending}"));
+    let dns = match wish.dns.is_empty() {
+        true => &["a.example"],
+        false => wish.dns,
+    };
+    let wish = Wish { dns, ..wish };
+    wish.by(&network.authority)
+        .write(&path("crt"), &path("key"));
+    site
+}
+
+#[test]
+fn a_certificate_is_told_with_its_listeners_and_its_end() {
+    let network = Network::new();
+    let site = certified(&network, Wish::default());
+    let told = run(&network, &site, &["certs"]);
+    says(
+        &told,
+        0,
+        &[
+            "certs: a.example: ECDSA 256 in ",
+            "a.example.crt, shown by c2s, c2s_tls, s2s, s2s_tls: certificate CN=leaf, issued by",
+            "0 problems, 0 warnings\n",
+        ],
+    );
+}
+
+#[test]
+fn three_weeks_before_its_end_a_certificate_is_warned_of() {
+    let network = Network::new();
+    let wish = |days: i64| Wish {
+        valid: Some((-DAY, days * DAY + DAY / 2)),
+        ..Wish::default()
+    };
+    let told = run(&network, &certified(&network, wish(20)), &["certs"]);
+    says(&told, 0, &["warning: ", "ends in 20 days: renew it"]);
+    let told = run(&network, &certified(&network, wish(21)), &["certs"]);
+    says(&told, 0, &["0 warnings"]);
+}
+
+#[test]
+fn expired_and_misnamed_certificates_are_problems() {
+    let network = Network::new();
+    let expired = Wish {
+        valid: Some((-9 * DAY, -DAY)),
+        ..Wish::default()
+    };
+    let told = run(&network, &certified(&network, expired), &["certs"]);
+    says(&told, 1, &["PROBLEM: ", "has expired on 20"]);
+    let misnamed = Wish {
+        dns: &["c.example"],
+        ..Wish::default()
+    };
+    let told = run(&network, &certified(&network, misnamed), &["certs"]);
+    says(
+        &told,
+        1,
+        &[
+            "PROBLEM: ",
+            "is for DNS-ID c.example, and not for a.example",
+        ],
+    );
+}
+
+#[test]
+fn a_certificate_that_only_the_initiated_trust_is_warned_of() {
+    let network = Network::new();
+    let site = network.site(&["a.example"], address(), "");
+    let path = |ending| site.path("certs").join(format!("a.example.{ending}"));
+    let wish = Wish {
+        dns: &["a.example"],
+        ..Wish::default()
+    };
+    wish.self_signed().write(&path("crt"), &path("key"));
+    let told = run(&network, &site, &["certs"]);
+    says(
+        &told,
+        0,
+        &[
+            "warning: ",
+            "is self-signed: only who was told to will trust it",
+        ],
+    );
+}
+
+#[test]
+fn a_key_that_others_can_read_is_a_problem_with_its_remedy() {
+    let network = Network::new();
+    let site = certified(&network, Wish::default());
+    let key = site.path("certs").join("a.example.key");
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+    let told = run(&network, &site, &["certs"]);
+    let remedy = format!("mend it with \"chmod 600 {}\"", key.display());
+    says(&told, 1, &["PROBLEM: ", &remedy]);
+}
+
+// --- ports
+
+#[test]
+fn each_port_of_the_running_server_is_shaken_hands_with() {
+    let network = Network::new();
+    let server = network.server("a.example", "");
+    let told = run(&network, &server.site, &["ports"]);
+    let lines: Vec<String> = [
+        ("c2s", server.c2s),
+        ("c2s_tls", server.c2s_tls),
+        ("s2s", server.s2s),
+        ("s2s_tls", server.s2s_tls),
+    ]
+    .map(|(kind, address)| format!("ports: {kind} {address}: a.example: TLSv1.3 "))
+    .to_vec();
+    let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+    says(&told, 0, &lines);
+    says(&told, 0, &["0 problems, 0 warnings\n"]);
+}
+
+#[test]
+fn a_renewed_certificate_that_is_not_in_use_yet_is_told() {
+    let network = Network::new();
+    let server = network.server("a.example", "");
+    let path = |ending| {
+        server
+            .site
+            .path("certs")
+            .join(format!("a.example.{ending}"))
+    };
+    network
+        .issue(&["a.example"])
+        .write(&path("crt"), &path("key"));
+    let told = run(&network, &server.site, &["ports"]);
+    says(
+        &told,
+        0,
+        &[
+            "warning: ",
+            "another certificate than is on the disk: run \"stanzad reload\"",
+        ],
+    );
+    server.reload();
+    let told = run(&network, &server.site, &["ports"]);
+    says(&told, 0, &["0 problems, 0 warnings\n"]);
+}
+
+#[test]
+fn without_a_server_there_is_no_port_to_check() {
+    let network = Network::new();
+    let site = network.site(&["a.example"], address(), "");
+    let told = run(&network, &site, &["ports"]);
+    says(
+        &told,
+        1,
+        &["ports: server: PROBLEM: ", "the server is not running"],
+    );
+}
+
+// --- tls
+
+#[test]
+fn any_server_is_found_and_looked_at() {
+    let network = Network::new();
+    let server = network.server("b.example", "");
+    let asking = network.site(&["a.example"], address(), "");
+    let told = run(&network, &asking, &["tls", "b.example"]);
+    says(
+        &told,
+        1,
+        &[
+            "tls: b.example for clients: PROBLEM: it has no address: ",
+            ":5269 for servers, STARTTLS: TLSv1.3 ",
+            ":5270 for servers, direct TLS: TLSv1.3 ",
+            "certificate CN=leaf, issued by CN=authority, valid until 20",
+        ],
+    );
+    let host = network.host([127, 0, 0, 1].into());
+    let data = format!("0 5 {} {host}.", server.c2s.port());
+    network.record("_xmpp-client._tcp.b.example", "SRV", &data);
+    let told = run(&network, &asking, &["tls", "b.example"]);
+    says(&told, 0, &[" for clients, STARTTLS: TLSv1.3 "]);
+}
+
+#[test]
+fn a_port_is_looked_at_whatever_it_is_for() {
+    let network = Network::new();
+    let server = network.server("b.example", "");
+    network.record("b.example", "A", "127.0.0.1");
+    let asking = network.site(&["a.example"], address(), "");
+    let port = |port: u16| format!("b.example:{port}");
+    let told = run(&network, &asking, &["tls", &port(server.c2s_tls.port())]);
+    says(&told, 0, &[" for clients, direct TLS: TLSv1.3 "]);
+    assert!(!told.stdout.contains("STARTTLS"), "{}", told.stdout);
+    let told = run(&network, &asking, &["tls", &port(server.c2s.port())]);
+    says(&told, 0, &[" for clients, STARTTLS: TLSv1.3 "]);
+    let told = run(&network, &asking, &["tls", "b.example:0"]);
+    assert_eq!(told.status, 2, "{}", told.stdout);
+}
+
+// --- all
+
+#[test]
+fn without_a_word_all_is_checked() {
+    let network = Network::new();
+    let server = network.server("a.example", "");
+    announce_clients(&network, &server, server.c2s.port());
+    let told = run(&network, &server.site, &["--json"]);
+    assert_eq!(told.status, 0, "{}{}", told.stdout, told.stderr);
+    let json: serde_json::Value = serde_json::from_str(&told.stdout).unwrap();
+    assert_eq!(json["ok"], true);
+    for check in ["config", "certs", "dns", "ports"] {
+        let findings = json["findings"].as_array().unwrap();
+        let has = findings.iter().any(|finding| finding["check"] == check);
+        assert!(has, "{check}: {}", told.stdout);
+    }
+}
+
+/// What is logged of a certificate that ends soon.
+#[test]
+fn a_start_warns_of_a_certificate_that_ends_soon() {
+    let network = Network::new();
+    let soon = Wish {
+        valid: Some((-DAY, 20 * DAY)),
+        ..Wish::default()
+    };
+    let server = network.start(certified(&network, soon));
+    let line = server.logs("expires soon");
+    assert!(
+        line.contains("warn") && line.contains("a.example.crt"),
+        "{line}"
+    );
+}
