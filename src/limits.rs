@@ -146,6 +146,10 @@ pub const CAPABILITIES_BYTES_MAX: usize = 4 << 20;
 
 /// Bytes of a connection's own unsent output above which it is not read.
 pub const OUTPUT_HOLD_BYTES: usize = 256 * 1024;
+/// The same for a connection with another server. Links write up to [`OUTPUT_HOLD_BYTES`] and a stanza
+/// beyond, which is no reason to read nothing: on a stream that goes both ways two servers would wait
+/// for each other. Above this it is answers to dialback that the peer does not read.
+pub const PEER_OUTPUT_HOLD_BYTES: usize = 1024 * 1024;
 /// Bytes of unsent output above which a connection is closed with `resource-constraint`
 /// (RFC 6120 §4.9.3.17): its peer does not read.
 pub const OUTPUT_BYTES_MAX: usize = 4 * 1024 * 1024;

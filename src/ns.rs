@@ -10,6 +10,10 @@ pub const SERVER: &str = "jabber:server";
 pub const DIALBACK: &str = "jabber:server:dialback";
 /// XEP-0220 §2.4.2.
 pub const DIALBACK_FEATURE: &str = "urn:xmpp:features:dialback";
+/// XEP-0288 §2.2.
+pub const BIDI: &str = "urn:xmpp:bidi";
+/// XEP-0288 §2.1.
+pub const BIDI_FEATURE: &str = "urn:xmpp:features:bidi";
 /// XEP-0198.
 pub const STREAM_MANAGEMENT: &str = "urn:xmpp:sm:3";
 /// RFC 6120 §4.9.2.

@@ -14,6 +14,7 @@ mod link;
 mod restoring;
 #[cfg(test)]
 mod tests;
+mod writers;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -22,6 +23,7 @@ use std::time::Duration;
 use self::history::History;
 pub use self::link::Failure;
 use self::link::{Queue, Retry, Stored, Waiting};
+use self::writers::Writers;
 use crate::clock::Mono;
 use crate::jid::Domain;
 use crate::limits::{OUTPUT_HOLD_BYTES, PEER_LINKS_MAX, PEER_REFUSED_PAUSE};
@@ -38,6 +40,7 @@ use crate::storage::{PeerDone, Row};
 pub struct Peers {
     links: Slots<Link>,
     by_domains: HashMap<(Domain, Domain), Key>,
+    writers: Writers,
     /// When links are to be looked at; old times of a link may be left in it.
     dues: BinaryHeap<Reverse<(Mono, u64)>>,
     /// Streams that other servers have opened and proven.
@@ -246,24 +249,14 @@ impl Router {
 
     /// Has a stream made; the shard goes on in [`Router::link_ready`] or [`Router::link_failed`].
     fn make_link(&mut self, key: Key) {
+        debug_assert!(
+            !self.peers.has_writer(key),
+            "a stream that is there is used"
+        );
         if let Some(link) = self.peers.links.get_mut(key) {
             link.way = Way::Making;
             self.out.dials.push(key);
         }
-    }
-
-    /// The stream of a connection takes the stanzas of a link.
-    pub fn link_ready(&mut self, key: Key, conn: Key) {
-        if let Some(link) = self.peers.links.get_mut(key) {
-            link.way = Way::Ready(conn);
-            link.retry.succeeded();
-            self.drain_link(key);
-        }
-    }
-
-    /// The output of a link's connection has room again.
-    pub fn link_writable(&mut self, key: Key) {
-        self.drain_link(key);
     }
 
     fn drain_link(&mut self, key: Key) {
@@ -304,6 +297,10 @@ impl Router {
         let Some(link) = self.peers.links.get_mut(key) else {
             return;
         };
+        if matches!(link.way, Way::Ready(_)) {
+            // The other server has opened a stream meanwhile, which will do.
+            return;
+        }
         let pause = match failure.is_final {
             true => PEER_REFUSED_PAUSE,
             false => link.retry.failed(chance),
@@ -324,17 +321,6 @@ impl Router {
         link.way = Way::Resting(now + pause, failure);
         self.peers.arm(key, now + pause);
         self.return_to_senders(key, back, &error);
-    }
-
-    /// The stream of a link has ended, whoever ended it.
-    pub fn link_ended(&mut self, key: Key) {
-        let Some(link) = self.peers.links.get_mut(key) else {
-            return;
-        };
-        link.way = Way::Idle;
-        if !link.queue.is_empty() {
-            self.make_link(key);
-        }
     }
 
     fn return_to_senders(&mut self, key: Key, back: Vec<Waiting>, error: &StanzaError) {
@@ -447,10 +433,11 @@ impl Peers {
         if self.links.len() >= PEER_LINKS_MAX {
             self.forget_one()?;
         }
+        let way = self.writers.first(&domains).map_or(Way::Idle, Way::Ready);
         let key = self.links.insert(Link {
             local: domains.0.clone(),
             remote: domains.1.clone(),
-            way: Way::Idle,
+            way,
             queue: Queue::default(),
             retry: Retry::default(),
             armed: None,

@@ -50,6 +50,13 @@ impl Machine {
         }
     }
 
+    /// Notes that bytes were sent to the peer.
+    pub fn note_written(&mut self, now: Mono) {
+        if let Machine::Server(stream) = self {
+            stream.note_written(now);
+        }
+    }
+
     /// When the peer last sent a byte.
     pub fn touched(&self) -> Mono {
         either!(self, stream => stream.touched())

@@ -147,6 +147,10 @@ pub enum Action {
     LinkFailed(Key, Failure),
     /// The stream of a link has ended.
     LinkEnded(Key),
+    /// The stream, which the peer has opened, takes stanzas of a pair of domains.
+    PairOpen(Pair),
+    /// It takes them no more.
+    PairClosed(Pair),
     /// Note for `stanzad explain` what came of an attempt.
     Attempted(Box<Attempted>),
     /// Close our direction when everything is sent.

@@ -17,9 +17,10 @@
 //! later have their links elsewhere perhaps; what it sends for them goes its way from here all the same.
 //!
 //! Whether the peer is who it claims to be is decided by `policy::s2s` alone, for both directions.
-//! Stanzas flow one way on each stream: from who has opened it.
+//! Stanzas flow from who has opened the stream, and both ways where both sides want it (XEP-0288).
 
 mod accepted;
+mod bidirectional;
 mod dialled;
 mod ending;
 mod report;
@@ -61,7 +62,13 @@ pub struct ServerStream {
     /// Accepted: the peer has proven the pair of its header by EXTERNAL.
     is_external: bool,
     is_header_sent: bool,
+    /// Whether both sides have agreed that stanzas flow both ways.
+    is_bidirectional: bool,
+    /// Accepted: the pairs of domains whose stanzas may go by it.
+    writes: Vec<Pair>,
     touched: Mono,
+    /// When something was last sent to the peer.
+    written: Mono,
     /// The pairs for which policy has accepted the peer, proven or not yet.
     proofs: Vec<Proof>,
     /// What policy said last.
@@ -167,7 +174,10 @@ impl ServerStream {
             first_proven: None,
             is_external: false,
             is_header_sent: false,
+            is_bidirectional: false,
+            writes: Vec::new(),
             touched: origin.accepted,
+            written: origin.accepted,
             proofs: Vec::new(),
             verdict: None,
             outcome: None,
@@ -183,6 +193,11 @@ impl ServerStream {
     /// Notes that the peer sent bytes.
     pub fn touch(&mut self, now: Mono) {
         self.touched = now;
+    }
+
+    /// Notes that bytes were sent to the peer.
+    pub fn note_written(&mut self, now: Mono) {
+        self.written = now;
     }
 
     /// When the peer last sent a byte.
@@ -250,7 +265,7 @@ impl ServerStream {
     ) -> Result<State, StreamError> {
         match (state, event) {
             (State::Closed, _) => Ok(State::Closed),
-            (State::Closing { until }, event) => Ok(ending::while_closing(until, &event, cx)),
+            (State::Closing { until }, event) => Ok(self.while_closing(until, event, cx)),
             (State::Securing, Event::End(_)) => Ok(self.drop_now(cx)),
             (_, Event::Close) => Ok(self.close(cx)),
             (_, Event::Top(top)) if top.is(ns::STREAM, "error") => Ok(self.peer_failed(&top, cx)),
@@ -274,6 +289,8 @@ impl ServerStream {
             }
             (State::Securing, Event::Established(facts)) => {
                 self.secured(*facts, false);
+                // XEP-0288 §2.1: what was agreed on before is void.
+                self.is_bidirectional = false;
                 self.restart(cx);
                 Ok(State::Opening)
             }
@@ -362,9 +379,26 @@ impl ServerStream {
         dialback: Dialback,
         cx: &Context<'_>,
     ) -> Verdict {
-        let (direction, dane) = match &self.role {
-            Role::Accepted(_) => (Direction::Accepted, Dane::None),
-            Role::Dialled(dialled) => (Direction::Dialled, dialled.dane),
+        let direction = match &self.role {
+            Role::Dialled(dialled) if dialled.remote == *remote => Direction::Dialled,
+            _ => Direction::Accepted,
+        };
+        let facts = self.facts(local, remote, direction, dialback, cx);
+        judge(&S2sPolicy::of(&local.s2s, false), remote, &facts)
+    }
+
+    /// What is known of a peer on this stream, as one who stands in that direction.
+    fn facts(
+        &self,
+        local: &DomainSettings,
+        remote: &Domain,
+        direction: Direction,
+        dialback: Dialback,
+        cx: &Context<'_>,
+    ) -> Facts {
+        let dane = match &self.role {
+            Role::Dialled(dialled) if dialled.remote == *remote => dialled.dane,
+            _ => Dane::None,
         };
         let tls = match &self.tls {
             None => Tls::None,
@@ -375,13 +409,12 @@ impl ServerStream {
                 Tls::Certificate(certificates.peer(&tls.chain, direction, &local.name, remote, now))
             }
         };
-        let facts = Facts {
+        Facts {
             direction,
             tls,
             dane,
             dialback,
-        };
-        judge(&S2sPolicy::of(&local.s2s, false), remote, &facts)
+        }
     }
 
     // --- packets and stanzas ---
@@ -395,6 +428,10 @@ impl ServerStream {
                 self.act(actions, cx)
             }
             ns::SERVER => self.stanza(top, cx),
+            ns::BIDI if top.name == "bidi" && matches!(self.role, Role::Accepted(_)) => {
+                self.made_bidirectional(cx)?;
+                Ok(State::Open)
+            }
             ns::TLS | ns::SASL if matches!(self.role, Role::Accepted(_)) => self.negotiate(top, cx),
             _ => Err(unsupported()),
         }
@@ -534,6 +571,7 @@ impl ServerStream {
             "server authenticated"
         );
         self.note_attempt(pair, true, "it may send stanzas", cx.actions);
+        self.write_proven_pairs(cx);
         if self.source.is_none() {
             self.first_proven = Some(pair.remote.clone());
             let bytes = cx.settings.domains.get(&pair.local);
@@ -550,6 +588,7 @@ impl ServerStream {
         cx: &mut Context<'_>,
     ) -> Result<State, StreamError> {
         self.source = Some(source);
+        self.write_proven_pairs(cx);
         match (state, &self.ledger) {
             (State::Open, Some(ledger)) => {
                 let actions = ledger.placed();

@@ -63,6 +63,8 @@ impl Router {
         self.peers.arm(key, until);
         if is_idle {
             self.make_link(key);
+        } else {
+            self.drain_link(key);
         }
     }
 

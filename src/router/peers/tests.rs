@@ -216,7 +216,7 @@ fn a_stream_that_ends_is_made_anew_by_the_next_stanza() {
     let mut conns = Slots::default();
     let conn = connection(&mut site, &mut conns);
     site.router.link_ready(link, conn);
-    site.router.link_ended(link);
+    site.router.link_ended(link, conn);
     site.router.work();
     assert!(
         site.router.out.dials.is_empty(),

@@ -138,6 +138,7 @@ impl Shard {
                 self.verify(ask, outside);
             }
             Action::LinkReady(link) => self.link_is_ready(link, key),
+            Action::PairOpen(pair) => self.pair_is_open(pair, key),
             Action::LinkOpen(link) => self.ask_waiting(link, key, outside),
             Action::LinkFailed(link, failure) => {
                 let address = connection.stream.origin().address;
@@ -185,7 +186,8 @@ impl Shard {
                 self.tell(asker, checked, outside);
             }
             Action::PeerClosed(source) => self.router.peer_closed(source),
-            Action::LinkEnded(link) => self.router.link_ended(link),
+            Action::LinkEnded(link) => self.router.link_ended(link, key),
+            Action::PairClosed(pair) => self.router.pair_closed(pair.local, pair.remote, key),
             Action::Attempted(attempted) => self.attempted(*attempted),
             _ => {}
         }

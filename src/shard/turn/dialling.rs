@@ -275,6 +275,18 @@ impl Shard {
         self.dials.by_link.remove(&link);
         self.router.link_ready(link, conn);
     }
+
+    /// A stream that a server has opened takes the stanzas of a pair of domains. A stream that is being
+    /// made for them is needed no more, unless that server is to be asked about dialback keys. If it
+    /// comes all the same, it stands by.
+    pub(super) fn pair_is_open(&mut self, pair: Pair, conn: Key) {
+        let link = self.router.pair_open(pair.local, pair.remote, conn);
+        if let Some(link) = link
+            && !self.dials.asks.contains_key(&link)
+        {
+            self.dials.by_link.remove(&link);
+        }
+    }
 }
 
 /// Why there is no address, and whether that is for good.

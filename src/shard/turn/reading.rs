@@ -2,7 +2,7 @@
 //! within its share.
 
 use super::{Outside, Shard};
-use crate::limits::{OUTPUT_HOLD_BYTES, TURN_BYTES_MAX, TURN_STANZAS_MAX};
+use crate::limits::{OUTPUT_HOLD_BYTES, PEER_OUTPUT_HOLD_BYTES, TURN_BYTES_MAX, TURN_STANZAS_MAX};
 use crate::net::transport::Read;
 use crate::shard::budget::Used;
 use crate::shard::connection::Ending;
@@ -72,17 +72,19 @@ impl Shard {
             {
                 return;
             }
-            let holds = match &connection.stream {
+            let (holds, output_max) = match &connection.stream {
                 Machine::Client(stream) => {
                     let session = stream.session();
-                    session.is_some_and(|session| self.router.holds_reading(session))
+                    let holds = session.is_some_and(|session| self.router.holds_reading(session));
+                    (holds, OUTPUT_HOLD_BYTES)
                 }
                 Machine::Server(stream) => {
                     let source = stream.source();
-                    source.is_some_and(|source| self.router.holds_peer(source))
+                    let holds = source.is_some_and(|source| self.router.holds_peer(source));
+                    (holds, PEER_OUTPUT_HOLD_BYTES)
                 }
             };
-            if holds || self.router.out.outputs.len(key) > OUTPUT_HOLD_BYTES {
+            if holds || self.router.out.outputs.len(key) > output_max {
                 return;
             }
             if outside.is_gate_shut() {

@@ -89,7 +89,12 @@ impl Shard {
         }
         let others = self.router.peers.links();
         let others = others.filter(|(key, link)| {
-            let is_quiet = matches!(link.state(), LinkState::Idle) && link.waiting() == 0;
+            // One that is ready has a stream, if not one of its own.
+            let is_quiet = match link.state() {
+                LinkState::Idle => link.waiting() == 0,
+                LinkState::Ready => true,
+                LinkState::Making | LinkState::Resting(..) => false,
+            };
             !is_quiet && !with_stream.contains(key)
         });
         found.extend(others.map(|(key, _)| SurveyedServer {

@@ -21,6 +21,9 @@ impl Shard {
             return;
         };
         let outputs = &mut self.router.out.outputs;
+        if !outputs.bytes(key).is_empty() {
+            connection.stream.note_written(self.router.now.mono);
+        }
         let was_holding = outputs.len(key) > OUTPUT_HOLD_BYTES;
         let result = write_output(connection, key, outputs);
         let is_holding = outputs.len(key) > OUTPUT_HOLD_BYTES;
@@ -45,13 +48,7 @@ impl Shard {
         }
         if was_holding && !is_holding {
             self.list(key);
-            let link = self
-                .connections
-                .get(key)
-                .and_then(|c| c.stream.ready_link());
-            if let Some(link) = link {
-                self.router.link_writable(link);
-            }
+            self.router.stream_writable(key);
         }
     }
 

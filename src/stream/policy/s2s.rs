@@ -14,6 +14,7 @@
 //!
 //! How we prove ourselves to the peer is another matter, which these settings do not touch.
 
+pub mod bidirectional;
 mod reason;
 mod remedy;
 

@@ -48,6 +48,9 @@ impl ServerStream {
             return Err(StreamError::new(StreamCondition::PolicyViolation, text));
         }
         let mut ledger = Ledger::accepted(id);
+        if self.is_bidirectional {
+            ledger.make_bidirectional();
+        }
         // After EXTERNAL the stream is that of the pair that was proven, whatever it says now.
         let is_proven = match &self.role {
             Role::Accepted(Some((local, Some(remote)))) if self.is_external => ledger.prove(Pair {
@@ -63,6 +66,7 @@ impl ServerStream {
         if opened.has_features {
             self.write_features(&local, opened.from.as_ref(), is_proven, cx);
         }
+        self.write_proven_pairs(cx);
         Ok(State::Open)
     }
 
@@ -92,6 +96,10 @@ impl ServerStream {
             if !is_proven && remote.is_some_and(by_certificate) {
                 let external = "<mechanism>EXTERNAL</mechanism>";
                 write_feature(cx.out, "mechanisms", ns::SASL, external);
+            }
+            // XEP-0288 §2.1; before TLS it would be void (`policy::s2s::bidirectional`).
+            if !is_proven && self.tls.is_some() {
+                write_feature(cx.out, "bidi", ns::BIDI_FEATURE, "");
             }
             // XEP-0220 §2.4.2.
             write_feature(cx.out, "dialback", ns::DIALBACK_FEATURE, "<errors/>");

@@ -4,6 +4,7 @@ use ::log::info;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+use super::bidirectional::write_request;
 use super::{Ask, Exchange, Role, ServerStream, State, no_stream, unsupported};
 use crate::jid::Domain;
 use crate::ns;
@@ -70,6 +71,7 @@ impl Dialled {
 struct Offered {
     starttls: bool,
     external: bool,
+    bidi: bool,
 }
 
 impl ServerStream {
@@ -100,7 +102,11 @@ impl ServerStream {
         dialled.is_misnamed = opened.from.is_some_and(|from| from != dialled.remote);
         let remote = dialled.remote.clone();
         // Dialback keys are bound to it; who has none cannot be shown one.
-        self.ledger = Some(Ledger::dialled(opened.id.unwrap_or_default(), remote));
+        let mut ledger = Ledger::dialled(opened.id.unwrap_or_default(), remote);
+        if self.is_bidirectional {
+            ledger.make_bidirectional();
+        }
+        self.ledger = Some(ledger);
         match opened.has_features {
             true => Ok(State::Featuring),
             false => self.authenticate(&Offered::default(), cx),
@@ -126,6 +132,7 @@ impl ServerStream {
         for feature in features.elements() {
             match (&*feature.ns, &*feature.name) {
                 (ns::TLS, "starttls") => offered.starttls = true,
+                (ns::BIDI_FEATURE, "bidi") => offered.bidi = true,
                 (ns::SASL, "mechanisms") => {
                     let mut names = feature.elements().map(|mechanism| mechanism.text());
                     offered.external = names.any(|name| name == "EXTERNAL");
@@ -172,6 +179,13 @@ impl ServerStream {
         self.note_ruling(&pair, means, &verdict);
         if is_authenticated {
             return Ok(self.ready(Exchange::External, cx));
+        }
+        // XEP-0288 §2.2: before either kind of proof.
+        if offered.bidi && self.wants_bidirectional(&pair, cx) {
+            write_request(cx.out);
+            self.is_bidirectional = true;
+            let ledger = self.ledger.as_mut().ok_or_else(no_stream)?;
+            ledger.make_bidirectional();
         }
         let has_certificate = cx.certificates.has_certificate(pair.local.as_str());
         if offered.external && !is_refused && self.tls.is_some() && has_certificate {
@@ -293,6 +307,18 @@ impl ServerStream {
             let local = cx.settings.domains.get(&dialled.local);
             let bytes = local.map_or(0, |domain| domain.s2s.stanza_bytes_max);
             cx.actions.push(Action::AcceptStanzas(bytes));
+            // XEP-0288 §2.2: the peer may send by the inverse of the pair that we have proven. Whether
+            // that is the peer was decided before it was asked to.
+            let pair = dialled.pair();
+            if self.is_bidirectional
+                && self
+                    .ledger
+                    .as_mut()
+                    .is_some_and(|ledger| ledger.prove(pair))
+                && self.source.is_none()
+            {
+                self.first_proven = Some(dialled.remote.clone());
+            }
         }
         State::Open
     }

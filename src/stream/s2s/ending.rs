@@ -9,6 +9,7 @@ use crate::clock::Mono;
 use crate::config::Settings;
 use crate::jid::Domain;
 use crate::limits::{CLOSE_WAIT, DIAL_WAIT};
+use crate::ns;
 use crate::stanza::{Condition, StreamCondition, StreamError};
 use crate::stream::dialback::{Checked, Unreached};
 use crate::stream::{Action, Context, Event, header};
@@ -31,7 +32,9 @@ impl ServerStream {
 
     fn idle_deadline(&self, settings: &Settings) -> Option<Mono> {
         let seconds = settings.s2s.idle_seconds;
-        (seconds > 0).then(|| self.touched + Duration::from_secs(seconds))
+        // A stream is idle if neither side sends.
+        let last = self.touched.max(self.written);
+        (seconds > 0).then(|| last + Duration::from_secs(seconds))
     }
 
     pub(super) fn deadline_reached(
@@ -48,7 +51,7 @@ impl ServerStream {
         if self.is_authenticated() {
             // Nobody has anything to say: a stream that is not needed is closed (RFC 6120 §4.6.3).
             debug!(stream = self.origin.stream; "idle server stream closed");
-            return Ok(self.close(cx));
+            return Ok(self.retire(cx));
         }
         match state {
             State::Securing => Ok(self.drop_now(cx)),
@@ -116,6 +119,16 @@ impl ServerStream {
         }
     }
 
+    /// Makes our end of a stream that is not needed. What the peer has sent meanwhile is still taken,
+    /// until it makes its own.
+    fn retire(&mut self, cx: &mut Context<'_>) -> State {
+        self.stop_writing(cx.actions);
+        cx.out.extend_from_slice(header::CLOSE);
+        State::Closing {
+            until: cx.now.mono + CLOSE_WAIT,
+        }
+    }
+
     /// Ends the stream with an error (RFC 6120 §4.9.1.1).
     pub(super) fn fail(&mut self, error: StreamError, cx: &mut Context<'_>) {
         debug!(
@@ -175,11 +188,7 @@ impl ServerStream {
             info!(stream = self.origin.stream, address:% = self.origin.ip(); "server stream ended");
             actions.push(Action::PeerClosed(source));
         }
-        if let Role::Dialled(dialled) = &mut self.role
-            && std::mem::take(&mut dialled.is_ready)
-        {
-            actions.push(Action::LinkEnded(dialled.link));
-        }
+        self.stop_writing(actions);
     }
 
     pub(super) fn drop_now(&mut self, cx: &mut Context<'_>) -> State {
@@ -193,19 +202,32 @@ impl ServerStream {
         cx.actions.push(Action::Drop);
         State::Closed
     }
-}
 
-/// What the peer says after our end is not looked at.
-pub(super) fn while_closing(until: Mono, event: &Event, cx: &mut Context<'_>) -> State {
-    match event {
-        Event::Close => {
-            cx.actions.push(Action::Drop);
-            State::Closing { until }
+    /// After our end of the stream: what the peer has sent before it saw that is still taken
+    /// (RFC 6120 §4.4).
+    pub(super) fn while_closing(
+        &mut self,
+        until: Mono,
+        event: Event,
+        cx: &mut Context<'_>,
+    ) -> State {
+        match event {
+            Event::Top(top) if self.source.is_some() && top.ns == ns::SERVER => {
+                if let Err(error) = self.stanza(*top, cx) {
+                    debug!(
+                        stream = self.origin.stream, condition = error.condition.name();
+                        "stanza at the end of a server stream not taken"
+                    );
+                    cx.actions.push(Action::Drop);
+                }
+            }
+            Event::Close => cx.actions.extend([Action::Shutdown, Action::Drop]),
+            Event::Deadline if until <= cx.now.mono => {
+                cx.actions.push(Action::Drop);
+                return State::Closed;
+            }
+            _ => {}
         }
-        Event::Deadline if until <= cx.now.mono => {
-            cx.actions.push(Action::Drop);
-            State::Closed
-        }
-        _ => State::Closing { until },
+        State::Closing { until }
     }
 }

@@ -1,5 +1,7 @@
 //! Two servers, each with one stream machine, and the wire between them; TLS is only told of.
 
+mod bidirectional;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,6 +38,8 @@ fn pair(local: &str, remote: &str) -> Pair {
 /// What the peer's certificate is worth; the chain's only certificate is the name of who shows it.
 struct Judge {
     trusts: bool,
+    /// A role in which no certificate is trusted.
+    mistrusts: Option<Direction>,
 }
 
 impl Certificates for Judge {
@@ -45,9 +49,16 @@ impl Certificates for Judge {
     fn client_identities(&self, _: &str, _: &[Vec<u8>]) -> Vec<String> {
         Vec::new()
     }
-    fn peer(&self, chain: &[Vec<u8>], _: Direction, _: &Domain, remote: &Domain, _: Wall) -> Shown {
+    fn peer(
+        &self,
+        chain: &[Vec<u8>],
+        direction: Direction,
+        _: &Domain,
+        remote: &Domain,
+        _: Wall,
+    ) -> Shown {
         Shown {
-            chain: match self.trusts {
+            chain: match self.trusts && self.mistrusts != Some(direction) {
                 true => Ok(()),
                 false => Err(Fault::SelfSigned),
             },
@@ -90,7 +101,10 @@ impl End {
                 s2s,
                 ..Settings::default()
             }),
-            judge: Judge { trusts: true },
+            judge: Judge {
+                trusts: true,
+                mistrusts: None,
+            },
             parser: Parser::new(Bounds::client(10_000)),
             secret: [name.as_bytes()[0]; 32],
             now: Mono::from_millis(1_000),

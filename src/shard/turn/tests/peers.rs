@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::config::Settings;
+use crate::limits::OUTPUT_HOLD_BYTES;
 use crate::shard::testing::Client;
 use crate::shard::testing::servers::{
     EXTERNAL, Network, answer, header, lenient_settings, to_juliet,
@@ -192,4 +193,95 @@ fn a_server_that_has_not_answered_our_key_yet_is_asked_about_its_own() {
     );
     let said = peer.take();
     assert!(said.contains("type='valid'"), "{said}");
+}
+
+const BIDI: &str = "<bidi xmlns='urn:xmpp:bidi'/>";
+
+/// XEP-0288 §2.2: behind the peer's proof, by the stream that it has opened, on the shard of its link.
+#[test]
+fn a_stream_that_a_server_has_opened_takes_what_is_sent_to_it() {
+    for shard in 0..SHARDS as usize {
+        let (mut server, network) = networked(lenient_settings());
+        let juliet = server.log_in(0, "juliet", "balcony");
+        let remote = server.remote_of(1);
+        let romeo = format!("romeo@{remote}/orchard");
+        let peer = server.connect_securely(shard, &remote);
+        let request = format!(
+            "<iq from='{romeo}' to='example.org' type='get' id='q'>\
+             <query xmlns='http://jabber.org/protocol/disco#info'/></iq>"
+        );
+        let opening = format!("{BIDI}{EXTERNAL}{}{request}", header(&remote));
+        let said = server.say(&peer, &opening);
+        let places = ["<success ", "<stream:features>", "<iq "].map(|text| said.find(text));
+        assert!(
+            places.iter().all(Option::is_some) && places.is_sorted(),
+            "{said}"
+        );
+        let three: String = (1..4).map(|n| chat(&romeo, &format!("m{n}"))).collect();
+        server.say(&juliet, &three);
+        assert_eq!(bodies(&peer.take()), ["m1", "m2", "m3"]);
+        assert!(network.take().is_empty());
+    }
+}
+
+/// RFC 6120 §10.1: nothing is lost or overtaken when both servers dial at the same time.
+#[test]
+fn when_both_servers_dial_one_stream_writes_until_it_ends() {
+    let (mut server, network) = networked(lenient_settings());
+    let juliet = server.log_in(0, "juliet", "balcony");
+    let remote = server.remote_of(1);
+    let romeo = format!("romeo@{remote}/orchard");
+    server.say(&juliet, &chat(&romeo, "m1"));
+    let (_, dialled) = network.take().remove(0);
+    server.say(
+        &dialled,
+        &answer(
+            &remote,
+            "<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>",
+        ),
+    );
+    let peer = server.connect_securely(2, &remote);
+    let said = server.say(&peer, &format!("{BIDI}{EXTERNAL}{}", header(&remote)));
+    assert_eq!(bodies(&said), ["m1"]);
+    // Ours is ready after all. It stands by.
+    dialled.wire.lock().unwrap().facts = Some(TlsFacts {
+        version: "TLSv1.3",
+        peer_chain: vec![remote.as_bytes().to_vec()],
+        ..TlsFacts::default()
+    });
+    server.say(
+        &dialled,
+        "<proceed xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>",
+    );
+    let key = server.say(
+        &dialled,
+        &answer(&remote, "<bidi xmlns='urn:xmpp:features:bidi'/>"),
+    );
+    let places = [BIDI, "<db:result "].map(|text| key.find(text));
+    assert!(
+        places.iter().all(Option::is_some) && places.is_sorted(),
+        "{key}"
+    );
+    let valid = format!("<db:result from='{remote}' to='example.org' type='valid'/>");
+    assert_eq!(bodies(&server.say(&dialled, &valid)), [""; 0]);
+    server.say(&juliet, &chat(&romeo, "m2"));
+    assert_eq!(bodies(&peer.take()), ["m2"]);
+    assert_eq!(bodies(&dialled.take()), [""; 0]);
+    // Both are read.
+    server.say(&peer, &to_juliet(&romeo, "a"));
+    server.say(&dialled, &to_juliet(&romeo, "b"));
+    assert_eq!(bodies(&juliet.take()), ["a", "b"]);
+    // The peer reads nothing any more, and closes with stanzas waiting for it.
+    peer.wire.lock().unwrap().room = Some(0);
+    for _ in 0..3 {
+        server.say(&juliet, &chat(&romeo, &"x".repeat(OUTPUT_HOLD_BYTES / 3)));
+    }
+    for n in 3..6 {
+        server.say(&juliet, &chat(&romeo, &format!("m{n}")));
+    }
+    assert_eq!(bodies(&dialled.take()), [""; 0]);
+    server.say(&peer, "</stream:stream>");
+    server.say(&juliet, &chat(&romeo, "m6"));
+    assert_eq!(bodies(&dialled.take()), ["m3", "m4", "m5", "m6"]);
+    assert!(network.take().is_empty());
 }

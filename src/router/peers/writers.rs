@@ -1,0 +1,156 @@
+//! Which streams may write the stanzas of which pairs of domains: those that were dialled for a link, and
+//! those that another server has opened and that go both ways (XEP-0288).
+//!
+//! Several may be there, after both servers have dialled at once or because the other one has opened
+//! more. One writes, the first that was there, until it ends; then the next takes over, so that
+//! the stanzas of a link never go by two streams at a time (RFC 6120 §10.1).
+
+use std::collections::HashMap;
+
+use super::{Peers, Way};
+use crate::jid::Domain;
+use crate::router::Router;
+use crate::slots::Key;
+
+/// The connections of the streams that may write, the present one of each pair first. As many as there
+/// are pairs on streams, which the ledgers of these bound.
+#[derive(Default)]
+pub(super) struct Writers {
+    by_domains: HashMap<(Domain, Domain), Vec<Key>>,
+    by_connection: HashMap<Key, Vec<(Domain, Domain)>>,
+}
+
+impl Writers {
+    /// The stream that writes.
+    pub fn first(&self, domains: &(Domain, Domain)) -> Option<Key> {
+        self.by_domains.get(domains)?.first().copied()
+    }
+
+    fn add(&mut self, domains: (Domain, Domain), conn: Key) {
+        let written = self.by_connection.entry(conn).or_default();
+        if !written.contains(&domains) {
+            written.push(domains.clone());
+            self.by_domains.entry(domains).or_default().push(conn);
+        }
+    }
+
+    fn remove(&mut self, domains: &(Domain, Domain), conn: Key) {
+        if let Some(conns) = self.by_domains.get_mut(domains) {
+            conns.retain(|other| *other != conn);
+            if conns.is_empty() {
+                self.by_domains.remove(domains);
+            }
+        }
+        if let Some(written) = self.by_connection.get_mut(&conn) {
+            written.retain(|other| other != domains);
+            if written.is_empty() {
+                self.by_connection.remove(&conn);
+            }
+        }
+    }
+}
+
+impl Router {
+    /// The stream that was dialled for a link takes its stanzas.
+    pub fn link_ready(&mut self, key: Key, conn: Key) {
+        if let Some(domains) = self.peers.domains_of(key) {
+            self.writer_came(domains, conn);
+        }
+    }
+
+    /// A stream that another server has opened takes the stanzas of a pair of domains. Yields their link,
+    /// if there is one.
+    pub fn pair_open(&mut self, local: Domain, remote: Domain, conn: Key) -> Option<Key> {
+        self.writer_came((local, remote), conn)
+    }
+
+    /// The stream that was dialled for a link has ended, whoever ended it.
+    pub fn link_ended(&mut self, key: Key, conn: Key) {
+        if let Some(domains) = self.peers.domains_of(key) {
+            self.writer_went(&domains, conn);
+        }
+    }
+
+    /// A stream takes the stanzas of a pair of domains no more.
+    pub fn pair_closed(&mut self, local: Domain, remote: Domain, conn: Key) {
+        self.writer_went(&(local, remote), conn);
+    }
+
+    /// The output of a connection has room again.
+    pub fn stream_writable(&mut self, conn: Key) {
+        let written = self.peers.writers.by_connection.get(&conn);
+        let links: Vec<Key> = written
+            .into_iter()
+            .flatten()
+            .filter_map(|domains| self.peers.by_domains.get(domains).copied())
+            .collect();
+        for link in links {
+            self.drain_link(link);
+        }
+    }
+
+    fn writer_came(&mut self, domains: (Domain, Domain), conn: Key) -> Option<Key> {
+        let key = self.peers.by_domains.get(&domains).copied();
+        self.peers.writers.add(domains, conn);
+        self.use_writer(key?);
+        key
+    }
+
+    fn writer_went(&mut self, domains: &(Domain, Domain), conn: Key) {
+        self.peers.writers.remove(domains, conn);
+        let Some(key) = self.peers.by_domains.get(domains).copied() else {
+            return;
+        };
+        if let Some(link) = self.peers.links.get_mut(key)
+            && link.way.is_ready_by(conn)
+        {
+            link.way = Way::Idle;
+            self.use_writer(key);
+            let link = self.peers.links.get(key);
+            if link.is_some_and(|link| link.way.is_idle() && !link.queue.is_empty()) {
+                self.make_link(key);
+            }
+        }
+    }
+
+    /// Has a link that has no stream use the one that may write for it, if there is one.
+    fn use_writer(&mut self, key: Key) {
+        let Some(link) = self.peers.links.get_mut(key) else {
+            return;
+        };
+        let domains = (link.local.clone(), link.remote.clone());
+        if let Some(conn) = self.peers.writers.first(&domains)
+            && !matches!(link.way, Way::Ready(_))
+        {
+            link.way = Way::Ready(conn);
+            link.retry.succeeded();
+            self.drain_link(key);
+        }
+    }
+}
+
+impl Peers {
+    /// Whether a stream is there for a link.
+    pub(super) fn has_writer(&self, key: Key) -> bool {
+        let domains = self.domains_of(key);
+        domains.is_some_and(|domains| self.writers.first(&domains).is_some())
+    }
+
+    fn domains_of(&self, key: Key) -> Option<(Domain, Domain)> {
+        let link = self.links.get(key)?;
+        Some((link.local.clone(), link.remote.clone()))
+    }
+}
+
+impl Way {
+    fn is_ready_by(&self, conn: Key) -> bool {
+        matches!(self, Way::Ready(ready) if *ready == conn)
+    }
+
+    fn is_idle(&self) -> bool {
+        matches!(self, Way::Idle)
+    }
+}
+
+#[cfg(test)]
+mod tests;
