@@ -3,6 +3,8 @@
 
 mod common;
 
+#[path = "federation/bidirectional.rs"]
+mod bidirectional;
 #[path = "federation/messaging.rs"]
 mod messaging;
 #[path = "federation/negotiation.rs"]
