@@ -378,7 +378,7 @@ impl Router {
     pub fn link_for_ask(&mut self, local: Domain, remote: Domain) -> Option<(Key, Option<Key>)> {
         let key = self.peers.link((local, remote))?;
         match &self.peers.links.get(key)?.way {
-            Way::Ready(conn) => return Some((key, Some(*conn))),
+            Way::Ready(_) => return Some((key, self.stream_for_ask(key))),
             Way::Making => return Some((key, None)),
             Way::Resting(until, _) if *until > self.now.mono => return None,
             Way::Idle | Way::Resting(..) => {}

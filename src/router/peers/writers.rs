@@ -16,27 +16,34 @@ use crate::slots::Key;
 /// are pairs on streams, which the ledgers of these bound.
 #[derive(Default)]
 pub(super) struct Writers {
-    by_domains: HashMap<(Domain, Domain), Vec<Key>>,
+    by_domains: HashMap<(Domain, Domain), Vec<Writer>>,
     by_connection: HashMap<Key, Vec<(Domain, Domain)>>,
+}
+
+#[derive(Clone, Copy)]
+struct Writer {
+    conn: Key,
+    /// Whether we have opened the stream.
+    is_dialled: bool,
 }
 
 impl Writers {
     /// The stream that writes.
     pub fn first(&self, domains: &(Domain, Domain)) -> Option<Key> {
-        self.by_domains.get(domains)?.first().copied()
+        Some(self.by_domains.get(domains)?.first()?.conn)
     }
 
-    fn add(&mut self, domains: (Domain, Domain), conn: Key) {
-        let written = self.by_connection.entry(conn).or_default();
+    fn add(&mut self, domains: (Domain, Domain), writer: Writer) {
+        let written = self.by_connection.entry(writer.conn).or_default();
         if !written.contains(&domains) {
             written.push(domains.clone());
-            self.by_domains.entry(domains).or_default().push(conn);
+            self.by_domains.entry(domains).or_default().push(writer);
         }
     }
 
     fn remove(&mut self, domains: &(Domain, Domain), conn: Key) {
         if let Some(conns) = self.by_domains.get_mut(domains) {
-            conns.retain(|other| *other != conn);
+            conns.retain(|other| other.conn != conn);
             if conns.is_empty() {
                 self.by_domains.remove(domains);
             }
@@ -54,14 +61,16 @@ impl Router {
     /// The stream that was dialled for a link takes its stanzas.
     pub fn link_ready(&mut self, key: Key, conn: Key) {
         if let Some(domains) = self.peers.domains_of(key) {
-            self.writer_came(domains, conn);
+            let is_dialled = true;
+            self.writer_came(domains, Writer { conn, is_dialled });
         }
     }
 
     /// A stream that another server has opened takes the stanzas of a pair of domains. Yields their link,
     /// if there is one.
     pub fn pair_open(&mut self, local: Domain, remote: Domain, conn: Key) -> Option<Key> {
-        self.writer_came((local, remote), conn)
+        let is_dialled = false;
+        self.writer_came((local, remote), Writer { conn, is_dialled })
     }
 
     /// The stream that was dialled for a link has ended, whoever ended it.
@@ -89,11 +98,24 @@ impl Router {
         }
     }
 
-    fn writer_came(&mut self, domains: (Domain, Domain), conn: Key) -> Option<Key> {
+    fn writer_came(&mut self, domains: (Domain, Domain), writer: Writer) -> Option<Key> {
         let key = self.peers.by_domains.get(&domains).copied();
-        self.peers.writers.add(domains, conn);
+        self.peers.writers.add(domains, writer);
         self.use_writer(key?);
         key
+    }
+
+    /// The stream by which a link that is ready can ask about dialback keys: one that we have dialled, for
+    /// which one is made if need be. Prosody 0.12 takes the question for an answer on its own stream,
+    /// and ends that.
+    pub(super) fn stream_for_ask(&mut self, key: Key) -> Option<Key> {
+        let domains = self.peers.domains_of(key)?;
+        let mut writers = self.peers.writers.by_domains.get(&domains)?.iter();
+        let dialled = writers.find(|writer| writer.is_dialled);
+        if dialled.is_none() {
+            self.out.dials.push(key);
+        }
+        dialled.map(|writer| writer.conn)
     }
 
     fn writer_went(&mut self, domains: &(Domain, Domain), conn: Key) {

@@ -57,6 +57,9 @@ impl Shard {
             else {
                 continue;
             };
+            if self.dials.by_link.contains_key(&link) {
+                continue;
+            }
             self.dials.by_link.insert(
                 link,
                 Dialling {

@@ -285,3 +285,37 @@ fn when_both_servers_dial_one_stream_writes_until_it_ends() {
     assert_eq!(bodies(&dialled.take()), ["m3", "m4", "m5", "m6"]);
     assert!(network.take().is_empty());
 }
+
+/// Prosody 0.12 knows no questions about keys on a stream that it has opened.
+#[test]
+fn a_server_is_asked_about_keys_on_a_stream_that_we_have_dialled() {
+    let (mut server, network) = networked(lenient_settings());
+    let juliet = server.log_in(0, "juliet", "balcony");
+    let remote = server.remote_of(1);
+    let peer = server.connect_securely(2, &remote);
+    server.say(&peer, &format!("{BIDI}{EXTERNAL}{}", header(&remote)));
+    server.say(&juliet, &chat(&format!("romeo@{remote}"), "m1"));
+    assert_eq!(bodies(&peer.take()), ["m1"]);
+    for shard in 0..2 {
+        let other = server.connect_server(shard);
+        server.say(&other, &header(&remote));
+        let key = format!("<db:result from='{remote}' to='example.org'>0123</db:result>");
+        assert_eq!(server.say(&other, &key), "");
+    }
+    assert_eq!(peer.take(), "");
+    let [(_, dialled)] = &network.take()[..] else {
+        panic!("the server is dialled once");
+    };
+    let said = server.say(dialled, &answer(&remote, ""));
+    let said = match said.contains("<starttls ") {
+        true => server.say(
+            dialled,
+            "<failure xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>",
+        ),
+        false => said,
+    };
+    assert_eq!(questions(&said).len(), 2, "{said}");
+    // The link goes on by the stream that it has.
+    server.say(&juliet, &chat(&format!("romeo@{remote}"), "m2"));
+    assert_eq!(bodies(&peer.take()), ["m2"]);
+}
