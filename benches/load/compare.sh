@@ -14,9 +14,10 @@
 # Prosody and ejabberd are Debian's packages (apt-get install --no-install-recommends prosody
 # ejabberd), of this system or of PEERS_ROOT; their own services may not run, and nothing outside of
 # $DATA and $OUT is touched. $OUT gets results.jsonl (all runs), summary.txt and summary.md.
-# peers/ has a file for each server: its settings, and how it is started.
+# peers/ has a file for each server: its settings, and how it is started. federation.sh has the rows
+# of two servers of a kind, for which it needs root and dnsmasq.
 #
-#   ROWS              which rows; "main" (the default) and "more" stand for those listed below
+#   ROWS              which rows; "main" (the default), "more" and "servers" stand for those listed below
 #   RUNS              of each row and server (5; of many 3); medians are reported, with the lowest and highest
 #   SECONDS_MEASURED  of each message and login run (5)      WARM_UP  seconds before that (2)
 #   GROUPS_OFFERED    key exchange groups (X25519)           TLS      version (1.3)
@@ -29,7 +30,7 @@
 #   ACCOUNTS          without contacts (2000; pairs-500 needs 1000)
 #   LOAD, STANZAD     the binaries, built here if not given
 #   NICE              of servers and generator (0); below 0 keeps other work out of the figures
-#   PORT              the first of four in a row (15222)     MECHANISM  of SASL (SCRAM-SHA-256)
+#   PORT              the first of twelve in a row (15222)     MECHANISM  of SASL (SCRAM-SHA-256)
 # shellcheck disable=SC2317 # the files of peers/ call these functions
 set -euo pipefail
 
@@ -37,6 +38,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 cd "$here/../.."
 main_rows="window-1 window-10 pairs-500 rate login presence idle"
 more_rows="subscribe login-contacts idle-contacts shards many"
+servers_rows="servers-window-1 servers-window-10 servers-first"
 : "${ROWS:=main}" "${RUNS:=5}" "${SECONDS_MEASURED:=5}" "${WARM_UP:=2}" "${SHARDS:=2}" "${TLS:=1.3}"
 : "${GROUPS_OFFERED:=X25519}" "${CONTACTS:=50}" "${FRIENDS:=510}" "${ACCOUNTS:=2000}"
 : "${OUT:=${CARGO_TARGET_DIR:-target}/compare}" "${PEERS_ROOT:=}"
@@ -45,14 +47,21 @@ rows=$ROWS
 ROWS=" $ROWS "
 ROWS=${ROWS/ main / $main_rows }
 ROWS=${ROWS/ more / $more_rows }
+ROWS=${ROWS/ servers / $servers_rows }
 command_line="${DATA:+DATA=$DATA }${PEERS_ROOT:+PEERS_ROOT=$PEERS_ROOT }RUNS=$RUNS ROWS=\"$rows\""
 command_line+=" SECONDS_MEASURED=$SECONDS_MEASURED benches/load/compare.sh${*:+ $*}"
 
 die() { echo "compare.sh: $*" >&2; exit 1; }
 wants() { case "$ROWS" in *" $1 "*) ;; *) return 1 ;; esac; }
 for row in $ROWS; do
-    case " $main_rows $more_rows " in *" $row "*) ;; *) die "no row is named $row" ;; esac
+    case " $main_rows $more_rows $servers_rows " in *" $row "*) ;; *) die "no row is named $row" ;; esac
 done
+# Whether any row is of single servers.
+is_single=false
+for row in $ROWS; do
+    case " $servers_rows " in *" $row "*) ;; *) is_single=true ;; esac
+done
+$is_single || ACCOUNTS=0
 wants presence || wants login-contacts || wants idle-contacts || FRIENDS=0
 servers=("$@")
 [ $# -gt 0 ] || servers=(stanzad prosody ejabberd)
@@ -75,6 +84,7 @@ if [ -z "${STANZAD:-}" ]; then
 fi
 
 work=${DATA:+$DATA/510-with-$CONTACTS}
+$is_single || work=${DATA:+$DATA/servers}
 work=${work:-$(mktemp -d /tmp/compare.XXXXXX)}
 mkdir -p "$work" "$OUT"
 work=$(cd "$work" && pwd)
@@ -116,6 +126,8 @@ home() {
 . "$here/peers/prosody.sh"
 # shellcheck source=benches/load/peers/ejabberd.sh
 . "$here/peers/ejabberd.sh"
+# shellcheck source=benches/load/federation.sh
+. "$here/federation.sh"
 
 stop() {
     local server=$1 process=${pid[$1]:-}
@@ -133,7 +145,7 @@ stop_all() {
     local server
     for server in "${!pid[@]}"; do stop "$server"; done
 }
-trap 'stop_all; [ -n "${DATA:-}" ] || rm -rf "$work"' EXIT
+trap 'stop_all; stop_names; [ -n "${DATA:-}" ] || rm -rf "$work"' EXIT
 
 # Kept data may be older than its certificate is valid.
 if ! openssl x509 -checkend 86400 -noout -in "$work/example.org.crt" >/dev/null 2>&1; then
@@ -176,7 +188,7 @@ start() {
 
 # load SERVER ...: the generator against a server.
 load() {
-    nice -n "$NICE" "$LOAD" --address "127.0.0.1:${port[$1]}" --domain example.org \
+    nice -n "$NICE" "$LOAD" --address "127.0.0.1:${port[$1]}" --domain "${DOMAIN:-example.org}" \
         --tls-version "$TLS" --groups "$GROUPS_OFFERED" --mechanism "$MECHANISM" "${@:2}"
 }
 friends=(--user-format "friend{}")
@@ -244,7 +256,7 @@ head=$OUT/servers.txt
 } > "$head"
 for server in "${servers[@]}"; do
     start "$server"
-    prepare "$server"
+    ! $is_single || prepare "$server"
     echo "$server: $("describe_$server")" >> "$head"
     stop "$server"
 done
@@ -293,6 +305,8 @@ if wants many && [[ " ${servers[*]} " == *" stanzad "* ]]; then
     done
     stop_all
 fi
+
+federation_rows
 
 status=0
 "$LOAD" summary "$results" > "$OUT/summary.txt" || status=1

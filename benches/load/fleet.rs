@@ -1,7 +1,6 @@
 //! All clients of one run, on one thread and one poll.
 
 use std::io;
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
@@ -53,7 +52,6 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub struct Fleet {
     pub logins: Logins,
     pub sessions: Slab<Session>,
-    address: SocketAddr,
     poll: Poll,
     events: Events,
     scratch: Box<[u8]>,
@@ -63,11 +61,10 @@ pub struct Fleet {
 
 impl Fleet {
     /// A fleet without sessions.
-    pub fn new(address: SocketAddr, logins: Logins) -> io::Result<Fleet> {
+    pub fn new(logins: Logins) -> io::Result<Fleet> {
         Ok(Fleet {
             logins,
             sessions: Slab::new(),
-            address,
             poll: Poll::new()?,
             events: Events::with_capacity(1024),
             scratch: vec![0; SCRATCH_BYTES].into(),
@@ -82,7 +79,7 @@ impl Fleet {
 
     /// Opens a session for an account; yields its id.
     pub fn open(&mut self, account: usize, resource: &str) -> io::Result<usize> {
-        let connection = Connection::open(self.address)?;
+        let connection = Connection::open(self.logins.accounts[account].address)?;
         let entry = self.sessions.vacant_entry();
         let id = entry.key();
         let session = entry.insert(Session::new(connection, account, resource, &self.logins));

@@ -3,7 +3,8 @@
 //!
 //! It counts CPU time (user and system) of the server's processes, and latency as clients see it:
 //! `messages` (a closed loop), `rate` (an open loop), `login`, `idle` (memory), `presence` (changes
-//! in a closed loop), and `subscribe` (mutual subscriptions). `contacts` sets up, over the wire,
+//! in a closed loop), `subscribe` (mutual subscriptions), and `first` (the first message to each of
+//! many domains of another server). With `--peer-address` pairs have one end on another server. `contacts` sets up, over the wire,
 //! the rosters that `presence` needs, and `login` and `idle` where they are to have some. It serves
 //! the comparison with other servers in DESIGN §11: run it against each in turn, on the same
 //! machine, in the same hour; `compare.sh` does so. Its own CPU time is printed beside: on a
@@ -12,6 +13,7 @@
 
 mod answers;
 mod connection;
+mod first;
 mod fleet;
 mod gathering;
 mod histogram;
@@ -55,6 +57,8 @@ pub struct Timing {
 #[derive(Clone, Debug)]
 pub struct Meter {
     pub server: Option<u32>,
+    /// Another server, whose usage is added.
+    pub peer: Option<u32>,
     /// How the names begin of those of the server's threads that are to share its work.
     pub threads: Option<String>,
 }
@@ -72,7 +76,10 @@ impl Meter {
     /// # Errors
     /// If the server is gone.
     pub fn read(&self) -> Result<Used, String> {
-        let server = self.server.map(Usage::of).transpose()?;
+        let mut server = self.server.map(Usage::of).transpose()?;
+        if let (Some(usage), Some(peer)) = (&mut server, self.peer) {
+            *usage = usage.and(&Usage::of(peer)?);
+        }
         Ok(Used {
             server,
             own: Usage::own(),
@@ -141,6 +148,7 @@ fn run(options: &Options) -> Result<(), String> {
     }
     let meter = Meter {
         server: options.pid,
+        peer: options.peer_pid,
         threads: options.threads.clone(),
     };
     meter.read()?;
@@ -156,7 +164,7 @@ fn run(options: &Options) -> Result<(), String> {
         "generator's OpenSSL",
         openssl::version::version().to_owned(),
     );
-    let mut fleet = Fleet::new(options.address, options.logins()?).map_err(|e| e.to_string())?;
+    let mut fleet = Fleet::new(options.logins()?).map_err(|e| e.to_string())?;
     let outcome = measure(command, &mut fleet, timing, &meter, &mut report);
     if outcome.is_ok()
         && let Err(error) = fleet.dismiss()
@@ -189,6 +197,7 @@ fn measure(
             let shape = command.shape().expect("both commands have a shape");
             messages::run(fleet, shape, timing, meter, report)
         }
+        Command::First { links } => first::run(fleet, links, meter, report),
         Command::Login {
             concurrency,
             contacts: 0,

@@ -30,6 +30,15 @@ pub struct Options {
     /// The domain of the accounts
     #[arg(long, default_value = "example.org")]
     pub domain: String,
+    /// Where another server listens for clients, which the receiver of each pair uses
+    #[arg(long, requires = "peer_domain")]
+    pub peer_address: Option<SocketAddr>,
+    /// The domain of the receivers' accounts; {} becomes the number of the pair
+    #[arg(long, requires = "peer_address")]
+    pub peer_domain: Option<String>,
+    /// Process of that server, whose CPU time is added
+    #[arg(long, requires = "pid")]
+    pub peer_pid: Option<u32>,
     /// How TLS begins: asked for in the stream, or at once (XEP-0368)
     #[arg(long, value_enum, default_value_t = Tls::Starttls)]
     pub tls: Tls,
@@ -115,6 +124,12 @@ pub enum Command {
         rate: f64,
         #[command(flatten)]
         message: Message,
+    },
+    /// The first message of each pair, one pair after the other: what it takes when servers must meet
+    First {
+        /// Pairs of a sender and a receiver
+        #[arg(long, default_value_t = 100)]
+        links: usize,
     },
     /// Connect, log in, send presence, end the stream; again and again
     Login {
@@ -230,6 +245,7 @@ impl Command {
             } => {
                 format!("rate {rate}/s, {pairs} pairs, {}", message.row())
             }
+            Command::First { links } => format!("first message, {links} pairs"),
             Command::Login {
                 concurrency,
                 contacts: 0,
@@ -299,6 +315,7 @@ impl Command {
             Command::Messages { pairs, .. }
             | Command::Rate { pairs, .. }
             | Command::Subscribe { pairs, .. } => pairs * 2,
+            Command::First { links } => links * 2,
             Command::Login {
                 concurrency,
                 contacts: 0,
@@ -440,7 +457,7 @@ impl Options {
                             number + 1
                         )
                     })?;
-                    Ok(account(user.trim(), password))
+                    Ok(self.account(user.trim(), password))
                 });
                 parsed.collect::<Result<Vec<_>, String>>()?
             }
@@ -448,24 +465,43 @@ impl Options {
                 .map(|index| {
                     let index = index.to_string();
                     let user = self.user_format.replace("{}", &index);
-                    account(&user, &self.password_format.replace("{}", &index))
+                    self.account(&user, &self.password_format.replace("{}", &index))
                 })
                 .collect(),
         };
         accounts.truncate(wanted);
+        if let (Some(address), Some(domain)) = (self.peer_address, &self.peer_domain) {
+            self.part(&mut accounts, address, domain);
+        }
         if accounts.is_empty() {
             Err("there are no accounts".into())
         } else {
             Ok(accounts)
         }
     }
-}
 
-fn account(user: &str, password: &str) -> Account {
-    Account {
-        user: user.to_owned(),
-        password: password.to_owned(),
-        keys: None,
+    fn account(&self, user: &str, password: &str) -> Account {
+        Account {
+            user: user.to_owned(),
+            password: password.to_owned(),
+            domain: self.domain.clone(),
+            address: self.address,
+            keys: None,
+        }
+    }
+
+    /// Gives each pair, whose members follow one another, an end on another server. Both accounts have
+    /// the name and password of the pair's number.
+    fn part(&self, accounts: &mut [Account], address: SocketAddr, domain: &str) {
+        for (index, account) in accounts.iter_mut().enumerate() {
+            let pair = (index / 2).to_string();
+            account.user = self.user_format.replace("{}", &pair);
+            account.password = self.password_format.replace("{}", &pair);
+            if index % 2 == 1 {
+                account.domain = domain.replace("{}", &pair);
+                account.address = address;
+            }
+        }
     }
 }
 

@@ -58,6 +58,17 @@ impl Usage {
         }
     }
 
+    /// What two servers have used together.
+    pub fn and(&self, other: &Usage) -> Usage {
+        Usage {
+            user: self.user + other.user,
+            system: self.system + other.system,
+            rss: self.rss + other.rss,
+            pss: self.pss + other.pss,
+            processes: self.processes + other.processes,
+        }
+    }
+
     /// CPU time of both together; memory as it is in `later`.
     pub fn plus(&self, later: &Usage) -> Usage {
         Usage {

@@ -1,6 +1,7 @@
 //! One client: from TCP through TLS, SASL and binding (RFC 6120 §5 to §7) to an online session.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::time::Instant;
 
 use openssl::ssl::SslContext;
@@ -15,6 +16,9 @@ use crate::{answers, roster};
 pub struct Account {
     pub user: String,
     pub password: String,
+    /// Where it is served.
+    pub domain: String,
+    pub address: SocketAddr,
     pub keys: Option<Keys>,
 }
 
@@ -168,7 +172,7 @@ impl Session {
             connection,
             scanner: Scanner::default(),
             account,
-            jid: format!("{user}@{}/{resource}", logins.domain),
+            jid: format!("{user}@{}/{resource}", logins.accounts[account].domain),
             opened: Instant::now(),
             roster: Vec::new(),
             watches_writes: true,
@@ -362,7 +366,8 @@ impl Session {
 
     fn start_tls(&mut self, logins: &Logins) -> Result<(), String> {
         let connection = &mut self.connection;
-        let started = connection.start_tls(&logins.context, &logins.domain, logins.direct_tls);
+        let domain = &logins.accounts[self.account].domain;
+        let started = connection.start_tls(&logins.context, domain, logins.direct_tls);
         started.map_err(|e| format!("TLS: {e}"))
     }
 
@@ -370,7 +375,7 @@ impl Session {
         let header = format!(
             "<?xml version='1.0'?><stream:stream xmlns='jabber:client' \
              xmlns:stream='http://etherx.jabber.org/streams' to='{}' version='1.0'>",
-            logins.domain
+            logins.accounts[self.account].domain
         );
         self.connection.queue(header.as_bytes());
     }

@@ -11,11 +11,13 @@ use serde_json::{Deserializer, Value};
 
 /// Figures that are shown, in this order. Those of Markdown are the first [`MAIN`], where latency
 /// is one only with a fixed rate: in a closed loop it says no more than the throughput.
-const COMPARED: [&str; 17] = [
+const COMPARED: [&str; 20] = [
     "server CPU per message",
     "server CPU per login",
     "server CPU per delivery",
     "server CPU per pair",
+    "server CPU per link",
+    "first message p50",
     "server memory per session",
     "busiest over idlest thread",
     "latency p50",
@@ -29,8 +31,9 @@ const COMPARED: [&str; 17] = [
     "generator CPU per login",
     "generator CPU per delivery",
     "generator CPU per pair",
+    "first message p99",
 ];
-const MAIN: usize = 8;
+const MAIN: usize = 10;
 
 /// All runs of one row, by label, both in the order they were first met.
 #[derive(Debug)]

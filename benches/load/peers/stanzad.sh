@@ -54,7 +54,7 @@ CONF
 # share commits.
 add_to() {
     # shellcheck disable=SC2016 # the inner shell expands these
-    xargs -P 4 -L 1 sh -c 'told=$(echo "$3" | "$0" account add --config "$1" "$2@example.org" 2>&1) ||
+    xargs -r -P 4 -L 1 sh -c 'told=$(echo "$3" | "$0" account add --config "$1" "$2@example.org" 2>&1) ||
         { echo "$told" >&2; exit 1; }' "$STANZAD" "$1" || die "stanzad did not take all accounts"
 }
 
