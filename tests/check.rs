@@ -310,6 +310,24 @@ fn a_port_is_looked_at_whatever_it_is_for() {
     assert_eq!(told.status, 2, "{}", told.stdout);
 }
 
+#[test]
+fn a_certificate_that_nobody_trusts_is_a_problem_of_others() {
+    let network = Network::new();
+    let ip = address();
+    let site = network.site(&["b.example"], ip, "");
+    let path = |ending| site.path("certs").join(format!("b.example.{ending}"));
+    let wish = Wish {
+        dns: &["b.example"],
+        ..Wish::default()
+    };
+    wish.self_signed().write(&path("crt"), &path("key"));
+    network.announce("b.example", ip);
+    let server = network.start(site);
+    let told = run(&network, &server.site, &["tls", "b.example"]);
+    let text = "STARTTLS: PROBLEM: the certificate (CN=leaf) is self-signed: only who was told to";
+    says(&told, 1, &[text]);
+}
+
 // --- all
 
 #[test]

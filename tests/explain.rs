@@ -7,6 +7,7 @@ use std::process::Command;
 use std::thread;
 
 use common::authority::{Issued, Wish};
+use common::client::Client;
 use common::network::{Network, address, dead_end};
 use common::peer::{Peer, PeerStream};
 use common::server::Server;
@@ -383,6 +384,59 @@ fn a_running_server_tells_its_last_attempts_in_both_directions() {
     );
 }
 
+/// XEP-0220 §2.1.2: to verify a key, the domain's own server is dialled, which is not there.
+#[test]
+fn a_server_that_was_dialled_in_vain_is_told_with_the_address_and_the_reason() {
+    let network = Network::new();
+    let server = network.server("a.example", "[s2s]\nsecure_auth = false\n");
+    let std::net::IpAddr::V4(nobody) = dead_end().ip() else {
+        panic!("it is of this family")
+    };
+    network.announce_starttls("b.example", nobody);
+    let wish = Wish {
+        dns: &["b.example"],
+        ..Wish::default()
+    };
+    let peer = network.stranger("b.example", wish.self_signed());
+    let (mut stream, _) = peer.dial_secured(&server, "a.example");
+    stream.send("<db:result from='b.example' to='a.example'>abc</db:result>");
+    let line = server.logs("server not reached");
+    assert!(
+        line.contains("see=\"stanzad explain s2s b.example\""),
+        "{line}"
+    );
+    let told = explain_by(&network, &server, "b.example");
+    let attempt = format!("dialled {nobody}:5269: failed, ");
+    says(&told, 1, &[&attempt, "Connection refused"]);
+    let listed = run(&network, &server.site, &["s2s", "list"]).stdout;
+    assert!(listed.contains("next try in "), "{listed}");
+    assert!(listed.contains("Connection refused"), "{listed}");
+}
+
+/// Who cannot read the configuration has the server try.
+#[test]
+fn a_command_without_a_configuration_has_the_server_try() {
+    let network = Network::new();
+    let server = network.server("a.example", "");
+    let broken = server.site.path("broken.toml");
+    std::fs::write(&broken, "nonsense").unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_stanzad"));
+    command
+        .args(["explain", "s2s", "nowhere.example", "--config"])
+        .arg(&broken)
+        .arg("--control")
+        .arg(server.control());
+    let told = ended(&mut command, b"");
+    says(
+        &told,
+        1,
+        &[
+            "nowhere.example, as a.example sees it",
+            "DNS _xmpp-server._tcp.nowhere.example SRV: there is no such name",
+        ],
+    );
+}
+
 fn explain_by(network: &Network, server: &Server, domain: &str) -> Ended {
     run(network, &server.site, &["explain", "s2s", domain])
 }
@@ -411,4 +465,38 @@ fn streams_in_both_directions_are_listed_with_what_has_proven_them() {
     );
     let none = run(&network, &server.site, &["s2s", "list", "c.example"]).stdout;
     assert_eq!(none.lines().count(), 1, "{none}");
+}
+
+/// Each side tells what has proven the other, and how it has proven itself.
+#[test]
+fn the_stream_between_two_servers_is_listed_by_both() {
+    let network = Network::new();
+    let a = network.server("a.example", "");
+    let b = network.server("b.example", "");
+    let mut juliet = Client::available(&a, "juliet@a.example/balcony");
+    let mut romeo = Client::available(&b, "romeo@b.example/orchard");
+    juliet.send("<message to='romeo@b.example/orchard' type='chat'><body>Ay me!</body></message>");
+    romeo.stanza("message");
+    let list = |server: &Server| run(&network, &server.site, &["s2s", "list"]).stdout;
+    let (by_a, by_b) = (list(&a), list(&b));
+    assert!(
+        by_a.contains(
+            "b.example  a.example    dialled, both ways  certificate, we by EXTERNAL  ready"
+        ),
+        "{by_a}"
+    );
+    assert!(by_a.contains("direct TLS, TLSv1.3"), "{by_a}");
+    assert!(
+        by_b.contains("a.example  b.example    accepted, both ways  EXTERNAL   ready"),
+        "{by_b}"
+    );
+    let told = explain_by(&network, &a, "b.example");
+    says(
+        &told,
+        0,
+        &[
+            "worked, it takes our stanzas",
+            "offers EXTERNAL, dialback, bidi",
+        ],
+    );
 }

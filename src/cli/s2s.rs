@@ -54,6 +54,11 @@ fn rows(server: &ServerStreamInfo) -> Vec<[String; 10]> {
 
 fn row(server: &ServerStreamInfo, remote: String, local: String, proof: String) -> [String; 10] {
     let time = |seconds: Option<u64>| seconds.map_or_else(|| "-".to_owned(), duration);
+    let stream = match (&server.direction, server.both_ways) {
+        (None, _) => "none".to_owned(),
+        (Some(direction), false) => direction.clone(),
+        (Some(direction), true) => format!("{direction}, both ways"),
+    };
     let state = match server.next_try_seconds {
         Some(seconds) => format!("next try in {}", duration(seconds)),
         None => server.state.clone(),
@@ -61,10 +66,7 @@ fn row(server: &ServerStreamInfo, remote: String, local: String, proof: String) 
     [
         remote,
         local,
-        server
-            .direction
-            .clone()
-            .unwrap_or_else(|| "none".to_owned()),
+        stream,
         proof,
         state,
         server.waiting.to_string(),

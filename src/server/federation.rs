@@ -56,6 +56,7 @@ fn info(shard: usize, server: &SurveyedServer) -> ServerStreamInfo {
     };
     let is_dialled = stream.direction == Direction::Dialled;
     info.direction = Some(if is_dialled { "dialled" } else { "accepted" }.to_owned());
+    info.both_ways = stream.goes_both_ways;
     (info.local, info.remote) = stream.claimed.clone();
     let pairs = stream.proofs.iter().map(|proof| PairInfo {
         local: proof.pair.local.as_str().to_owned(),

@@ -4,7 +4,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use super::{Finding, Level, shown};
+use super::shown::{self, Showing};
+use super::{Finding, Level};
 use crate::config::{DomainSettings, Settings};
 use crate::net::certificate::{Authorities, read_chain};
 use crate::net::tls::{CertificateInfo, TlsContexts, TlsSettings};
@@ -70,8 +71,16 @@ fn of_certificate(
     );
     let mut found = match read_chain(&info.file) {
         Ok(chain) => {
-            let name = domain.name.to_ascii();
-            shown::findings(CHECK, about, &lead, &chain, &name, roots)
+            let showing = Showing {
+                check: CHECK,
+                about,
+                lead: &lead,
+                domain: &domain.name.to_ascii(),
+                roots,
+                // An authority of one's own is no mistake: others may have been told to trust it.
+                untrusted: Level::Warning,
+            };
+            shown::findings(&showing, &chain)
         }
         Err(problem) => vec![Finding::new(CHECK, Level::Problem, about, problem)],
     };

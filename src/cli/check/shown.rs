@@ -5,16 +5,32 @@ use crate::net::certificate::{
     Authorities, EXPIRY_WARNING_SECONDS, Fault, FaultKind, PeerRole, Reference, ShownChain,
 };
 
-/// What is found of a chain, in DER and leaf first, that is shown for a domain in A-labels. `about` and
-/// `check` are those of the findings; the first one describes the certificate.
-pub fn findings(
-    check: &'static str,
-    about: &str,
-    lead: &str,
-    chain: &[Vec<u8>],
-    domain: &str,
-    roots: &Authorities,
-) -> Vec<Finding> {
+/// Where certificates are shown, and how much is asked of them.
+pub struct Showing<'a> {
+    /// The check that the findings belong to.
+    pub check: &'static str,
+    /// What they are about.
+    pub about: &'a str,
+    /// What each text begins with.
+    pub lead: &'a str,
+    /// The domain that the certificates are to be for, in A-labels.
+    pub domain: &'a str,
+    /// Who is trusted.
+    pub roots: &'a Authorities,
+    /// How bad it is that nobody of these vouches for them.
+    pub untrusted: Level,
+}
+
+/// What is found of a chain, in DER and leaf first; the first finding describes the certificate.
+pub fn findings(showing: &Showing<'_>, chain: &[Vec<u8>]) -> Vec<Finding> {
+    let Showing {
+        check,
+        about,
+        lead,
+        domain,
+        roots,
+        untrusted,
+    } = *showing;
     let now = jiff::Timestamp::now().as_second();
     let found = |level, text: String| Finding::new(check, level, about, text);
     let shown = match ShownChain::parse(chain) {
@@ -52,7 +68,9 @@ pub fn findings(
         all.push(found(Level::Problem, text));
     }
     let faults = judgement.faults.iter();
-    all.extend(faults.map(|fault| found(level_of(fault), told(lead, fault, chain.len()))));
+    all.extend(
+        faults.map(|fault| found(level_of(fault, untrusted), told(lead, fault, chain.len()))),
+    );
     let left = judgement.ends - now;
     if (0..EXPIRY_WARNING_SECONDS).contains(&left) {
         let text = format!(
@@ -64,12 +82,9 @@ pub fn findings(
     all
 }
 
-/// An authority of one's own is no mistake, and others may have been told to trust it.
-fn level_of(fault: &Fault) -> Level {
+fn level_of(fault: &Fault, untrusted: Level) -> Level {
     match fault.kind {
-        FaultKind::SelfSigned | FaultKind::UnknownIssuer(_) | FaultKind::UntrustedRoot => {
-            Level::Warning
-        }
+        FaultKind::SelfSigned | FaultKind::UnknownIssuer(_) | FaultKind::UntrustedRoot => untrusted,
         _ => Level::Problem,
     }
 }

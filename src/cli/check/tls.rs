@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::ports::without_certificates;
-use super::{Finding, Level, shown};
+use super::shown::{self, Showing};
+use super::{Finding, Level};
 use crate::cli::{Failure, load};
 use crate::config::Settings;
 use crate::dns::{Endpoint, Found, Kind, Question, Service};
@@ -132,11 +133,10 @@ impl Looking {
                 (place, seen)
             });
             let looked: Vec<(Place, Seen)> = looked.collect();
-            let is_fine = |seen: &Seen| seen.tls.is_some() && seen.stop.is_none();
-            let some_fine = looked.iter().any(|(_, seen)| is_fine(seen));
+            let has_tls = looked.iter().any(|(_, seen)| seen.tls.is_some());
             let meant = looked
                 .iter()
-                .filter(|(_, seen)| !some_fine || is_fine(seen));
+                .filter(|(_, seen)| !has_tls || seen.tls.is_some());
             found.extend(meant.flat_map(|(place, seen)| self.told(place, seen)));
         }
         found
@@ -169,15 +169,15 @@ impl Looking {
         };
         let agreed = format!("{} {} {}", tls.version, tls.cipher, tls.group);
         let mut all = vec![found(Level::Good, agreed.trim_end())];
-        let name = self.domain.to_ascii();
-        all.extend(shown::findings(
-            CHECK,
-            &about,
-            "",
-            &tls.peer_chain,
-            &name,
-            &self.roots,
-        ));
+        let showing = Showing {
+            check: CHECK,
+            about: &about,
+            lead: "",
+            domain: &self.domain.to_ascii(),
+            roots: &self.roots,
+            untrusted: Level::Problem,
+        };
+        all.extend(shown::findings(&showing, &tls.peer_chain));
         if let Some(stop) = stop {
             all.push(found(Level::Problem, &stop));
         }

@@ -5,6 +5,8 @@
 pub struct ServerStreamInfo {
     /// `accepted` or `dialled`; none for a link without a stream.
     pub direction: Option<String>,
+    /// Whether both sides send stanzas on it (XEP-0288).
+    pub both_ways: bool,
     pub shard: usize,
     /// Our domain, as the stream's headers tell it; none before they came.
     pub local: Option<String>,

@@ -32,6 +32,8 @@ pub struct SurveyedStream {
     pub claimed: (Option<String>, Option<String>),
     /// The pairs that are proven.
     pub proofs: Vec<Proof>,
+    /// Whether both sides send stanzas on it (XEP-0288).
+    pub goes_both_ways: bool,
     /// The peer's address.
     pub address: SocketAddr,
     /// Whether it began with TLS.
@@ -77,6 +79,7 @@ impl Shard {
                     direction: stream.direction(),
                     claimed: (claimed.0.map(str::to_owned), claimed.1.map(str::to_owned)),
                     proofs: stream.proofs().cloned().collect(),
+                    goes_both_ways: stream.goes_both_ways(),
                     address: stream.origin.address,
                     is_direct: stream.began_with_tls(),
                     tls: stream.tls().cloned(),

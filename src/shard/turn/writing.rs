@@ -30,6 +30,9 @@ impl Shard {
         match result {
             Err(error) => {
                 log::debug!(stream = connection.stream.origin().stream, error:%; "connection failed");
+                // What failed first tells more, as that nobody listens.
+                let failure = || error.to_string().into();
+                connection.failure.get_or_insert_with(failure);
                 self.remove(key, outside);
                 return;
             }

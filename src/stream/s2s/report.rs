@@ -89,6 +89,11 @@ impl ServerStream {
         self.tls.as_ref().is_some_and(|tls| tls.is_direct)
     }
 
+    /// Whether both sides send stanzas on it (XEP-0288).
+    pub fn goes_both_ways(&self) -> bool {
+        self.is_bidirectional
+    }
+
     /// The pairs that are proven.
     pub fn proofs(&self) -> impl Iterator<Item = &Proof> {
         self.proofs.iter().filter(|proof| proof.exchange.is_some())
