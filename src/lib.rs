@@ -10,7 +10,7 @@
 //! | 6 | [`server`] | start, reload, stop; the control socket; what a reload replaces |
 //! | 5 | [`shard`] | listener, reactors (mio), the turn, connections, timers |
 //! | 4 | [`stream`], [`features`] | streams from header to end; XEPs, one file each |
-//! | 3 | [`router`] | accounts, sessions, the way of a stanza, settlement, what a feature is |
+//! | 3 | [`router`] | accounts, sessions, peers, components, the way of a stanza, what a feature is |
 //! | 2 | [`net`], [`storage`], [`config`] | TLS (openssl); SQLite; the conf file |
 //! | 2 | [`dns`], [`workers`] | how a remote domain is reached; hashing |
 //! | 1 | [`xml`], [`jid`], [`stanza`], [`sasl`] | formats and mechanisms: values in, values out |

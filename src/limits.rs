@@ -307,6 +307,20 @@ pub const PEER_REQUEST_DELAY: Duration = Duration::from_millis(100);
 /// Silence after which a stream gives its parser back: long for a burst of stanzas, short for a person.
 pub const PARSER_REST_AFTER: Duration = Duration::from_secs(2);
 
+/// Characters of a component's secret below which an operator is warned: 16 hexadecimal digits are 64
+/// bits, which nobody guesses at the rate that failed handshakes are let through.
+pub const COMPONENT_SECRET_SHORT: usize = 16;
+/// Stanzas that wait for a component that does not read: forty times what one client's stream may have
+/// on the way ([`UNSETTLED_STANZAS_MAX`]) before it is not read itself.
+pub const COMPONENT_QUEUE_STANZAS_MAX: usize = 10_000;
+/// Bytes of them: eight such streams' worth.
+pub const COMPONENT_QUEUE_BYTES_MAX: usize = 8 << 20;
+/// How long they wait at most for a component to read some: clients that wrote to it wait as long.
+pub const COMPONENT_STALL_WAIT: Duration = Duration::from_secs(30);
+/// Silence of a component after which a space is sent to it (RFC 6120 §4.6.1), so that TCP finds out if
+/// it is gone.
+pub const COMPONENT_PROBE_EVERY: Duration = Duration::from_secs(60);
+
 /// How long the peer's `</stream:stream>` is waited for after ours (RFC 6120 §4.4).
 pub const CLOSE_WAIT: Duration = Duration::from_secs(5);
 /// How long an orderly stop may take.

@@ -6,6 +6,8 @@ pub const STREAM: &str = "http://etherx.jabber.org/streams";
 pub const CLIENT: &str = "jabber:client";
 /// RFC 6120 §4.8.2: the content namespace of server streams.
 pub const SERVER: &str = "jabber:server";
+/// XEP-0114 §3: the content namespace of the streams of components.
+pub const COMPONENT: &str = "jabber:component:accept";
 /// XEP-0220.
 pub const DIALBACK: &str = "jabber:server:dialback";
 /// XEP-0220 §2.4.2.

@@ -64,7 +64,8 @@ fn one_line_is_a_complete_configuration_with_the_defaults() {
 #[test]
 fn the_table_of_options_has_the_defaults_of_the_types() {
     let mut text = String::new();
-    for spec in OPTIONS {
+    // A component has no default: it needs a secret.
+    for spec in OPTIONS.iter().filter(|spec| spec.section != "component") {
         let section = match spec.section {
             "domain" => "domain.\"example.org\"",
             section => section,
@@ -82,6 +83,7 @@ fn every_option_changes_the_settings() {
         ("server.control", "'/run/other.sock'"),
         ("listen.c2s", "['127.0.0.1:5222']"),
         ("listen.c2s_tls", "[]"),
+        ("listen.component", "[]"),
         ("tls.certificates", "'/srv/certs'"),
         ("tls.min_version", "'1.3'"),
         ("tls.ciphers", "'ECDHE+AESGCM'"),
@@ -132,16 +134,33 @@ fn every_option_changes_the_settings() {
         ("domain.certificate", "'c.pem'"),
         ("domain.key", "'d.pem'\ncertificate = 'd.pem'"),
         ("domain.dhparam", "'ffdhe4096'"),
+        ("component.secret", "'open, the barley seed'"),
+        ("component.certificate", "'c.pem'\nsecret = 'open, sesame'"),
+        (
+            "component.key",
+            "'d.pem'\ncertificate = 'd.pem'\nsecret = 'open, sesame'",
+        ),
+        (
+            "component.stanza_bytes_max",
+            "10000\nsecret = 'open, sesame'",
+        ),
     ];
     let names: Vec<String> = OPTIONS.iter().map(|spec| spec.name()).collect();
     assert_eq!(names, other.map(|(name, _)| name.to_owned()));
     let default = read("[domain.\"example.org\"]");
+    const COMPONENT: &str = "[domain.\"example.org\"]\n[component.\"irc.example.org\"]\n";
+    let component = read(&format!("{COMPONENT}secret = 'open, sesame'"));
     for (name, value) in other {
-        let text = match name.strip_prefix("domain.") {
-            Some(key) => format!("[domain.\"example.org\"]\n{key} = {value}"),
-            None => format!("{name} = {value}\n[domain.\"example.org\"]"),
+        let text = match name.split_once('.') {
+            Some(("domain", key)) => format!("[domain.\"example.org\"]\n{key} = {value}"),
+            Some(("component", key)) => format!("{COMPONENT}{key} = {value}"),
+            _ => format!("{name} = {value}\n[domain.\"example.org\"]"),
         };
-        assert_ne!(read(&text), default, "{name}");
+        let default = match name.starts_with("component.") {
+            true => &component,
+            false => &default,
+        };
+        assert_ne!(read(&text), *default, "{name}");
     }
 }
 

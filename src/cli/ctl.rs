@@ -121,6 +121,17 @@ fn describe_status(status: &StatusInfo) -> String {
         ("configuration", format!("generation {}", status.generation)),
         ("domains", status.domains.join(", ")),
     ];
+    for component in &status.components {
+        let state = match (&component.address, &component.since) {
+            (Some(address), Some(since)) => format!("connected from {address} since {since}"),
+            _ => "not connected".to_owned(),
+        };
+        let waiting = match component.stanzas_waiting {
+            0 => String::new(),
+            count => format!(", does not read: {count} stanzas wait for it"),
+        };
+        rows.push(("component", format!("{}: {state}{waiting}", component.name)));
+    }
     for listener in &status.listeners {
         rows.push((
             "listens on",

@@ -1,5 +1,7 @@
 //! From a file to [`Settings`], or to everything that is wrong with it at once.
 
+mod components;
+
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
@@ -16,12 +18,14 @@ use super::{Auth, DomainSettings, Server, Settings, suggest};
 use crate::jid::Domain;
 use crate::sasl::{Mechanism, Storage};
 
-/// Reads and checks a configuration file.
+/// Reads and checks a configuration file, and who may read it.
 ///
 /// # Errors
 /// Everything that is wrong with the file; nothing of it may be used then.
 pub fn load(path: &Path) -> Result<Settings, Problems> {
-    parse(&text_of(path)?, path)
+    let settings = parse(&text_of(path)?, path)?;
+    components::check_mode(path, &settings)?;
+    Ok(settings)
 }
 
 /// What a command needs to reach a running server: `[server]`, as far as the file can be read, with
@@ -146,13 +150,16 @@ impl<'a> Reader<'a> {
         let mut draft = Draft {
             whole: Settings::default(),
             domain: DomainSettings::new(nameless),
+            component: Default::default(),
         };
         let mut written = Written::default();
-        let mut domains = None;
+        let (mut domains, mut components) = (None, None);
         for (key, value) in table {
             let name = key.get_ref().as_ref();
             if name == "domain" {
                 domains = Some((key, value));
+            } else if name == "component" {
+                components = Some((key, value));
             } else if SECTIONS.contains(&name) {
                 self.section(key, value, &mut draft, &mut written);
             } else {
@@ -171,6 +178,14 @@ impl<'a> Reader<'a> {
                 self.domains(table, &draft, &written, &mut settings);
             } else {
                 let text = "domain is not one value; write [domain.\"example.org\"]";
+                self.found.add(&key.span(), text.to_owned());
+            }
+        }
+        if let Some((key, value)) = components {
+            if let Some(table) = value.get_ref().as_table() {
+                self.components(table, &draft, &written, &mut settings);
+            } else {
+                let text = "component is not one value; write [component.\"irc.example.org\"]";
                 self.found.add(&key.span(), text.to_owned());
             }
         }
@@ -306,7 +321,7 @@ impl<'a> Reader<'a> {
             }
         }
         if !written.broken {
-            self.check_certificate(&draft.domain, &written);
+            self.check_key(&draft.domain, "domain", &written);
             self.settle_mechanisms(&mut draft.domain.auth, &written);
             self.check_lists(&draft.domain, &written);
             self.warn_of_plain(&draft.domain, &written);
@@ -320,7 +335,16 @@ impl<'a> Reader<'a> {
             ("c2s_tls", &settings.listen.c2s_tls),
             ("s2s", &settings.listen.s2s),
             ("s2s_tls", &settings.listen.s2s_tls),
+            ("component", &settings.listen.component),
         ];
+        let exposed = settings.listen.component.iter();
+        for address in exposed.filter(|address| !address.ip().is_loopback()) {
+            let text = format!(
+                "listen.component has \"{address}\": nothing encrypts what is said with a component; \
+                 only a network that is yours alone may lie between"
+            );
+            self.warned.add(&written.span("listen", "component"), text);
+        }
         let mut seen: Vec<(&'static str, SocketAddr)> = Vec::new();
         for (key, list) in lists {
             for address in list {
@@ -364,11 +388,11 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn check_certificate(&mut self, domain: &DomainSettings, written: &Written) {
+    fn check_key(&mut self, domain: &DomainSettings, section: &'static str, written: &Written) {
         if domain.key.is_some() && domain.certificate.is_none() {
             let text = "key is set without certificate; add certificate = \"...\" below it";
             self.found
-                .add(&written.span("domain", "key"), text.to_owned());
+                .add(&written.span(section, "key"), text.to_owned());
         }
     }
 

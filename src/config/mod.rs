@@ -4,6 +4,7 @@
 //! everything that is wrong with it; `reload` decides what a running server may take over. A
 //! [`Settings`] is one generation: a reload makes another and leaves this one as it is (DESIGN §7).
 
+mod component;
 mod load;
 pub mod options;
 mod problem;
@@ -12,13 +13,14 @@ mod suggest;
 mod value;
 
 use std::collections::BTreeMap;
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::jid::{Domain, DomainList};
 pub use crate::log::{LogFormat, LogOptions, LogTo};
 use crate::sasl::{Hash, HashPolicy, Mechanism, Storage};
+pub use component::{ComponentSettings, Secret};
 pub use load::{load, locate, parse};
 pub use problem::{Problem, Problems};
 pub use reload::{Reloaded, reload};
@@ -49,8 +51,19 @@ pub struct Settings {
     pub log: LogOptions,
     /// Each `[domain."name"]`, with what it takes over from `[c2s]` and `[auth]` filled in.
     pub domains: BTreeMap<Domain, Arc<DomainSettings>>,
+    /// Each `[component."name"]`. None has the name of one of `domains`.
+    pub components: BTreeMap<Domain, Arc<ComponentSettings>>,
     /// What was read without an error, yet has a risk or no effect.
     pub warnings: Vec<Problem>,
+}
+
+impl Settings {
+    /// What other servers meet at a domain of this server: a local domain's settings, or those of a
+    /// component's.
+    pub fn served(&self, name: &str) -> Option<&Arc<DomainSettings>> {
+        let component = || Some(&self.components.get(name)?.domain);
+        self.domains.get(name).or_else(component)
+    }
 }
 
 /// The process as a whole. Fixed at start.
@@ -64,7 +77,7 @@ pub struct Server {
     pub control: PathBuf,
 }
 
-/// Addresses to accept clients and other servers on. Fixed at start.
+/// Addresses to accept clients, other servers and components on. Fixed at start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listen {
     /// For streams that start in the clear (RFC 6120 §3.2).
@@ -75,6 +88,8 @@ pub struct Listen {
     pub s2s: Vec<SocketAddr>,
     /// For direct TLS of servers.
     pub s2s_tls: Vec<SocketAddr>,
+    /// For components (XEP-0114); not listened on while there are none.
+    pub component: Vec<SocketAddr>,
 }
 
 /// TLS of the whole server. What a domain can set of its own is in [`DomainSettings`].
@@ -318,6 +333,8 @@ impl Default for Listen {
             c2s_tls: any(5223),
             s2s: any(5269),
             s2s_tls: any(5270),
+            // Nothing encrypts what is said with them.
+            component: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 5347))],
         }
     }
 }

@@ -1,12 +1,14 @@
 //! The one table of options. The parser, its suggestions, and the test that keeps sample and manual
 //! in step all walk it; an option exists exactly when it is here.
 
+mod components;
 mod servers;
 mod setters;
 mod spec;
 
 use ::log::LevelFilter;
 
+use self::components::COMPONENTS;
 use self::servers::SERVERS;
 use self::setters::{set_control, set_log_to, uris};
 pub(super) use self::spec::Draft;
@@ -18,19 +20,36 @@ use super::{Durability, LogFormat, ResourceConflict, TlsVersion};
 use crate::limits::ROSTER_ITEMS_BOUND;
 use crate::sasl::{Hash, Mechanism, Storage};
 
-/// The sections in the order of the sample. `domain` stands for `[domain."name"]`.
-pub const SECTIONS: [&str; 12] = [
-    "server", "listen", "tls", "c2s", "s2s", "dns", "auth", "contact", "store", "limits", "log",
+/// The sections in the order of the sample. `domain` stands for `[domain."name"]`, and `component`
+/// for `[component."name"]`.
+pub const SECTIONS: [&str; 13] = [
+    "server",
+    "listen",
+    "tls",
+    "c2s",
+    "s2s",
+    "dns",
+    "auth",
+    "contact",
+    "store",
+    "limits",
+    "log",
     "domain",
+    "component",
 ];
 
 /// The sections that may also stand in a domain, where they win over those at top level.
 pub const DOMAIN_SECTIONS: [&str; 4] = ["c2s", "s2s", "auth", "contact"];
+
+/// Those that may stand in a component: it has neither clients nor accounts that log in here.
+pub const COMPONENT_SECTIONS: [&str; 1] = ["s2s"];
+
 /// Every option, in the order of the sample. Casts to narrower numbers are within the bounds.
-pub static OPTIONS: &[Spec] = &joined::<{ CLIENTS.len() + SERVERS.len() + ACCOUNTS.len() }>();
+pub static OPTIONS: &[Spec] =
+    &joined::<{ CLIENTS.len() + SERVERS.len() + ACCOUNTS.len() + COMPONENTS.len() }>();
 
 const fn joined<const N: usize>() -> [Spec; N] {
-    let parts = [CLIENTS, SERVERS, ACCOUNTS];
+    let parts = [CLIENTS, SERVERS, ACCOUNTS, COMPONENTS];
     let mut all = [CLIENTS[0]; N];
     let (mut part, mut at, mut filled) = (0, 0, 0);
     while part < parts.len() {
@@ -109,6 +128,17 @@ const CLIENTS: &[Spec] = &[
         Other(|d, given| {
             let addresses = given.addresses()?;
             d.whole.listen.s2s_tls = addresses.into_iter().map(|(_, a)| a).collect();
+            Ok(())
+        }),
+    ),
+    spec(
+        "listen",
+        "component",
+        r#"["127.0.0.1:5347"]"#,
+        Restart(|a, b| a.listen.component == b.listen.component),
+        Other(|d, given| {
+            let addresses = given.addresses()?;
+            d.whole.listen.component = addresses.into_iter().map(|(_, a)| a).collect();
             Ok(())
         }),
     ),

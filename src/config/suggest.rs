@@ -2,7 +2,7 @@
 
 use toml::de::DeValue;
 
-use super::options::{DOMAIN_SECTIONS, OPTIONS, SECTIONS, keys};
+use super::options::{COMPONENT_SECTIONS, DOMAIN_SECTIONS, OPTIONS, SECTIONS, keys};
 use super::problem::nearest;
 
 /// A name at top level that is no section.
@@ -88,6 +88,27 @@ pub(super) fn in_domain(name: &str, key: &str, value: &DeValue<'_>) -> String {
     }
 }
 
+/// A key in `[component."name"]` that is neither an option nor a section there.
+pub(super) fn in_component(name: &str, key: &str, value: &DeValue<'_>) -> String {
+    let near = nearest(key, keys("component").chain(COMPONENT_SECTIONS));
+    if let (None, Some(_), false) = (near, value.as_table(), name.contains('.')) {
+        return format!(
+            "component {name:?} has no section {key:?}; put its name in quotes: \
+             [component.\"{name}.{key}\"]"
+        );
+    }
+    let unknown = format!("component {name:?} has no option {key}");
+    if let Some(near) = near {
+        return format!("{unknown}; did you mean {near}?");
+    }
+    let keys: Vec<_> = keys("component").collect();
+    format!(
+        "{unknown}; take it out, a component has {}, and the section {}",
+        keys.join(", "),
+        COMPONENT_SECTIONS.join(", ")
+    )
+}
+
 /// A key of `[domain."name".tls]`. A context that is swapped in by SNI takes certificate, key and DH
 /// parameters along, and nothing else (FACTS §4): versions and ciphers cannot differ by domain.
 pub(super) fn tls_in_domain(name: &str, key: &str) -> String {
@@ -109,6 +130,7 @@ pub(super) fn tls_in_domain(name: &str, key: &str) -> String {
 fn head(section: &str) -> String {
     match section {
         "domain" => "[domain.\"example.org\"]".to_owned(),
+        "component" => "[component.\"irc.example.org\"]".to_owned(),
         section => format!("[{section}]"),
     }
 }

@@ -93,7 +93,7 @@ impl<'a> Given<'a> {
         Ok(text)
     }
 
-    fn string(&self) -> Result<&'a str, Wrong> {
+    pub(super) fn string(&self) -> Result<&'a str, Wrong> {
         let value = self.value.get_ref();
         let write = || match self.default {
             "\"\"" => format!("a string, {} = \"...\"", self.key()),

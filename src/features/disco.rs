@@ -1,10 +1,11 @@
 //! Service Discovery (XEP-0030 2.5.0) of domains, and of accounts by those who may see their presence.
 //!
 //! A stranger learns no more of an account than of a name that does not exist (§8): no information, and
-//! no items. An account's items are its available resources. There are no nodes yet but those of
-//! entity capabilities.
+//! no items. A domain's items are components; an account's items are its available resources. There are
+//! no nodes yet but those of entity capabilities.
 
 use crate::config::DomainSettings;
+use crate::jid::Domain;
 use crate::ns;
 use crate::router::account::Standing;
 use crate::router::feature::{Answer, Disco, Feature, IqContext, IqRoute, Spec, Target};
@@ -120,12 +121,30 @@ fn query(identity: Element, vars: impl Iterator<Item = &'static str>) -> Element
     })
 }
 
-/// A domain has no items yet, which an empty list says (§4.1).
+/// The components below a domain, and those that are below none of this server's, which belong to all. A
+/// domain without any has an empty list (§4.1).
 fn domain_items(context: &IqContext<'_>) -> Answer {
     if has_node(context) {
         return no_such_node();
     }
-    items(&[])
+    let settings = context.settings;
+    let is_below = |name: &str, domain: &str| {
+        let above = name.strip_suffix(domain);
+        above.is_some_and(|above| above.ends_with('.'))
+    };
+    // The nearest, where one domain is below another.
+    let home = |name: &str| {
+        let domains = settings.domains.keys().map(Domain::as_str);
+        domains
+            .filter(|domain| is_below(name, domain))
+            .max_by_key(|domain| domain.len())
+    };
+    let own = context.domain.name.as_str();
+    let components = settings.components.keys().map(Domain::as_str);
+    let listed: Vec<&str> = components
+        .filter(|name| home(name).is_none_or(|home| home == own))
+        .collect();
+    items(&listed)
 }
 
 fn account_items(context: &IqContext<'_>) -> Answer {

@@ -44,7 +44,8 @@ pub struct ThrottleLimits {
     pub handshakes_per_address_max: u32,
     /// Failed logins a minute from one address; 0 lets nobody in.
     pub login_failures_per_address_max: u32,
-    /// Failed logins a minute for one account; 0 lets nobody in.
+    /// Failed logins a minute for one account, and failed handshakes of a component from one address;
+    /// 0 lets nobody in.
     pub login_failures_per_account_max: u32,
 }
 
@@ -187,6 +188,25 @@ impl Throttle {
             limits.login_failures_per_account_max,
             now,
         );
+    }
+
+    /// Whether a component may try to prove itself from an address. Counted for the two together: all
+    /// components of a machine come from one address, and one with a wrong secret, which tries again
+    /// for ever, keeps none of the others out, nor any client there.
+    pub fn may_shake_hands(&self, address: IpAddr, component: &str, now: Mono) -> Verdict {
+        let max = self.limits().login_failures_per_account_max;
+        let key = self.component(address, component);
+        verdict(self.failures(&key, max, now), max)
+    }
+
+    /// Counts a failed handshake of a component.
+    pub fn handshake_failed(&self, address: IpAddr, component: &str, now: Mono) {
+        let max = self.limits().login_failures_per_account_max;
+        self.fail(self.component(address, component), max, now);
+    }
+
+    fn component(&self, address: IpAddr, component: &str) -> Key {
+        Key::Account(self.hasher.hash_one((Key::of(address), component)))
     }
 
     fn limits(&self) -> ThrottleLimits {

@@ -162,14 +162,24 @@ impl TlsSettings {
     }
 
     fn from_config(settings: &Settings, with: With) -> TlsSettings {
-        let domains = settings.domains.values().map(|domain| TlsDomain {
-            name: domain.name.as_str().to_owned(),
-            ascii: domain.name.to_ascii(),
-            certificate: domain.certificate.clone(),
-            key: domain.key.clone(),
-            dhparam: domain.dhparam.clone(),
-            required: with != With::Servers && domain.c2s.require_encryption,
+        let components = settings.components.values();
+        let components = components.filter(|component| component.domain.s2s.enabled);
+        let components = components.map(|component| (&component.domain, false));
+        let domains = settings.domains.values().map(|domain| {
+            let required = with != With::Servers && domain.c2s.require_encryption;
+            (domain, required)
         });
+        // Other servers find components as they find domains.
+        let domains = domains
+            .chain(components)
+            .map(|(domain, required)| TlsDomain {
+                name: domain.name.as_str().to_owned(),
+                ascii: domain.name.to_ascii(),
+                certificate: domain.certificate.clone(),
+                key: domain.key.clone(),
+                dhparam: domain.dhparam.clone(),
+                required,
+            });
         TlsSettings {
             domains: domains.collect(),
             ..TlsSettings::rules(&settings.tls, with)

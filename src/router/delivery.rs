@@ -139,7 +139,11 @@ impl Router {
             return;
         };
         if self.domain(to.domain()).is_none() {
-            self.route_to_peer(routed);
+            if self.settings.components.contains_key(to.domain()) {
+                self.route_to_component(routed);
+            } else {
+                self.route_to_peer(routed);
+            }
         } else if to.local().is_none() {
             self.handle_for_domain(routed);
         } else {

@@ -16,7 +16,9 @@ pub enum RouterPost {
     Route(Box<Routed>),
     /// A stanza for another server, whose link is the receiving shard's.
     ToPeer(Box<Routed>),
-    /// Stanzas of sessions and servers of the receiving shard whose way has ended.
+    /// A stanza for a component, whose stream is the receiving shard's.
+    ToComponent(Box<Routed>),
+    /// Stanzas of sessions and streams of the receiving shard whose way has ended.
     Settled(Vec<(Source, u64)>),
 }
 
@@ -29,6 +31,8 @@ pub struct Effects {
     pub work: VecDeque<Routed>,
     /// Stanzas for links of this shard to other servers.
     pub peer_work: VecDeque<Routed>,
+    /// Stanzas for components of this shard.
+    pub component_work: VecDeque<Routed>,
     /// Stanzas for other shards, by shard.
     pub routes: Vec<Vec<RouterPost>>,
     /// Settled stanzas, by shard.
@@ -67,6 +71,7 @@ impl Effects {
             outputs: Outputs::default(),
             work: VecDeque::new(),
             peer_work: VecDeque::new(),
+            component_work: VecDeque::new(),
             routes: (0..shards).map(|_| Vec::new()).collect(),
             settled: (0..shards).map(|_| Vec::new()).collect(),
             batch: Batch::default(),
@@ -96,6 +101,18 @@ impl Effects {
             self.peer_work.push_back(routed);
         } else if let Some(posts) = self.routes.get_mut(shard as usize) {
             posts.push(RouterPost::ToPeer(Box::new(routed)));
+        } else {
+            debug_assert!(false, "shard {shard} does not exist");
+            routed.ticket.abandon();
+        }
+    }
+
+    /// Hands a stanza to the shard that owns the component.
+    pub fn to_component(&mut self, shard: u32, routed: Routed) {
+        if shard == self.shard {
+            self.component_work.push_back(routed);
+        } else if let Some(posts) = self.routes.get_mut(shard as usize) {
+            posts.push(RouterPost::ToComponent(Box::new(routed)));
         } else {
             debug_assert!(false, "shard {shard} does not exist");
             routed.ticket.abandon();

@@ -10,6 +10,7 @@ pub mod admission;
 pub mod ask;
 pub mod capabilities;
 pub mod commands;
+pub mod components;
 pub mod delivery;
 pub mod effects;
 pub mod feature;
@@ -36,6 +37,7 @@ use crate::config::{DomainSettings, Settings};
 use crate::jid::BareJid;
 use crate::router::account::Accounts;
 use crate::router::capabilities::KnownCapabilities;
+use crate::router::components::Components;
 use crate::router::effects::{Effects, RouterPost};
 use crate::router::last_seen::LastSeen;
 use crate::router::peers::Peers;
@@ -65,6 +67,8 @@ pub struct Router {
     pub sessions: Slots<Session>,
     /// Other servers.
     pub peers: Peers,
+    /// Components that are connected.
+    pub components: Components,
     /// What clients can do.
     pub capabilities: KnownCapabilities,
     /// What this turn's handlers have asked for.
@@ -116,6 +120,7 @@ impl Router {
             accounts: Accounts::default(),
             sessions: Slots::default(),
             peers: Peers::default(),
+            components: Components::default(),
             capabilities: KnownCapabilities::default(),
             out,
             now: Now::default(),
@@ -138,6 +143,7 @@ impl Router {
         match post {
             RouterPost::Route(routed) => self.inbound(*routed),
             RouterPost::ToPeer(routed) => self.send_by_link(*routed),
+            RouterPost::ToComponent(routed) => self.send_to_component(*routed),
             RouterPost::Settled(settled) => self.settled(&settled),
         }
     }
@@ -147,12 +153,15 @@ impl Router {
     pub fn work(&mut self) {
         self.do_postponed();
         self.do_links();
+        self.do_components();
         loop {
-            // Both may make work for the other.
+            // Each may make work for the others.
             if let Some(routed) = self.out.work.pop_front() {
                 self.inbound(routed);
             } else if let Some(routed) = self.out.peer_work.pop_front() {
                 self.send_by_link(routed);
+            } else if let Some(routed) = self.out.component_work.pop_front() {
+                self.send_to_component(routed);
             } else {
                 break;
             }
@@ -170,6 +179,7 @@ impl Router {
                     .get_mut(key)
                     .map(|session| (&mut session.unsettled, session.conn)),
                 Source::Peer(key) => self.peers.source_mut(key),
+                Source::Component(key) => self.components.source_mut(key),
             };
             // Its stream may have ended meanwhile.
             let Some((unsettled, conn)) = found else {

@@ -104,7 +104,7 @@ impl Router {
             Some((from.to_domain(), to.to_domain()))
         };
         let local = domains(&routed.stanza)
-            .and_then(|(local, remote)| Some((self.domain(local.as_str())?, remote)));
+            .and_then(|(local, remote)| Some((self.settings.served(local.as_str())?, remote)));
         let Some((local, remote)) = local else {
             let error = StanzaError::new(Condition::RemoteServerNotFound)
                 .text("Only the domains of this server may send to others");
@@ -179,7 +179,7 @@ impl Router {
             self.reject(routed, unreachable_now());
             return;
         };
-        let local = self.settings.domains.get(&link.local);
+        let local = self.settings.served(link.local.as_str());
         let message_wait = local.map_or(0, |domain| domain.s2s.message_wait_seconds);
         let until = now.mono + link::wait_of(&routed, Duration::from_secs(message_wait));
         let row = link::is_patient(&routed).then(|| {

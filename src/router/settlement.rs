@@ -26,6 +26,8 @@ pub enum Source {
     Session(Key),
     /// The stream of another server.
     Peer(Key),
+    /// The stream of a component.
+    Component(Key),
 }
 
 /// The right and duty to settle one stanza, once. A stanza that the server makes itself carries an
@@ -60,7 +62,7 @@ impl Ticket {
     pub fn session(&self) -> Option<Key> {
         match self.0?.source {
             Source::Session(session) => Some(session),
-            Source::Peer(_) => None,
+            Source::Peer(_) | Source::Component(_) => None,
         }
     }
 

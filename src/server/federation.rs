@@ -90,7 +90,7 @@ pub fn pick(settings: &Settings, from: Option<&str>) -> Result<Arc<DomainSetting
     let found = match from {
         Some(from) => {
             let from = Domain::parse(from).ok();
-            from.and_then(|from| settings.domains.get(&from))
+            from.and_then(|from| settings.served(from.as_str()))
         }
         None => domains
             .clone()

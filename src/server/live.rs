@@ -11,7 +11,8 @@ use crate::jid::{Domain, Jid};
 use crate::router::commands::AccountCommand;
 use crate::server::accounts::{Change, Operation, list, stamp, unknown_domain};
 use crate::server::control::{
-    Backend, ListenerInfo, Reply, Request, SESSIONS_MAX, SessionInfo, ShardInfo, StatusInfo,
+    Backend, ComponentInfo, ListenerInfo, Reply, Request, SESSIONS_MAX, SessionInfo, ShardInfo,
+    StatusInfo,
 };
 use crate::server::dry_run::Trier;
 use crate::server::generation::load_certificates;
@@ -87,7 +88,7 @@ impl Live {
                 posts: survey.posts_waiting as u64,
             })
             .collect();
-        let listeners = self.core.listeners.iter();
+        let listeners = self.core.listeners().into_iter();
         Ok(Reply::Status(Box::new(StatusInfo {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             openssl: crate::net::random::openssl_version().to_owned(),
@@ -99,9 +100,10 @@ impl Live {
                 .keys()
                 .map(|domain| domain.as_str().to_owned())
                 .collect(),
+            components: components(&settings, &surveys),
             listeners: listeners
                 .map(|(kind, address)| ListenerInfo {
-                    kind: (*kind).to_owned(),
+                    kind: kind.to_owned(),
                     address: address.to_string(),
                 })
                 .collect(),
@@ -297,6 +299,23 @@ fn session_jid(given: &str) -> Result<Jid, Reply> {
              account are like juliet@example.org"
         ))
     })
+}
+
+/// Each component of the conf file, and the stream of those that are connected.
+fn components(settings: &Settings, surveys: &[Survey]) -> Vec<ComponentInfo> {
+    let connected: Vec<_> = surveys.iter().flat_map(|it| &it.components).collect();
+    let names = settings.components.keys();
+    names
+        .map(|name| {
+            let found = connected.iter().find(|it| it.domain == *name);
+            ComponentInfo {
+                name: name.as_str().to_owned(),
+                address: found.map(|it| it.address.to_string()),
+                since: found.map(|it| stamp(it.since)),
+                stanzas_waiting: found.map_or(0, |it| it.stanzas_waiting as u64),
+            }
+        })
+        .collect()
 }
 
 fn collect(receiver: &Receiver<Survey>, count: usize) -> Result<Vec<Survey>, Reply> {

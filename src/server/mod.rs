@@ -127,7 +127,8 @@ pub struct Core {
     store: Store,
     secret: [u8; 32],
     listener: ListenerHandle,
-    listeners: Vec<(&'static str, SocketAddr)>,
+    /// A reload that brings the first component adds to them.
+    listeners: Mutex<Vec<(&'static str, SocketAddr)>>,
     open_files: Arc<OpenFiles>,
     throttle: Arc<Throttle>,
     gates: Gates,
@@ -295,7 +296,7 @@ impl Server {
             store,
             secret,
             listener: handle,
-            listeners,
+            listeners: Mutex::new(listeners),
             open_files,
             throttle,
             gates,
@@ -321,8 +322,8 @@ impl Server {
             }
         })?;
         let expiry = expiry::Watch::start(Arc::clone(&core))?;
-        for (kind, address) in &core.listeners {
-            log::info!(kind = *kind, address:%; "listening");
+        for (kind, address) in core.listeners() {
+            log::info!(kind, address:%; "listening");
         }
         log::info!(
             version = env!("CARGO_PKG_VERSION"), shards = count, domains = settings.domains.len();
@@ -341,7 +342,7 @@ impl Server {
 
     fn started(&self) -> Started {
         Started {
-            listeners: self.core.listeners.clone(),
+            listeners: self.core.listeners(),
             shards: self.core.placement.shards(),
             warnings: self.warnings.clone(),
         }
@@ -400,6 +401,35 @@ impl Core {
         result
     }
 
+    /// Listens for components, if these are the first. Gives what did not work.
+    fn listen_for_components(&self, settings: &Settings) -> Vec<String> {
+        let mut listeners = self
+            .listeners
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let kind = crate::shard::listener::Kind::Component.name();
+        if listeners.iter().any(|(name, _)| *name == kind) {
+            return Vec::new();
+        }
+        let (sockets, problems) = sockets::open_for_components(settings);
+        for socket in &sockets {
+            log::info!(kind, address:% = socket.address; "listening");
+            listeners.push((kind, socket.address));
+        }
+        if !sockets.is_empty() {
+            self.listener.listen(sockets);
+        }
+        problems
+    }
+
+    /// Where the server listens, and under which option's name.
+    fn listeners(&self) -> Vec<(&'static str, SocketAddr)> {
+        self.listeners
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
     fn load_again(&self) -> Result<control::ReloadInfo, String> {
         let path = self
             .path
@@ -426,6 +456,7 @@ impl Core {
             Arc::clone(&self.streams),
         );
         self.listener.reload(contexts);
+        warnings.extend(self.listen_for_components(&settings));
         let generation = Arc::new(Generation {
             settings: Arc::clone(&settings),
             certificates,

@@ -1,6 +1,6 @@
 //! The listening sockets: those that the service manager hands in, else those of the conf file.
 
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{FromRawFd, RawFd};
 
 use crate::config::Settings;
@@ -19,10 +19,11 @@ pub fn open(settings: &Settings) -> Result<Vec<Listening>, StartError> {
     let listen = &settings.listen;
     let mut problems = Vec::new();
     for (kind, addresses) in [
-        (Kind::Client, &listen.c2s),
+        (Kind::Client, listen.c2s.as_slice()),
         (Kind::ClientTls, &listen.c2s_tls),
         (Kind::Server, &listen.s2s),
         (Kind::ServerTls, &listen.s2s_tls),
+        (Kind::Component, components_at(settings)),
     ] {
         for address in addresses.iter().filter(|_| !handed_in.contains(&kind)) {
             match bind(kind, *address) {
@@ -49,6 +50,29 @@ pub fn open(settings: &Settings) -> Result<Vec<Listening>, StartError> {
     Ok(sockets)
 }
 
+/// Where components are listened for: nowhere while there are none.
+fn components_at(settings: &Settings) -> &[SocketAddr] {
+    match settings.components.is_empty() {
+        true => &[],
+        false => &settings.listen.component,
+    }
+}
+
+/// Opens the sockets for components, after a reload that has brought the first; and tells in words of
+/// each address that could not be listened on.
+pub fn open_for_components(settings: &Settings) -> (Vec<Listening>, Vec<String>) {
+    let (mut sockets, mut problems) = (Vec::new(), Vec::new());
+    for address in components_at(settings) {
+        match bind(Kind::Component, *address) {
+            Ok(listening) => sockets.push(listening),
+            Err(error) => problems.push(format!(
+                "cannot listen on {address} (listen.component): {error}"
+            )),
+        }
+    }
+    (sockets, problems)
+}
+
 fn handed_in() -> Result<Vec<Listening>, StartError> {
     let descriptors: Vec<(RawFd, String)> = match sd_notify::listen_fds_with_names() {
         Ok(descriptors) => descriptors.collect(),
@@ -65,10 +89,11 @@ fn handed_in() -> Result<Vec<Listening>, StartError> {
             "c2s_tls" => Kind::ClientTls,
             "s2s" => Kind::Server,
             "s2s_tls" => Kind::ServerTls,
+            "component" => Kind::Component,
             _ => {
                 return Err(StartError::new(format!(
                     "the service manager handed in a socket named \"{name}\"; name it c2s, \
-                     c2s_tls, s2s or s2s_tls by FileDescriptorName="
+                     c2s_tls, s2s, s2s_tls or component by FileDescriptorName="
                 )));
             }
         };

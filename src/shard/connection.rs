@@ -1,7 +1,7 @@
 //! A connection as its shard holds it: transport, parser and stream machine.
 
 use crate::clock::Mono;
-use crate::jid::BareJid;
+use crate::jid::{BareJid, Domain};
 use crate::limits::UNAUTHENTICATED_ELEMENT_BYTES_MAX;
 use crate::net::transport::Transport;
 use crate::router::account::Proof;
@@ -96,6 +96,8 @@ pub enum Proven {
     Account(BareJid, Proof),
     /// Another server has proven its first domain.
     Peer,
+    /// A component has proven that it is the one of this domain.
+    Component(Domain),
 }
 
 impl Connection {

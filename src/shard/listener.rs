@@ -35,6 +35,9 @@ const ACCEPTS_MAX: usize = 64;
 /// How long accepting pauses when the process has no descriptors left.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// What wakes the thread; sockets count from 0.
+const WAKE: Token = Token(usize::MAX);
+
 /// How the streams of a listening socket begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -46,6 +49,8 @@ pub enum Kind {
     Server,
     /// Of other servers, with TLS (XEP-0368).
     ServerTls,
+    /// Of components, in the clear (XEP-0114).
+    Component,
 }
 
 impl Kind {
@@ -56,6 +61,7 @@ impl Kind {
             Kind::ClientTls => "c2s_tls",
             Kind::Server => "s2s",
             Kind::ServerTls => "s2s_tls",
+            Kind::Component => "component",
         }
     }
 
@@ -64,6 +70,7 @@ impl Kind {
         match self {
             Kind::Client | Kind::ClientTls => Peer::Client,
             Kind::Server | Kind::ServerTls => Peer::Server,
+            Kind::Component => Peer::Component,
         }
     }
 }
@@ -116,6 +123,8 @@ pub fn adopt(kind: Kind, socket: TcpListener) -> io::Result<Listening> {
 enum Order {
     /// New connections get these certificates.
     Reload(TlsSets),
+    /// Accept on these too.
+    Listen(Vec<Listening>),
     /// Accept no more.
     Stop,
 }
@@ -131,6 +140,11 @@ impl ListenerHandle {
     /// Gives new connections these certificates.
     pub fn reload(&self, contexts: TlsSets) {
         self.order(Order::Reload(contexts));
+    }
+
+    /// Accepts on further sockets.
+    pub fn listen(&self, sockets: Vec<Listening>) {
+        self.order(Order::Listen(sockets));
     }
 
     /// Ends the thread, which closes its sockets.
@@ -181,19 +195,12 @@ impl Listener {
         streams: Arc<AtomicU64>,
     ) -> io::Result<(Listener, ListenerHandle)> {
         let poll = Poll::new()?;
-        let waker = Arc::new(Waker::new(poll.registry(), Token(sockets.len()))?);
-        for (index, listening) in sockets.iter().enumerate() {
-            poll.registry().register(
-                &mut SourceFd(&listening.socket.as_raw_fd()),
-                Token(index),
-                Interest::READABLE,
-            )?;
-        }
+        let waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
         let (sender, orders) = unbounded();
-        let listener = Listener {
+        let mut listener = Listener {
             poll,
             orders,
-            sockets,
+            sockets: Vec::new(),
             contexts,
             shards,
             open_files,
@@ -204,11 +211,24 @@ impl Listener {
             is_short: false,
             refused: None,
         };
+        for socket in sockets {
+            listener.watch(socket)?;
+        }
         let handle = ListenerHandle {
             orders: sender,
             waker,
         };
         Ok((listener, handle))
+    }
+
+    fn watch(&mut self, listening: Listening) -> io::Result<()> {
+        self.poll.registry().register(
+            &mut SourceFd(&listening.socket.as_raw_fd()),
+            Token(self.sockets.len()),
+            Interest::READABLE,
+        )?;
+        self.sockets.push(listening);
+        Ok(())
     }
 
     /// Accepts until told to stop.
@@ -229,6 +249,11 @@ impl Listener {
             while let Ok(order) = self.orders.try_recv() {
                 match order {
                     Order::Reload(contexts) => self.contexts = contexts,
+                    Order::Listen(sockets) => {
+                        for socket in sockets {
+                            self.watch(socket)?;
+                        }
+                    }
                     Order::Stop => return Ok(()),
                 }
             }
@@ -361,11 +386,14 @@ impl Listener {
     ) -> io::Result<Box<dyn Transport>> {
         SockRef::from(&socket).set_tcp_user_timeout(Some(TCP_USER_TIMEOUT))?;
         let contexts = Arc::clone(match kind.peer() {
-            Peer::Client => &self.contexts.clients,
+            // A component never comes to use them.
+            Peer::Client | Peer::Component => &self.contexts.clients,
             Peer::Server => &self.contexts.servers,
         });
         let transport = match kind {
-            Kind::Client | Kind::Server => SocketTransport::plain(socket, peer, contexts)?,
+            Kind::Client | Kind::Server | Kind::Component => {
+                SocketTransport::plain(socket, peer, contexts)?
+            }
             Kind::ClientTls | Kind::ServerTls => {
                 SocketTransport::direct_tls(socket, peer, contexts)?
             }

@@ -88,6 +88,8 @@ pub enum Peer {
     Client,
     /// Another server.
     Server,
+    /// A component.
+    Component,
 }
 
 /// One generation of everything that a reload replaces (DESIGN §7).
@@ -127,10 +129,25 @@ pub struct Survey {
     pub accounts: usize,
     /// Each session.
     pub sessions: Vec<SurveyedSession>,
+    /// Each component that is connected.
+    pub components: Vec<SurveyedComponent>,
     /// Each stream with another server, and each link that has none but a reason to be told.
     pub servers: Vec<SurveyedServer>,
     /// Posts that wait for this shard.
     pub posts_waiting: usize,
+}
+
+/// What a shard tells of a component.
+#[derive(Debug)]
+pub struct SurveyedComponent {
+    /// Its domain.
+    pub domain: Domain,
+    /// Where it comes from.
+    pub address: SocketAddr,
+    /// Since when.
+    pub since: Wall,
+    /// Stanzas that wait for it to read.
+    pub stanzas_waiting: usize,
 }
 
 /// What a shard tells of a session.
@@ -157,9 +174,11 @@ pub struct SurveyedSession {
 impl Weigh for Post {
     fn weight(&self) -> usize {
         match self {
-            Post::Router(RouterPost::Route(routed) | RouterPost::ToPeer(routed)) => {
-                routed.stanza.size()
-            }
+            Post::Router(
+                RouterPost::Route(routed)
+                | RouterPost::ToPeer(routed)
+                | RouterPost::ToComponent(routed),
+            ) => routed.stanza.size(),
             Post::Moved(moving) => moving.weight(),
             _ => 0,
         }

@@ -341,12 +341,13 @@ impl Server {
         }
     }
 
-    /// Accepts a connection on a shard.
+    /// Accepts a client's connection on a shard.
     pub fn connect(&mut self, shard: usize) -> Client {
         self.connect_from(shard, Peer::Client)
     }
 
-    fn connect_from(&mut self, shard: usize, peer: Peer) -> Client {
+    /// Accepts a connection on a shard.
+    pub fn connect_from(&mut self, shard: usize, peer: Peer) -> Client {
         let wire = Arc::new(Mutex::new(Wire::default()));
         let address: SocketAddr = "192.0.2.1:5000".parse().unwrap();
         assert!(self.throttle.connect(address.ip(), self.now).is_ok());

@@ -237,6 +237,7 @@ impl Shard {
             self.router.postponed.next(),
             self.router.last_seen_due(),
             self.router.links_due(),
+            self.router.components_due(),
         ];
         match dues.into_iter().flatten().min() {
             Some(due) => Due::At(due),

@@ -186,6 +186,21 @@ pub fn write_server(out: &mut Vec<u8>, from: Option<&str>, to: Option<&str>, id:
     out.push(b'>');
 }
 
+/// Writes our header to a component (XEP-0114 §3): `from` is the component's own name, as it has asked
+/// for it.
+pub fn write_component(out: &mut Vec<u8>, from: Option<&str>, id: &str) {
+    out.extend_from_slice(
+        b"<?xml version='1.0'?><stream:stream xmlns='jabber:component:accept' \
+          xmlns:stream='http://etherx.jabber.org/streams'",
+    );
+    for (name, value) in [("from", from), ("id", Some(id))] {
+        if let Some(value) = value {
+            attribute(out, name, value);
+        }
+    }
+    out.push(b'>');
+}
+
 /// The end of the stream (RFC 6120 §4.4).
 pub const CLOSE: &[u8] = b"</stream:stream>";
 

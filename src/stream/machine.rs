@@ -4,6 +4,7 @@ use crate::clock::Mono;
 use crate::config::Settings;
 use crate::slots::Key;
 use crate::stream::c2s::ClientStream;
+use crate::stream::component::ComponentStream;
 use crate::stream::s2s::ServerStream;
 use crate::stream::{Action, Context, Event, Origin};
 
@@ -13,14 +14,17 @@ pub enum Machine {
     Client(ClientStream),
     /// Of another server.
     Server(Box<ServerStream>),
+    /// Of a component.
+    Component(ComponentStream),
 }
 
-/// Calls the same method of either machine.
-macro_rules! either {
+/// Calls the same method of whichever machine it is.
+macro_rules! whichever {
     ($machine:expr, $stream:ident => $call:expr) => {
         match $machine {
             Machine::Client($stream) => $call,
             Machine::Server($stream) => $call,
+            Machine::Component($stream) => $call,
         }
     };
 }
@@ -28,13 +32,13 @@ macro_rules! either {
 impl Machine {
     /// Where the connection comes from, or leads to.
     pub fn origin(&self) -> &Origin {
-        either!(self, stream => &stream.origin)
+        whichever!(self, stream => &stream.origin)
     }
 
     /// Whether we have dialled the connection.
     pub fn is_dialled(&self) -> bool {
         match self {
-            Machine::Client(_) => false,
+            Machine::Client(_) | Machine::Component(_) => false,
             Machine::Server(stream) => stream.is_dialled(),
         }
     }
@@ -44,6 +48,10 @@ impl Machine {
         match self {
             Machine::Client(stream) => stream.touch(now),
             Machine::Server(stream) => {
+                stream.touch(now);
+                false
+            }
+            Machine::Component(stream) => {
                 stream.touch(now);
                 false
             }
@@ -59,24 +67,24 @@ impl Machine {
 
     /// When the peer last sent a byte.
     pub fn touched(&self) -> Mono {
-        either!(self, stream => stream.touched())
+        whichever!(self, stream => stream.touched())
     }
 
     /// Whether the machine takes input now.
     pub fn takes_input(&self) -> bool {
-        either!(self, stream => stream.takes_input())
+        whichever!(self, stream => stream.takes_input())
     }
 
     /// Whether our end of the stream is written, and perhaps not yet sent.
     pub fn is_ending(&self) -> bool {
-        either!(self, stream => stream.is_ending())
+        whichever!(self, stream => stream.is_ending())
     }
 
     /// The session, once a client has bound a resource.
     pub fn session(&self) -> Option<Key> {
         match self {
             Machine::Client(stream) => stream.session(),
-            Machine::Server(_) => None,
+            Machine::Server(_) | Machine::Component(_) => None,
         }
     }
 
@@ -85,25 +93,34 @@ impl Machine {
         match self {
             Machine::Client(stream) => stream.session().is_some(),
             Machine::Server(stream) => stream.is_authenticated(),
+            Machine::Component(stream) => stream.component().is_some(),
         }
     }
 
     /// The link to another server whose stanzas the stream takes.
     pub fn ready_link(&self) -> Option<Key> {
         match self {
-            Machine::Client(_) => None,
+            Machine::Client(_) | Machine::Component(_) => None,
             Machine::Server(stream) => stream.ready_link(),
+        }
+    }
+
+    /// The component, once it is let in.
+    pub fn component(&self) -> Option<Key> {
+        match self {
+            Machine::Client(_) | Machine::Server(_) => None,
+            Machine::Component(stream) => stream.component(),
         }
     }
 
     /// When [`Event::Deadline`] is due.
     pub fn deadline(&self, settings: &Settings) -> Option<Mono> {
-        either!(self, stream => stream.deadline(settings))
+        whichever!(self, stream => stream.deadline(settings))
     }
 
     /// Takes an event.
     pub fn on(&mut self, event: Event, cx: &mut Context<'_>) {
-        either!(self, stream => stream.on(event, cx));
+        whichever!(self, stream => stream.on(event, cx));
     }
 
     /// The connection is gone without an end of the stream; `why`, if that is known.
@@ -111,6 +128,7 @@ impl Machine {
         match self {
             Machine::Client(stream) => stream.hung_up(actions),
             Machine::Server(stream) => stream.hung_up(why, actions),
+            Machine::Component(stream) => stream.hung_up(actions),
         }
     }
 }

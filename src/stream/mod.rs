@@ -7,6 +7,7 @@
 pub mod authenticate;
 pub mod bind;
 pub mod c2s;
+pub mod component;
 pub mod dialback;
 pub mod features;
 pub mod header;
@@ -69,6 +70,8 @@ pub enum Event {
     Admitted(Result<(), Refusal>),
     /// The answer to [`Action::Bind`].
     Bound(Result<(Key, FullJid), StanzaError>),
+    /// The answer to [`Action::AdmitComponent`].
+    ComponentAdmitted(Result<Key, StreamError>),
     /// The connection that we dialled is being made.
     Begin,
     /// Another stream has a dialback key that this one's peer is to be asked about.
@@ -86,7 +89,7 @@ pub enum Event {
 impl Event {
     /// Whether it is a stanza, which limits count; nonzas are none.
     pub fn is_stanza(&self) -> bool {
-        matches!(self, Event::Top(top) if matches!(&*top.ns, ns::CLIENT | ns::SERVER))
+        matches!(self, Event::Top(top) if matches!(&*top.ns, ns::CLIENT | ns::SERVER | ns::COMPONENT))
     }
 }
 
@@ -129,6 +132,12 @@ pub enum Action {
     /// The peer has proven a domain, the first of the stream: take the connection to that domain's shard,
     /// if it is not there, and make a place for what the peer sends. Nothing comes behind it.
     PeerProven(Domain),
+    /// Take the connection to the shard of a component's domain, if it is not there, and let it in.
+    AdmitComponent(Domain),
+    /// Route a stanza of the component; its size as received.
+    FromComponent(Box<Stanza>, usize),
+    /// The component's stream has ended.
+    ComponentClosed(Key),
     /// Route a stanza of the peer; its size as received.
     FromPeer(Box<Stanza>, usize),
     /// Send a stanza to another server.

@@ -522,7 +522,7 @@ impl ServerStream {
                     .actions
                     .push(Action::Tell(Box::new((asker, Checked::Answered(answer))))),
                 dialback::Action::Check { pair, id, key } => {
-                    let serves = cx.settings.domains.get(&pair.local);
+                    let serves = cx.settings.served(pair.local.as_str());
                     let serves = serves.is_some_and(|domain| domain.s2s.enabled);
                     let secret = dialback::Secret::new(cx.secret);
                     secret.answer(pair, id, &key, serves).write(cx.out);
@@ -539,7 +539,7 @@ impl ServerStream {
 
     /// Decides about a key that the peer has offered.
     fn rule(&mut self, pair: &Pair, cx: &mut Context<'_>) -> Ruling {
-        let Some(local) = cx.settings.domains.get(&pair.local) else {
+        let Some(local) = cx.settings.served(pair.local.as_str()) else {
             let text = "This server does not serve that domain";
             return Ruling::Refuse(Trouble::new(Condition::ItemNotFound, text));
         };
@@ -574,7 +574,7 @@ impl ServerStream {
         self.write_proven_pairs(cx);
         if self.source.is_none() {
             self.first_proven = Some(pair.remote.clone());
-            let bytes = cx.settings.domains.get(&pair.local);
+            let bytes = cx.settings.served(pair.local.as_str());
             let bytes = bytes.map_or(0, |domain| domain.s2s.stanza_bytes_max);
             cx.actions.push(Action::AcceptStanzas(bytes));
         }

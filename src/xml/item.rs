@@ -78,8 +78,8 @@ impl Header {
 pub struct Top {
     /// The local name.
     pub name: String,
-    /// The namespace as resolved: `jabber:client` and `jabber:server` are told apart here, and
-    /// only here. Empty if it has none.
+    /// The namespace as resolved: `jabber:client`, `jabber:server` and `jabber:component:accept` are
+    /// told apart here, and only here. Empty if it has none.
     pub ns: String,
     /// In document order, declarations of namespaces left out.
     pub attributes: Vec<Attribute>,
@@ -144,5 +144,5 @@ impl Top {
 
 /// RFC 6120 §4.8.3.
 pub(super) fn is_content_namespace(namespace: &str) -> bool {
-    matches!(namespace, ns::CLIENT | ns::SERVER)
+    matches!(namespace, ns::CLIENT | ns::SERVER | ns::COMPONENT)
 }

@@ -452,7 +452,10 @@ pub fn write_conf(site: &Site, conf: &str) {
     let base = fs::read_to_string(site.path(BASE)).unwrap();
     let mut whole: toml::Table = base.parse().unwrap();
     lay_over(&mut whole, conf.parse().unwrap());
-    fs::write(site.path("stanzad.toml"), whole.to_string()).unwrap();
+    let path = site.path("stanzad.toml");
+    fs::write(&path, whole.to_string()).unwrap();
+    // It may have secrets.
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
 }
 
 fn lay_over(below: &mut toml::Table, above: toml::Table) {

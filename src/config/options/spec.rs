@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::super::value::{Given, Wrong};
-use super::super::{DomainSettings, Settings};
+use super::super::{DomainSettings, S2s, Secret, Settings};
 
 /// One option of the file.
 #[derive(Clone, Copy)]
@@ -36,6 +36,23 @@ pub enum Reload {
 pub(in crate::config) struct Draft {
     pub(in crate::config) whole: Settings,
     pub(in crate::config) domain: DomainSettings,
+    pub(in crate::config) component: ComponentDraft,
+}
+
+/// What a component sets of its own.
+#[derive(Clone)]
+pub(in crate::config) struct ComponentDraft {
+    pub(in crate::config) secret: Option<Secret>,
+    pub(in crate::config) stanza_bytes_max: usize,
+}
+
+impl Default for ComponentDraft {
+    fn default() -> ComponentDraft {
+        ComponentDraft {
+            secret: None,
+            stanza_bytes_max: S2s::default().stanza_bytes_max,
+        }
+    }
 }
 
 /// A string that is allowed, and what it sets.

@@ -143,6 +143,8 @@ pub struct StatusInfo {
     /// Counts loads of the conf file: 1 after the start, one more with each reload that was taken.
     pub generation: u64,
     pub domains: Vec<String>,
+    /// Those of the conf file, connected or not.
+    pub components: Vec<ComponentInfo>,
     pub listeners: Vec<ListenerInfo>,
     pub shards: Vec<ShardInfo>,
     /// Accepted connections, logged in or not.
@@ -157,6 +159,18 @@ pub struct StatusInfo {
     pub store_bytes: u64,
     /// Receivers above their mark, for which no socket is read (DESIGN §4).
     pub gates_shut: u64,
+}
+
+/// A component of the conf file.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct ComponentInfo {
+    pub name: String,
+    /// Where it comes from; none if it is not connected.
+    pub address: Option<String>,
+    /// When it came, in RFC 3339, UTC.
+    pub since: Option<String>,
+    /// Stanzas that wait for it to read.
+    pub stanzas_waiting: u64,
 }
 
 /// An address on which connections are accepted.

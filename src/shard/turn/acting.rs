@@ -1,6 +1,7 @@
 //! Events for the stream machines, and what these ask for in return.
 
 use super::{Outside, Shard};
+use crate::jid::Domain;
 use crate::router;
 use crate::router::feature::SessionEvent;
 use crate::shard::Post;
@@ -124,6 +125,19 @@ impl Shard {
                     self.router.from_peer(source, *stanza, size);
                 }
             }
+            Action::AdmitComponent(domain) => {
+                let owner = self.router.placement.shard_of(domain.as_str());
+                if owner == self.router.shard {
+                    self.admit_component(key, &domain, outside);
+                } else {
+                    self.move_to(owner, key, Proven::Component(domain), outside);
+                }
+            }
+            Action::FromComponent(stanza, size) => {
+                if let Some(component) = connection.stream.component() {
+                    self.router.from_component(component, *stanza, size);
+                }
+            }
             Action::Verify(asked) => {
                 let (pair, id, key_to_verify) = *asked;
                 let ask = Ask {
@@ -185,12 +199,20 @@ impl Shard {
                 let (asker, checked) = *told;
                 self.tell(asker, checked, outside);
             }
+            Action::ComponentClosed(component) => self.router.component_closed(component),
             Action::PeerClosed(source) => self.router.peer_closed(source),
             Action::LinkEnded(link) => self.router.link_ended(link, key),
             Action::PairClosed(pair) => self.router.pair_closed(pair.local, pair.remote, key),
             Action::Attempted(attempted) => self.attempted(*attempted),
             _ => {}
         }
+    }
+
+    /// Lets a component in, on the shard of its domain.
+    pub(super) fn admit_component(&mut self, key: Key, domain: &Domain, outside: &mut dyn Outside) {
+        let admitted = self.router.component_opened(key, domain);
+        self.event(key, Event::ComponentAdmitted(admitted), outside);
+        self.list(key);
     }
 
     /// Makes a place for what another server sends, on the shard where its stream stays.

@@ -6,13 +6,14 @@ use super::{Outside, Shard};
 use crate::router;
 use crate::router::session::Session;
 use crate::shard::connection::{Connection, Moving, Proven};
-use crate::shard::{Accepted, Generation, Peer, Post, Survey, SurveyedSession};
+use crate::shard::{Accepted, Generation, Peer, Post, Survey, SurveyedComponent, SurveyedSession};
 use crate::slots::Key;
 use crate::stanza::capabilities::Identity;
 use crate::stanza::{StreamCondition, StreamError};
 use crate::storage::Answer;
 use crate::stream::Event;
 use crate::stream::c2s::ClientStream;
+use crate::stream::component::ComponentStream;
 use crate::stream::machine::Machine;
 use crate::stream::s2s::ServerStream;
 
@@ -29,6 +30,7 @@ impl Shard {
                 let stream = match peer {
                     Peer::Client => Machine::Client(ClientStream::new(origin)),
                     Peer::Server => Machine::Server(Box::new(ServerStream::accepted(origin))),
+                    Peer::Component => Machine::Component(ComponentStream::new(origin)),
                 };
                 let mut connection = Connection::new(transport, stream);
                 if self.is_stopping || !self.may_secure(&mut connection) {
@@ -94,6 +96,7 @@ impl Shard {
             self.router
                 .end_session(key, StreamError::new(StreamCondition::HostGone, text));
         }
+        self.router.end_removed_components();
         // The time for a login may be shorter now.
         let keys: Vec<Key> = self.connections.iter().map(|(key, _)| key).collect();
         for key in keys {
@@ -133,6 +136,7 @@ impl Shard {
             match proven {
                 Proven::Account(jid, proof) => self.router.admit(key, &jid, proof),
                 Proven::Peer => self.place_peer(key, outside),
+                Proven::Component(domain) => self.admit_component(key, &domain, outside),
             }
             if self.is_stopping {
                 self.event(key, Event::End(shutting_down()), outside);
@@ -194,6 +198,20 @@ impl Shard {
         }
     }
 
+    fn survey_components(&self) -> Vec<SurveyedComponent> {
+        let components = self.router.components.iter();
+        let surveyed = components.filter_map(|(_, component)| {
+            let connection = self.connections.get(component.conn)?;
+            Some(SurveyedComponent {
+                domain: component.domain.clone(),
+                address: connection.stream.origin().address,
+                since: component.since,
+                stanzas_waiting: component.waiting(),
+            })
+        });
+        surveyed.collect()
+    }
+
     fn survey(&self) -> Survey {
         let now = self.router.now;
         let sessions = self.router.sessions.iter();
@@ -202,6 +220,7 @@ impl Shard {
             connections: self.connections.len(),
             accounts: self.router.accounts.len(),
             servers: self.survey_servers(),
+            components: self.survey_components(),
             sessions: sessions
                 .map(|(_, session)| SurveyedSession {
                     jid: session.jid.as_str().to_owned(),

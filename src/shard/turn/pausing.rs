@@ -22,7 +22,7 @@ impl Shard {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
-        if used == Used::default() {
+        if used == Used::default() || connection.stream.component().is_some() {
             return;
         }
         let stream = &mut connection.stream;

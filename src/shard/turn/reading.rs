@@ -83,6 +83,12 @@ impl Shard {
                     let holds = source.is_some_and(|source| self.router.holds_peer(source));
                     (holds, PEER_OUTPUT_HOLD_BYTES)
                 }
+                Machine::Component(stream) => {
+                    let component = stream.component();
+                    let holds = component.is_some_and(|it| self.router.holds_component(it));
+                    // It may well write while it does not read; what comes back to it waits, bounded.
+                    (holds, usize::MAX)
+                }
             };
             if holds || self.router.out.outputs.len(key) > output_max {
                 return;

@@ -1,3 +1,4 @@
+mod components;
 mod peers;
 
 use std::time::Duration;

@@ -51,6 +51,10 @@ impl Shard {
         }
         if was_holding && !is_holding {
             self.list(key);
+            let component = self.connections.get(key).and_then(|c| c.stream.component());
+            if let Some(component) = component {
+                self.router.component_writable(component);
+            }
             self.router.stream_writable(key);
         }
     }

@@ -24,7 +24,7 @@ impl ServerStream {
         let local = opened
             .to
             .as_ref()
-            .and_then(|to| cx.settings.domains.get(to))
+            .and_then(|to| cx.settings.served(to.as_str()))
             .cloned();
         let to = opened.from.as_ref().map(Domain::as_str);
         let Some(local) = local.filter(|local| local.s2s.enabled) else {
@@ -172,7 +172,7 @@ impl ServerStream {
             write_failure(cx.out, "invalid-authzid");
             return Ok(State::Open);
         }
-        let Some(settings) = cx.settings.domains.get(&local).cloned() else {
+        let Some(settings) = cx.settings.served(local.as_str()).cloned() else {
             write_failure(cx.out, "not-authorized");
             return Ok(State::Open);
         };

@@ -157,7 +157,7 @@ impl ServerStream {
                 dialled.is_external_refused,
             )
         };
-        let Some(local) = cx.settings.domains.get(&pair.local).cloned() else {
+        let Some(local) = cx.settings.served(pair.local.as_str()).cloned() else {
             return Err(StreamError::new(
                 StreamCondition::HostGone,
                 "This server does not serve the domain any more",
@@ -304,7 +304,7 @@ impl ServerStream {
             dialled.is_ready = true;
             cx.actions.push(Action::LinkReady(dialled.link));
             cx.actions.push(Action::LinkOpen(dialled.link));
-            let local = cx.settings.domains.get(&dialled.local);
+            let local = cx.settings.served(dialled.local.as_str());
             let bytes = local.map_or(0, |domain| domain.s2s.stanza_bytes_max);
             cx.actions.push(Action::AcceptStanzas(bytes));
             // XEP-0288 §2.2: the peer may send by the inverse of the pair that we have proven. Whether
