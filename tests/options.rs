@@ -6,6 +6,8 @@
 
 mod common;
 
+#[path = "options/components.rs"]
+mod components;
 #[path = "options/connections.rs"]
 mod connections;
 #[path = "options/contact.rs"]
@@ -68,6 +70,7 @@ fn every_option_is_tested() {
     let tested = [
         process::TESTED,
         process::TESTED_APART,
+        components::TESTED,
         connections::TESTED,
         tls::TESTED,
         logins::TESTED,

@@ -8,6 +8,7 @@
 pub mod authority;
 pub mod cast;
 pub mod client;
+pub mod component;
 #[path = "../../src/dns/testing.rs"]
 pub mod names;
 pub mod network;

@@ -115,6 +115,7 @@ shards = 2
 [listen]
 c2s = ["127.0.0.1:0"]
 c2s_tls = ["127.0.0.1:0"]
+component = ["127.0.0.1:0"]
 s2s = ["{address}:{PORT}"]
 s2s_tls = ["{address}:{PORT_TLS}"]
 [tls]

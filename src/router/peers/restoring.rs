@@ -33,7 +33,7 @@ impl Router {
                 return;
             }
         };
-        if self.domain(message.remote.as_str()).is_some() {
+        if self.settings.served(message.remote.as_str()).is_some() {
             // It is one of ours since.
             let routed = self.end_restored(message);
             self.route(routed);

@@ -140,10 +140,12 @@ impl Bench {
     }
 
     fn routed(&self) -> Vec<&Stanza> {
-        let stanza = |action| match action {
-            &Action::FromComponent(ref stanza, _) => Some(&**stanza),
-            _ => None,
-        };
+        fn stanza(action: &Action) -> Option<&Stanza> {
+            match action {
+                Action::FromComponent(stanza, _) => Some(stanza),
+                _ => None,
+            }
+        }
         self.actions.iter().filter_map(stanza).collect()
     }
 
