@@ -319,3 +319,40 @@ fn a_server_is_asked_about_keys_on_a_stream_that_we_have_dialled() {
     server.say(&juliet, &chat(&format!("romeo@{remote}"), "m2"));
     assert_eq!(bodies(&peer.take()), ["m2"]);
 }
+
+/// DESIGN §3: the stream is not on that domain's shard.
+#[test]
+fn a_domain_that_is_proven_second_is_dialled_from_its_own_shard() {
+    let (mut server, network) = networked(lenient_settings());
+    let juliet = server.log_in(0, "juliet", "balcony");
+    let (first, second) = (server.remote_of(1), server.remote_of(2));
+    let peer = server.connect_securely(0, &first);
+    server.say(&peer, &format!("{BIDI}{EXTERNAL}{}", header(&first)));
+    let key = format!("<db:result from='{second}' to='example.org'>0123</db:result>");
+    server.say(&peer, &key);
+    let [(domain, dialled)] = &network.take()[..] else {
+        panic!("its server is asked about its key");
+    };
+    assert_eq!(*domain, second);
+    let said = server.say(dialled, &answer(&second, ""));
+    let said = match said.contains("<starttls ") {
+        true => server.say(
+            dialled,
+            "<failure xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>",
+        ),
+        false => said,
+    };
+    assert_eq!(
+        answer_questions(&mut server, dialled, &said, "valid"),
+        1,
+        "{said}"
+    );
+    let said = peer.take();
+    assert!(said.contains("type='valid'"), "{said}");
+    for remote in [&first, &second] {
+        server.say(&juliet, &chat(&format!("romeo@{remote}"), remote));
+    }
+    assert_eq!(bodies(&peer.take()), [first.as_str()]);
+    let valid = format!("<db:result from='{second}' to='example.org' type='valid'/>");
+    assert_eq!(bodies(&server.say(dialled, &valid)), [second.as_str()]);
+}
