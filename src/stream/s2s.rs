@@ -476,6 +476,13 @@ impl ServerStream {
         if ledger.is_some_and(|ledger| ledger.is_proven(to.domain(), from.domain())) {
             return Ok(());
         }
+        if ledger.is_none_or(|ledger| ledger.proven().next().is_none()) {
+            // RFC 6120 §4.9.3.12.
+            return Err(StreamError::new(
+                StreamCondition::NotAuthorized,
+                "You have not proven any domain yet",
+            ));
+        }
         Err(StreamError::new(
             StreamCondition::InvalidFrom,
             "You have not proven that you may send this from that domain to that one",
@@ -543,6 +550,9 @@ impl ServerStream {
             let text = "This server does not serve that domain";
             return Ruling::Refuse(Trouble::new(Condition::ItemNotFound, text));
         };
+        if cx.settings.domains.contains_key(&pair.remote) {
+            return Ruling::Refuse(Trouble::new(Condition::Forbidden, ours().text));
+        }
         let verdict = self.judge(local, &pair.remote, Dialback::NotTried, cx);
         match verdict.outcome {
             Outcome::Accept(means) => {
@@ -613,9 +623,17 @@ impl ServerStream {
     }
 }
 
+/// Whoever says so, it is none of our own: those need no stream.
+fn ours() -> StreamError {
+    StreamError::new(
+        StreamCondition::InvalidFrom,
+        "That domain is served here, by nobody else",
+    )
+}
+
 fn no_stream() -> StreamError {
     StreamError::new(
-        StreamCondition::InternalServerError,
+        StreamCondition::UnsupportedStanzaType,
         "There is no stream yet",
     )
 }

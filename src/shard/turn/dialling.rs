@@ -19,7 +19,7 @@ use crate::slots::Key;
 use crate::stanza::Condition;
 use crate::stream::dialback::{Checked, Pair, Unreached};
 use crate::stream::machine::Machine;
-use crate::stream::policy::s2s::Dane;
+use crate::stream::policy::s2s::{Dane, S2sPolicy, shut_out};
 use crate::stream::s2s::{Ask, Asker, Dialled, ServerStream};
 use crate::stream::{Event, Origin};
 
@@ -49,15 +49,22 @@ impl Shard {
     /// Begins to make the streams that the router wants.
     pub(super) fn dial_links(&mut self, outside: &mut dyn Outside) {
         for link in std::mem::take(&mut self.router.out.dials) {
-            let Some(remote) = self
-                .router
-                .peers
-                .get(link)
-                .map(|link| link.remote.to_ascii())
+            let domains = self.router.peers.get(link);
+            let Some((local, remote)) =
+                domains.map(|link| (link.local.clone(), link.remote.clone()))
             else {
                 continue;
             };
             if self.dials.by_link.contains_key(&link) {
+                continue;
+            }
+            let domain = self.router.settings.domains.get(&local);
+            let verdict =
+                domain.and_then(|domain| shut_out(&S2sPolicy::of(&domain.s2s, false), &remote));
+            if let Some(verdict) = verdict {
+                let text = verdict.reason.sentence(&remote);
+                self.note_unreached(link, None, false, &text);
+                self.dial_failed(link, text, true, outside);
                 continue;
             }
             self.dials.by_link.insert(
@@ -68,7 +75,7 @@ impl Shard {
                     open: None,
                 },
             );
-            let question = Question::about(remote);
+            let question = Question::about(remote.to_ascii());
             if let Err(refused) = outside.resolve(link, question) {
                 self.note_unreached(link, None, false, &refused.to_string());
                 self.dial_failed(link, refused.to_string(), false, outside);
@@ -187,7 +194,7 @@ impl Shard {
         if failure.is_final {
             self.dials.by_link.remove(&link);
             self.router.link_failed(link, failure);
-            self.ask_nobody(link, outside);
+            self.ask_nobody(link, Unreached::Timeout, outside);
             return;
         }
         dialling
@@ -249,18 +256,17 @@ impl Shard {
         }
     }
 
-    fn ask_nobody(&mut self, link: Key, outside: &mut dyn Outside) {
+    fn ask_nobody(&mut self, link: Key, why: Unreached, outside: &mut dyn Outside) {
         for ask in self.dials.asks.remove(&link).unwrap_or_default() {
-            let unreached = Checked::Unreached(Unreached::Timeout);
-            self.tell(ask.asker, unreached, outside);
+            self.tell(ask.asker, Checked::Unreached(why), outside);
         }
     }
 
     fn dial_failed(&mut self, link: Key, text: String, is_final: bool, outside: &mut dyn Outside) {
         self.dials.by_link.remove(&link);
-        let condition = match is_final {
-            true => Condition::RemoteServerNotFound,
-            false => Condition::RemoteServerTimeout,
+        let (condition, why) = match is_final {
+            true => (Condition::RemoteServerNotFound, Unreached::NotFound),
+            false => (Condition::RemoteServerTimeout, Unreached::Timeout),
         };
         self.router.link_failed(
             link,
@@ -270,7 +276,7 @@ impl Shard {
                 is_final,
             },
         );
-        self.ask_nobody(link, outside);
+        self.ask_nobody(link, why, outside);
     }
 
     /// A stream takes the stanzas of its link.

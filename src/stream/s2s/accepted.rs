@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::{Exchange, Role, ServerStream, State, no_stream, unsupported};
+use super::{Exchange, Role, ServerStream, State, no_stream, ours, unsupported};
 use crate::jid::Domain;
 use crate::ns;
 use crate::stanza::{StreamCondition, StreamError};
@@ -36,6 +36,10 @@ impl ServerStream {
         };
         header::write_server(cx.out, Some(local.name.as_str()), to, Some(&id));
         self.is_header_sent = true;
+        let from = opened.from.as_ref();
+        if from.is_some_and(|from| cx.settings.domains.contains_key(from)) {
+            return Err(ours());
+        }
         if let Some(remote) = &opened.from
             && let Some(verdict) = shut_out(&S2sPolicy::of(&local.s2s, false), remote)
         {
