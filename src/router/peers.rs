@@ -320,6 +320,7 @@ impl Router {
         let error = failure.to_error();
         link.way = Way::Resting(now + pause, failure);
         self.peers.arm(key, now + pause);
+        self.peers.arm_again(key);
         self.return_to_senders(key, back, &error);
     }
 
@@ -348,7 +349,10 @@ impl Router {
         let Some(link) = self.peers.links.get_mut(key) else {
             return;
         };
-        let back = link.queue.take_if(|waiting| waiting.is_due(now));
+        let is_making = matches!(link.way, Way::Making);
+        let back = link
+            .queue
+            .take_if(|waiting| waiting.is_due(now) && !(is_making && waiting.is_patient()));
         let mut is_rested = false;
         let error = match &link.way {
             Way::Resting(until, failure) => {
@@ -527,7 +531,11 @@ impl Link {
             Way::Resting(until, _) if !self.queue.is_empty() => Some(*until),
             _ => None,
         };
-        tried.into_iter().chain(self.queue.next_due()).min()
+        let is_making = matches!(self.way, Way::Making);
+        tried
+            .into_iter()
+            .chain(self.queue.next_due(is_making))
+            .min()
     }
 }
 

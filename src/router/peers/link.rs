@@ -105,9 +105,12 @@ impl Queue {
         back.into()
     }
 
-    /// When the first of them is to go back.
-    pub fn next_due(&self) -> Option<Mono> {
-        self.waiting.iter().map(|waiting| waiting.until).min()
+    /// When the first of them is to go back. While a stream is being made, messages have time until
+    /// that has come to something.
+    pub fn next_due(&self, is_making: bool) -> Option<Mono> {
+        let waiting = self.waiting.iter();
+        let ends = waiting.filter(|waiting| !(is_making && waiting.is_patient()));
+        ends.map(|waiting| waiting.until).min()
     }
 }
 
@@ -139,7 +142,7 @@ pub(super) fn waited_too_long() -> StanzaError {
 /// How long a stanza waits for a stream.
 pub(super) fn wait_of(routed: &Routed, message_wait: Duration) -> Duration {
     match is_patient(routed) {
-        true => message_wait.max(PEER_REQUEST_WAIT),
+        true => message_wait,
         false => PEER_REQUEST_WAIT,
     }
 }
@@ -223,13 +226,14 @@ mod tests {
         for seconds in [5, 1, 9, 2] {
             queue.push(message(), None, at(seconds)).unwrap();
         }
-        assert_eq!(queue.next_due(), Some(at(1)));
+        assert_eq!(queue.next_due(false), Some(at(1)));
+        assert_eq!(queue.next_due(true), None);
         let back = queue.take_if(|waiting| waiting.is_due(at(2)));
         assert_eq!(
             back.iter().map(|w| w.until).collect::<Vec<_>>(),
             [at(1), at(2)]
         );
-        assert_eq!((queue.len(), queue.next_due()), (2, Some(at(5))));
+        assert_eq!((queue.len(), queue.next_due(false)), (2, Some(at(5))));
         assert_eq!(queue.pop().map(|w| w.until), Some(at(5)));
         assert_eq!(queue.pop().map(|w| w.until), Some(at(9)));
         assert_eq!(queue.bytes, 0);

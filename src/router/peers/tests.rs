@@ -274,3 +274,35 @@ fn what_a_peer_is_answered_goes_to_its_server() {
     );
     assert!(answer.contains("<service-unavailable "), "{answer}");
 }
+
+/// `s2s.message_wait_seconds`: a message has as long as the first try takes, and no longer if its time
+/// is over by then.
+#[test]
+fn a_message_whose_time_is_over_comes_back_with_the_failure_of_the_try_that_it_waits_for() {
+    let (mut site, juliet) = site();
+    let mut settings = (*site.router.settings).clone();
+    for domain in settings.domains.values_mut() {
+        Arc::make_mut(domain).s2s.message_wait_seconds = 1;
+    }
+    site.router.settings = Arc::new(settings);
+    site.send(juliet, message("1"));
+    site.run_store();
+    let link = dialled(&mut site);
+    wait(&mut site, Duration::from_secs(2));
+    assert_eq!(site.take(juliet), "");
+    site.send(juliet, message("2"));
+    site.run_store();
+    site.router.link_failed(link, failure(false));
+    site.run_store();
+    let told = site.take(juliet);
+    assert!(told.contains("it is not there"), "{told}");
+    assert!(
+        told.contains("id='1'") && !told.contains("id='2'"),
+        "{told}"
+    );
+    // The other one's time is over before the next try.
+    wait(&mut site, Duration::from_secs(1));
+    site.run_store();
+    assert!(site.take(juliet).contains("id='2'"));
+    assert_eq!((stored(&site), site.open(juliet)), (0, 0));
+}
