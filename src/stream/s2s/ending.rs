@@ -31,7 +31,13 @@ impl ServerStream {
     }
 
     fn idle_deadline(&self, settings: &Settings) -> Option<Mono> {
-        let seconds = settings.s2s.idle_seconds;
+        let local = match &self.role {
+            Role::Accepted(header) => header.as_ref().map(|(local, _)| local),
+            Role::Dialled(dialled) => Some(&dialled.local),
+        };
+        let domain = local.and_then(|local| settings.domains.get(local));
+        let s2s = domain.map_or(&settings.s2s, |domain| &domain.s2s);
+        let seconds = s2s.idle_seconds;
         // A stream is idle if neither side sends.
         let last = self.touched.max(self.written);
         (seconds > 0).then(|| last + Duration::from_secs(seconds))
