@@ -125,8 +125,10 @@ fn the_manual_tells_default_bounds_choices_and_reload_as_they_are() {
         };
         let default = match spec.default {
             "\"\"" => "Default: \"\", which is none.".to_owned(),
-            "[]" if spec.section == "contact" => "Default: [], which is none.".to_owned(),
-            "[]" => "Default: [], which is the order told above.".to_owned(),
+            "[]" if spec.section == "tls" => {
+                "Default: [], which is the order told above.".to_owned()
+            }
+            "[]" => "Default: [], which is none.".to_owned(),
             default => format!("Default: {default}."),
         };
         once(&default);

@@ -20,6 +20,8 @@ mod logins;
 mod logs;
 #[path = "options/process.rs"]
 mod process;
+#[path = "options/servers.rs"]
+mod servers;
 #[path = "options/tls.rs"]
 mod tls;
 
@@ -72,6 +74,7 @@ fn every_option_is_tested() {
         process::TESTED_APART,
         components::TESTED,
         connections::TESTED,
+        servers::TESTED,
         tls::TESTED,
         logins::TESTED,
         contact::TESTED,

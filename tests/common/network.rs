@@ -6,10 +6,12 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use stanzad::jid::Domain;
+
 use super::authority::{Issued, Wish};
 use super::names::{NameServer, Zone};
 use super::peer::Peer;
-use super::server::{Server, add_offline, command, site_of};
+use super::server::{AUTHORITY, Server, add_offline, site_of};
 use super::site::Site;
 
 /// The port of streams that begin in the clear (RFC 6120 §14.7).
@@ -30,14 +32,14 @@ pub struct Network {
 
 impl Network {
     pub fn new() -> Network {
-        let directory = tempfile::tempdir().unwrap();
         let wish = Wish {
             is_authority: true,
             ..Wish::default()
         };
         let authority = wish.self_signed();
-        let path = directory.path().join("ca.pem");
-        fs::write(path, authority.certificate.to_pem().unwrap()).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let pem = authority.certificate.to_pem().unwrap();
+        fs::write(directory.path().join(AUTHORITY), pem).unwrap();
         Network {
             names: Zone::of("example.").serve(),
             authority,
@@ -47,7 +49,7 @@ impl Network {
 
     /// The file with the authority, for `SSL_CERT_FILE`.
     pub fn authority_file(&self) -> PathBuf {
-        self.directory.path().join("ca.pem")
+        self.directory.path().join(AUTHORITY)
     }
 
     /// Puts a record into the DNS. What a server has asked for before, it remembers.
@@ -96,7 +98,7 @@ impl Network {
     pub fn server(&self, domain: &str, conf: &str) -> Server {
         let address = address();
         self.announce(domain, address);
-        self.start(self.site(&[domain], address, conf))
+        Server::start_in(self.site(&[domain], address, conf))
     }
 
     /// A directory for a server of these domains, with certificates by the authority, that listens on
@@ -133,9 +135,11 @@ to = "./log"
             self.names.address
         );
         let site = site_of(&base, conf);
+        self.vouch(&site);
         for domain in domains {
             let path = |ending| site.path("certs").join(format!("{domain}.{ending}"));
-            self.issue(&[domain]).write(&path("crt"), &path("key"));
+            let name = Domain::parse(domain).unwrap().to_ascii();
+            self.issue(&[&name]).write(&path("crt"), &path("key"));
         }
         let accounts: Vec<String> = domains
             .iter()
@@ -146,11 +150,14 @@ to = "./log"
         site
     }
 
-    /// Starts a server that trusts the authority.
+    /// Has the server of a site trust the authority.
+    pub fn vouch(&self, site: &Site) {
+        fs::copy(self.authority_file(), site.path(AUTHORITY)).unwrap();
+    }
+
+    /// Starts a server.
     pub fn start(&self, site: Site) -> Server {
-        let mut command = command(&site);
-        command.env("SSL_CERT_FILE", self.authority_file());
-        Server::start_by(site, command)
+        Server::start_in(site)
     }
 
     /// A peer server that a test plays, with a certificate by the authority. It is found by an SRV record

@@ -45,7 +45,8 @@ pub const ACCOUNTS: [&str; 6] = [
 /// The longest wait for anything.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What the conf file says unless a test says otherwise.
+/// What the conf file says unless a test says otherwise. No name server is at that address: nothing is
+/// asked of any outside.
 const CONF: &str = r#"
 [server]
 data = "data"
@@ -57,6 +58,8 @@ c2s_tls = ["127.0.0.1:0"]
 component = ["127.0.0.1:0"]
 s2s = ["127.0.0.1:0"]
 s2s_tls = ["127.0.0.1:0"]
+[dns]
+servers = ["127.0.0.1:9"]
 [tls]
 certificates = "certs"
 [auth]
@@ -75,6 +78,9 @@ to = "./log"
 
 /// The file of a site over which conf files are laid.
 const BASE: &str = "base.toml";
+
+/// The file of a site with the authorities that vouch for other servers, in place of the machine's.
+pub const AUTHORITY: &str = "ca.pem";
 
 /// A running server. It is killed when dropped; if the test has failed by then, its log is told.
 pub struct Server {
@@ -345,7 +351,6 @@ impl Drop for Server {
     }
 }
 
-/// Starts the program; it says on the socket when it is ready (sd_notify(3)).
 /// The command that runs a server in a directory.
 pub fn command(site: &Site) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_stanzad"));
@@ -354,9 +359,24 @@ pub fn command(site: &Site) -> Command {
         .arg(site.path("stanzad.toml"))
         .stdin(Stdio::null())
         .stdout(Stdio::null());
+    if site.path(AUTHORITY).exists() {
+        command.env("SSL_CERT_FILE", site.path(AUTHORITY));
+    }
     command
 }
 
+/// What a server has in memory (proc_pid_status(5), VmRSS).
+pub fn memory_bytes(server: &Server) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
+    let line = status
+        .lines()
+        .find(|line| line.starts_with("VmRSS:"))
+        .unwrap();
+    let kilobytes = line.split_whitespace().nth(1).unwrap();
+    kilobytes.parse::<u64>().unwrap() * 1024
+}
+
+/// Starts the program; it says on the socket when it is ready (sd_notify(3)).
 fn spawn(site: &Site, mut command: Command) -> (Child, UnixDatagram) {
     let socket = site.path("notify");
     // One of an earlier start may be there.

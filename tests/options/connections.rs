@@ -50,7 +50,7 @@ super::cases! {
 }
 
 /// Joins texts for the life of the tests.
-fn const_format(parts: &[&str]) -> &'static str {
+pub fn const_format(parts: &[&str]) -> &'static str {
     Box::leak(parts.concat().into_boxed_str())
 }
 
@@ -93,7 +93,7 @@ fn long_stanza(server: &Server) -> String {
 }
 
 /// The condition of a stream error.
-fn condition(error: &Element) -> String {
+pub fn condition(error: &Element) -> String {
     assert!(error.is(ns::STREAM, "error"), "{error:?}");
     error.elements().next().unwrap().name.clone()
 }

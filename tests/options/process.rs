@@ -7,6 +7,7 @@ use std::process::Command;
 use stanzad::server::control::{Reply, Request, call};
 
 use super::common::client::{Client, ssl};
+use super::common::peer::header;
 use super::common::server::{Server, command, site};
 
 super::cases! {
@@ -30,6 +31,14 @@ super::cases! {
         ["[listen]\nc2s_tls = [\"127.0.0.1:0\"]\n", "[listen]\nc2s_tls = []\n"],
         ["127.0.0.1", ""],
         |server| listening(server, "c2s_tls");
+    listen_s2s: "listen.s2s",
+        ["[listen]\ns2s = [\"127.0.0.1:0\"]\n", "[listen]\ns2s = [\"127.0.0.1:0\", \"127.0.0.2:0\"]\n"],
+        ["127.0.0.1", "127.0.0.1 127.0.0.2"],
+        |server| listening(server, "s2s");
+    listen_s2s_tls: "listen.s2s_tls",
+        ["[listen]\ns2s_tls = [\"127.0.0.1:0\"]\n", "[listen]\ns2s_tls = []\n"],
+        ["127.0.0.1", ""],
+        |server| listening(server, "s2s_tls");
 }
 
 /// Tested below, since it takes more than a look.
@@ -62,10 +71,15 @@ fn listening(server: &Server, kind: &str) -> String {
         }
         let address: std::net::SocketAddr = listener.address.parse().unwrap();
         let mut client = Client::connect_to(address);
-        if kind == "c2s_tls" {
+        if kind.ends_with("_tls") {
             client.handshake(ssl("example.org", |_| ())).unwrap();
         }
-        client.open("example.org");
+        if kind.starts_with("c2s") {
+            client.open("example.org");
+        } else {
+            client.send(header("capulet.example", "example.org", ""));
+            client.opened();
+        }
         found.push(address.ip().to_string());
     }
     found.join(" ")

@@ -1,0 +1,157 @@
+//! Peers that send rubbish, too much, too little, or nothing (RFC 6120 §11, §13.12): they lose their
+//! stream, and nobody else notices.
+
+use std::io::ErrorKind;
+
+use super::common::client::Client;
+use super::common::network::Network;
+use super::common::peer::header;
+use super::common::wire::{Heard, Wire};
+use super::{CAPULET, MONTAGUE, body, message};
+
+/// RFC 6120 §11.1, §11.3, §4.9.3.13, §4.9.3.18.
+#[test]
+fn what_is_no_xml_of_this_kind_ends_the_stream() {
+    let network = Network::new();
+    let capulet = network.server(CAPULET, "");
+    let mut juliet = Client::available(&capulet, "juliet@capulet.example/balcony");
+    let peer = network.peer(MONTAGUE);
+    for (bytes, condition) in [
+        (&b"<message></presence>"[..], "not-well-formed"),
+        (b"<!-- I bite my thumb -->", "restricted-xml"),
+        (b"<?bite thumb?>", "restricted-xml"),
+        (b"<message><body>&thumb;</body></message>", "restricted-xml"),
+        (
+            b"<message><body>\xff\xfe</body></message>",
+            "unsupported-encoding",
+        ),
+        (b"<x:message/>", "not-well-formed"),
+        (b"<message a='1' a='2'/>", "not-well-formed"),
+        (b"thumb", "bad-format"),
+    ] {
+        let mut stream = peer.dial_external(&capulet, CAPULET);
+        stream.send(bytes);
+        match stream.hear() {
+            Heard::Element(error) => {
+                let found = error.elements().next().unwrap();
+                let bytes = String::from_utf8_lossy(bytes);
+                assert_eq!(found.name, condition, "{bytes}");
+            }
+            other => panic!("{other:?}"),
+        }
+        stream.closes();
+    }
+    juliet.settle();
+}
+
+/// RFC 6120 §11.1: a DTD is refused before it can be expanded.
+#[test]
+fn a_stream_that_begins_with_a_dtd_is_refused() {
+    let network = Network::new();
+    let capulet = network.server(CAPULET, "");
+    let mut wire = Wire::connect(capulet.s2s);
+    wire.send("<!DOCTYPE x [<!ENTITY a 'aaaaaaaaaa'><!ENTITY b '&a;&a;&a;&a;'>]>");
+    wire.send(header(MONTAGUE, CAPULET, ""));
+    wire.hear_header();
+    let error = wire.element();
+    assert_eq!(error.elements().next().unwrap().name, "restricted-xml");
+}
+
+/// RFC 6120 §13.12 rule 5; `s2s.stanza_bytes_max`; [stream/policy-violation].
+#[test]
+fn a_stanza_that_is_too_long_ends_the_stream_and_what_went_before_is_delivered() {
+    let network = Network::new();
+    let capulet = network.server(CAPULET, "");
+    let mut juliet = Client::available(&capulet, "juliet@capulet.example/balcony");
+    let peer = network.peer(MONTAGUE);
+    let mut stream = peer.dial_external(&capulet, CAPULET);
+    let long = "x".repeat(500_000);
+    stream.send(message(
+        "romeo@montague.example",
+        "juliet@capulet.example",
+        &long,
+    ));
+    assert_eq!(body(&juliet.stanza("message")).len(), long.len());
+    let longer = "x".repeat(530_000);
+    // The server may stop to read.
+    let _ = stream.try_send(message(
+        "romeo@montague.example",
+        "juliet@capulet.example",
+        &longer,
+    ));
+    let error = stream.element();
+    assert_eq!(error.elements().next().unwrap().name, "policy-violation");
+    juliet.settle();
+}
+
+/// DESIGN §9: 10 KiB before anything is proven.
+#[test]
+fn a_stranger_cannot_send_much() {
+    let network = Network::new();
+    let capulet = network.server(CAPULET, "");
+    let (mut stream, _) = network.peer(MONTAGUE).dial_secured(&capulet, CAPULET);
+    let long = "x".repeat(20_000);
+    let _ = stream.try_send(message(
+        "romeo@montague.example",
+        "juliet@capulet.example",
+        &long,
+    ));
+    let error = stream.element();
+    assert_eq!(error.elements().next().unwrap().name, "policy-violation");
+}
+
+/// `limits.unauthenticated_seconds_max`; RFC 6120 §4.9.3.4: [stream/connection-timeout].
+#[test]
+fn a_peer_that_proves_nothing_in_time_loses_its_stream() {
+    let network = Network::new();
+    let capulet = network.server(CAPULET, "[limits]\nunauthenticated_seconds_max = 3\n");
+    let peer = network.peer(MONTAGUE);
+    let mut silent = Wire::connect(capulet.s2s);
+    let mut opened = peer.dial(&capulet, CAPULET);
+    opened.open();
+    let (mut secured, _) = peer.dial_secured(&capulet, CAPULET);
+    let mut in_time = peer.dial_external(&capulet, CAPULET);
+    let mut half = peer.dial(&capulet, CAPULET);
+    half.open();
+    half.send("<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>");
+    assert_eq!(half.element().name, "proceed");
+    opened.fails("connection-timeout");
+    secured.fails("connection-timeout");
+    silent.hear_header();
+    silent.fails("connection-timeout");
+    // In the middle of a handshake nothing can be said.
+    assert!(matches!(half.try_hear(), Ok(Heard::End) | Err(_)));
+    in_time.send("<db:verify from='montague.example' to='capulet.example' id='1'>0</db:verify>");
+    assert_eq!(in_time.element().name, "verify");
+}
+
+/// A peer that floods and does not read is served as fast as it goes; another one is not harmed.
+#[test]
+fn a_peer_that_floods_and_does_not_listen_harms_nobody() {
+    let network = Network::new();
+    let capulet = network.server(CAPULET, "");
+    let mut juliet = Client::available(&capulet, "juliet@capulet.example/balcony");
+    let flood = network.peer("flood.example");
+    let mut stream = flood.dial_external(&capulet, CAPULET);
+    stream.tcp().set_nonblocking(true).unwrap();
+    // Each asks for an answer on the same stream, and none is read.
+    let ask =
+        "<db:verify from='flood.example' to='capulet.example' id='1'>0</db:verify>".repeat(100);
+    let mut sent = 0;
+    while sent < 64 * 1024 * 1024 {
+        match stream.try_send(&ask) {
+            Ok(()) => sent += ask.len(),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    let mut other = network.peer(MONTAGUE).dial_external(&capulet, CAPULET);
+    other.send(message(
+        "romeo@montague.example",
+        "juliet@capulet.example",
+        "Peace",
+    ));
+    assert_eq!(body(&juliet.stanza("message")), "Peace");
+    let memory = super::common::server::memory_bytes(&capulet);
+    assert!(memory < 300 * 1024 * 1024, "{memory} bytes");
+}
