@@ -402,7 +402,7 @@ fn nothing_is_taken_before_a_domain_is_proven() {
     }
     wire.run();
     let answer = wire.b.hear(MESSAGE);
-    assert!(answer.contains("<invalid-from "), "{answer}");
+    assert!(answer.contains("<not-authorized "), "{answer}");
 }
 
 /// RFC 6120 §4.9.3.6.
