@@ -91,7 +91,7 @@ fn a_server_whose_certificate_would_not_be_let_in_is_not_asked_to_send() {
     );
     assert_eq!(opened(&wire.b), []);
     let said = wire.a.hear(BACK);
-    assert!(said.contains("<invalid-from "), "{said}");
+    assert!(said.contains("<not-authorized "), "{said}");
 }
 
 /// XEP-0288 §2.1: STARTTLS comes first.
