@@ -66,11 +66,10 @@ impl Router {
         }
     }
 
-    /// A stream that another server has opened takes the stanzas of a pair of domains. Yields their link,
-    /// if there is one.
-    pub fn pair_open(&mut self, local: Domain, remote: Domain, conn: Key) -> Option<Key> {
+    /// A stream that another server has opened takes the stanzas of a pair of domains.
+    pub fn pair_open(&mut self, local: Domain, remote: Domain, conn: Key) {
         let is_dialled = false;
-        self.writer_came((local, remote), Writer { conn, is_dialled })
+        self.writer_came((local, remote), Writer { conn, is_dialled });
     }
 
     /// The stream that was dialled for a link has ended, whoever ended it.
@@ -98,11 +97,12 @@ impl Router {
         }
     }
 
-    fn writer_came(&mut self, domains: (Domain, Domain), writer: Writer) -> Option<Key> {
+    fn writer_came(&mut self, domains: (Domain, Domain), writer: Writer) {
         let key = self.peers.by_domains.get(&domains).copied();
         self.peers.writers.add(domains, writer);
-        self.use_writer(key?);
-        key
+        if let Some(key) = key {
+            self.use_writer(key);
+        }
     }
 
     /// The stream by which a link that is ready can ask about dialback keys: one that we have dialled, for

@@ -152,7 +152,7 @@ impl Shard {
                 self.verify(ask, outside);
             }
             Action::LinkReady(link) => self.link_is_ready(link, key),
-            Action::PairOpen(pair) => self.pair_is_open(pair, key),
+            Action::PairOpen(pair) => self.router.pair_open(pair.local, pair.remote, key),
             Action::LinkOpen(link) => self.ask_waiting(link, key, outside),
             Action::LinkFailed(link, failure) => {
                 let address = connection.stream.origin().address;

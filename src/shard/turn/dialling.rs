@@ -11,8 +11,8 @@ use crate::clock::Wall;
 use crate::dns::srv;
 use crate::dns::{self, Found, Question};
 use crate::limits::DIAL_ATTEMPTS_MAX;
-use crate::router::peers::Failure;
 use crate::router::peers::history;
+use crate::router::peers::{Failure, LinkState};
 use crate::shard::Post;
 use crate::shard::connection::Connection;
 use crate::slots::Key;
@@ -120,6 +120,10 @@ impl Shard {
             self.dials.by_link.remove(&link);
             return;
         };
+        if self.is_needless(link) {
+            self.dials.by_link.remove(&link);
+            return;
+        }
         loop {
             let Some(dialling) = self.dials.by_link.get_mut(&link) else {
                 return;
@@ -285,16 +289,13 @@ impl Shard {
         self.router.link_ready(link, conn);
     }
 
-    /// A stream that a server has opened takes the stanzas of a pair of domains. A stream that is being
-    /// made for them is needed no more, unless that server is to be asked about dialback keys. If it
-    /// comes all the same, it stands by.
-    pub(super) fn pair_is_open(&mut self, pair: Pair, conn: Key) {
-        let link = self.router.pair_open(pair.local, pair.remote, conn);
-        if let Some(link) = link
-            && !self.dials.asks.contains_key(&link)
-        {
-            self.dials.by_link.remove(&link);
-        }
+    /// Whether nothing is won by dialling on: the link's server has opened a stream that takes its
+    /// stanzas, and is not to be asked about dialback keys. A stream that is being made by then is
+    /// left to itself; if it comes, it stands by.
+    fn is_needless(&self, link: Key) -> bool {
+        let found = self.router.peers.get(link);
+        let is_ready = found.is_some_and(|link| matches!(link.state(), LinkState::Ready));
+        is_ready && !self.dials.asks.contains_key(&link)
     }
 }
 

@@ -356,3 +356,42 @@ fn a_domain_that_is_proven_second_is_dialled_from_its_own_shard() {
     let valid = format!("<db:result from='{second}' to='example.org' type='valid'/>");
     assert_eq!(bodies(&server.say(dialled, &valid)), [second.as_str()]);
 }
+
+/// A stream that is being made when another one comes is used when that one is gone, or fails unnoticed.
+#[test]
+fn a_stream_that_is_being_made_harms_nobody_when_its_server_has_come_meanwhile() {
+    for breaks in [false, true] {
+        let (mut server, network) = networked(lenient_settings());
+        let juliet = server.log_in(0, "juliet", "balcony");
+        let remote = server.remote_of(1);
+        let romeo = format!("romeo@{remote}/orchard");
+        server.say(&juliet, &chat(&romeo, "m1"));
+        let (_, mut dialled) = network.take().remove(0);
+        let peer = server.connect_securely(2, &remote);
+        let said = server.say(&peer, &format!("{BIDI}{EXTERNAL}{}", header(&remote)));
+        assert_eq!(bodies(&said), ["m1"]);
+        if breaks {
+            dialled.wire.lock().unwrap().is_ended = true;
+            server.news();
+            server.run();
+            assert!(network.take().is_empty(), "it is not tried again");
+        }
+        server.say(&peer, "</stream:stream>");
+        server.say(&juliet, &chat(&romeo, "m2"));
+        let mut again = network.take();
+        assert_eq!(again.len(), usize::from(breaks));
+        if let Some((_, newer)) = again.pop() {
+            dialled = newer;
+        }
+        let said = server.say(&dialled, &answer(&remote, ""));
+        if said.contains("<starttls ") {
+            server.say(
+                &dialled,
+                "<failure xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>",
+            );
+        }
+        let valid = format!("<db:result from='{remote}' to='example.org' type='valid'/>");
+        assert_eq!(bodies(&server.say(&dialled, &valid)), ["m2"]);
+        assert_eq!(juliet.take(), "", "nothing came back");
+    }
+}
