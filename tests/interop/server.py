@@ -63,20 +63,21 @@ class Server:
             lines += [f'[domain."{domain}"]', section]
         return "\n".join(line for line in lines if line) + "\n"
 
-    async def _command(self, *arguments, stdin=b""):
+    async def _command(self, *arguments, stdin=b"", statuses=(0,)):
         process = await asyncio.create_subprocess_exec(
             self._program,
             *arguments,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
+            env={**os.environ, **self._environment},
         )
         try:
             output, _ = await asyncio.wait_for(process.communicate(stdin), COMMAND_SECONDS)
         except TimeoutError:
             process.kill()
             raise
-        if process.returncode != 0:
+        if process.returncode not in statuses:
             words = output.decode(errors="replace")
             raise RuntimeError(f"{' '.join(arguments)}: status {process.returncode}: {words}")
         return output

@@ -141,23 +141,26 @@ class Zone:
         digest = hashlib.sha256(encoded).hexdigest()
         self.lines.append(f"_{port}._tcp.{host}. TLSA 3 1 1 {digest}")
 
-    def delegate(self, zone):
-        """An unsigned zone below this one, at the same server."""
+    def delegate(self, zone, is_bogus=False):
+        """An unsigned zone below this one, at the same server; `is_bogus`: with a DS record, which
+        says that it is signed."""
         self.lines.append(f"{zone.name} NS ns.hosts.test.")
+        if is_bogus:
+            self.lines.append(f"{zone.name} DS 1 13 2 {'00' * 32}")
 
 
 class Dns(Process):
     """Knot, which serves a signed root zone that has all the names, and unsigned zones below."""
 
-    def __init__(self, folder, root, *unsigned):
+    def __init__(self, folder, trust_anchor, root, *unsigned):
         super().__init__("knot", folder)
         self._root = root
         self._unsigned = unsigned
+        self._trust_anchor = trust_anchor
         self.config = self.folder / "knot.conf"
-        self.trust_anchor = self.folder / "root.key"
 
     async def start(self):
-        """Starts it, and writes `trust_anchor`: the key of the root zone."""
+        """Starts it, and writes `trust_anchor`: the key of the root zone as a record."""
         self._root.address("ns.hosts.test", DNS_ADDRESS)
         self.config.write_text(self._settings())
         for number, zone in enumerate((self._root, *self._unsigned)):
@@ -168,7 +171,8 @@ class Dns(Process):
         async def is_signed():
             key = await self._keymgr("dnskey")
             if key:
-                self.trust_anchor.write_text(key)
+                # A whole record, where keymgr leaves out its time to live and class.
+                self._trust_anchor.write_text(key.replace(" DNSKEY ", " 3600 IN DNSKEY ", 1))
             return bool(key) and await is_listening(DNS_ADDRESS, 53)
 
         await self.until(is_signed, "no signed zone")

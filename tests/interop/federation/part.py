@@ -48,17 +48,21 @@ class Part:
         self.folder.mkdir()
 
     def stanzad(self, address, domains, name="stanzad", dns=()):
-        """A server of ours for `domains`: each with the TOML lines of its section. They get
-        certificates for servers, as public authorities issue them, and records for STARTTLS."""
+        """A server of ours for `domains`, each with the TOML lines of its section; `dns`: lines of
+        that one. Yields it and the name of its host, which has an address record."""
         server = Stanzad(name, self.suite, self.folder / name, address, domains, dns)
         host = f"{name}.{self.name}.hosts.test"
         self.suite.zone.address(host, address)
         for domain in domains:
-            self.suite.certificate(domain)
-            self.suite.zone.srv(domain, host)
             self.suite.host(domain, address)
         self.servers.append(server)
-        return server
+        return server, host
+
+    def certified(self, domains, host):
+        """Gives them certificates for servers, as public authorities issue them, and records."""
+        for domain in domains:
+            self.suite.certificate(domain)
+            self.suite.zone.srv(domain, host)
 
     async def run(self):
         """Starts the servers, checks, and stops them."""

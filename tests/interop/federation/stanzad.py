@@ -54,6 +54,12 @@ class Stanzad(Server):
                     found[stream["direction"]].append({**stream, **pair})
         return found
 
+    async def explain(self, local, remote):
+        """What `stanzad explain s2s` says of a domain: the lines for people."""
+        arguments = ("--config", str(self.config), "--from", local, remote)
+        told = await self._command("explain", "s2s", *arguments, statuses=(0, 1))
+        return told.decode()
+
     def log_lines(self, *words):
         """The lines of the log that have all these words."""
         lines = self.log.read_text(errors="replace").splitlines()

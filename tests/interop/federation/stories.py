@@ -12,8 +12,10 @@ from persons import Person
 
 CHECK_SECONDS = 60
 DISCO_INFO = "http://jabber.org/protocol/disco#info"
-# Who begins a story, who does not, and who asks and is asked.
-PEOPLE = ("begins", "follows", "asks")
+# Messages in a row.
+ROW = 50
+# Who begins a story, and who does not; who asks the other server, and who hears a row of messages.
+PEOPLE = ("begins", "follows", "asks", "listens")
 
 
 class Correspondent(Person):
@@ -30,17 +32,19 @@ class Correspondent(Person):
 
 
 class WithPeer(Part):
-    """stanzad serves `local`, the other server `remote`."""
+    """stanzad serves `local`, and `more` to look at single streams; the other server `remote`."""
 
     def __init__(self, suite, name, address, more=()):
         super().__init__(suite, name)
-        self.local, self.remote = f"with-{name}.test", f"{name}.test"
-        self.ours = self.stanzad(address, {domain: [] for domain in (self.local, *more)})
+        self.local, self.remote, self.more = f"with-{name}.test", f"{name}.test", more
+        domains = {domain: [] for domain in (self.local, *more)}
+        self.ours, self.host = self.stanzad(address, domains)
+        self.certified(domains, self.host)
         self.theirs = None
         # Records of this one lead to stanzad, which does not serve it; of the next ones there are
         # none, or one that says that there is no server.
         self.unserved = f"unserved-by-{self.local}"
-        suite.zone.srv(self.unserved, f"stanzad.{name}.hosts.test")
+        suite.zone.srv(self.unserved, self.host)
         self.unknown = f"unknown-{self.local}"
         self.without = f"without-{self.local}"
         suite.zone.no_service(self.without, "xmpp-server")
@@ -54,6 +58,9 @@ class WithPeer(Part):
         for server, domain in ((self.ours, self.local), (self.theirs, self.remote)):
             for localpart in PEOPLE:
                 await self.suite.account(server, f"{localpart}@{domain}")
+        for domain in self.more:
+            await self.suite.account(self.ours, f"talks@{domain}")
+        await self.suite.account(self.theirs, f"talks@{self.remote}")
 
     async def check(self):
         ways = ((self.local, self.remote), (self.remote, self.local))
@@ -63,6 +70,17 @@ class WithPeer(Part):
     async def proofs(self):
         """How the two servers have proven themselves."""
         raise NotImplementedError
+
+    async def talk(self, local, is_ours_first=True):
+        """A message each way between a domain of `more` and `remote`; yields what `links` says."""
+        ends = [self._person("talks", local), self._person("talks", self.remote)]
+        for each in ends:
+            await each.log_in()
+        for sender, receiver in (ends, ends[::-1]) if is_ours_first else (ends[::-1], ends):
+            body = word()
+            await sender.says(receiver.full, body)
+            await receiver.sees_message(body, sender.full)
+        return await self.ours.links(local, self.remote)
 
     async def _links(self, local):
         """The stream that the other server has opened, and the one that it has accepted."""
@@ -117,7 +135,19 @@ class WithPeer(Part):
             await one.says(nobody, word())
             await one.sees_error(nobody, "service-unavailable")
 
-        checks = (disco, ping, version, unknown_request, request_to_nobody, message_to_nobody)
+        async def row_of_messages():
+            # In order, each once, also those that wait for the stream.
+            other = self._person("listens", asked)
+            await other.log_in()
+            bodies = [word() for _ in range(ROW)]
+            for body in bodies:
+                await one.says(other.full, body)
+            await other.has_only(bodies)
+
+        checks = (
+            *(row_of_messages, disco, ping, version, unknown_request),
+            *(request_to_nobody, message_to_nobody),
+        )
         for check in checks:
             await self._check(asker, asked, check.__name__.replace("_", " "), check())
         if asker == self.local:
@@ -139,37 +169,54 @@ class WithPeer(Part):
 
 
 class WithProsody(WithPeer):
-    """Prosody, which wants certificates, reached by direct TLS; it prefers that, too."""
+    """Prosody, which wants certificates, with direct TLS on both sides: it prefers that, too."""
 
     def __init__(self, suite, name):
         super().__init__(suite, name, "127.0.0.2")
+        host = self.with_prosody("127.0.0.3")
+        for domain, host in ((self.remote, host), (self.local, self.host)):
+            self.suite.zone.srv(domain, host, S2S_TLS_PORT, "xmpps-server")
+
+    def with_prosody(self, address, modules=()):
+        suite = self.suite
         suite.certificate(self.remote)
-        host = "prosody.hosts.test"
-        suite.zone.address(host, "127.0.0.3")
-        suite.zone.srv(self.remote, host, S2S_TLS_PORT, "xmpps-server", "0 0")
+        host = f"prosody.{self.name}.hosts.test"
+        suite.zone.address(host, address)
+        # Below the record for direct TLS, where there is one.
         suite.zone.srv(self.remote, host, order="10 0")
-        suite.zone.srv(
-            self.local, f"stanzad.{name}.hosts.test", S2S_TLS_PORT, "xmpps-server", "0 0"
-        )
-        section = [tls("ssl", suite.certificates, self.remote)]
-        self.with_peer(
-            Prosody(
-                "prosody",
-                self.folder / "prosody",
-                "127.0.0.3",
-                suite.ca,
-                {self.remote: section},
-                [
-                    "s2s_secure_auth = true",
-                    tls("s2s_direct_tls_ssl", suite.certificates, self.remote),
-                ],
-            )
-        )
+        hosts = {self.remote: [tls("ssl", suite.certificates, self.remote)]}
+        settings = [
+            "s2s_secure_auth = true",
+            tls("s2s_direct_tls_ssl", suite.certificates, self.remote),
+        ]
+        folder = self.folder / "prosody"
+        self.with_peer(Prosody("prosody", folder, address, suite.ca, hosts, settings, modules))
+        return host
 
     async def proofs(self):
         accepted, dialled = await self._links(self.local)
         assert accepted["direct_tls"] and dialled["direct_tls"], f"{accepted}, {dialled}"
         return self._both_by_certificate(accepted, dialled, "EXTERNAL")
+
+
+class WithProsodyBothWays(WithProsody):
+    """The same with STARTTLS, and a stream carries the stanzas of both servers (XEP-0288)."""
+
+    def __init__(self, suite, name):
+        more = ["ours-first.test", "theirs-first.test"]
+        WithPeer.__init__(self, suite, name, "127.0.0.10", more)
+        self.with_prosody("127.0.0.11", ["s2s_bidi"])
+
+    async def proofs(self):
+        """Where both begin at once there may be two streams, so by domains that were silent."""
+        ours, theirs = self.more
+        links = await self.talk(ours)
+        assert [len(links[way]) for way in ("dialled", "accepted")] == [1, 0], links
+        assert links["dialled"][0]["peer_proven_by"] == "certificate", links
+        links = await self.talk(theirs, is_ours_first=False)
+        assert [len(links[way]) for way in ("dialled", "accepted")] == [0, 1], links
+        assert links["accepted"][0]["peer_proven_by"] == "EXTERNAL", links
+        return "one stream each, of who has begun"
 
 
 class WithEjabberd(WithPeer):
@@ -191,20 +238,9 @@ class WithEjabberd(WithPeer):
         folder = self.folder / "ejabberd"
         self.with_peer(Ejabberd(folder, "127.0.0.5", suite.ca, self.remote, both))
 
-    async def prepare(self):
-        await super().prepare()
-        await self.suite.account(self.ours, f"asks@{self.with_both}")
-        await self.suite.account(self.theirs, f"asks-again@{self.remote}")
-
     async def proofs(self):
         accepted, dialled = await self._links(self.local)
         self._both_by_certificate(accepted, dialled, "dialback")
-        one, other = self._person("asks", self.with_both), self._person("asks-again", self.remote)
-        for sender in (one, other):
-            await sender.log_in()
-        for sender, receiver in ((one, other), (other, one)):
-            body = word()
-            await sender.says(receiver.full, body)
-            await receiver.sees_message(body, sender.full)
+        await self.talk(self.with_both)
         accepted, dialled = await self._links(self.with_both)
         return self._both_by_certificate(accepted, dialled, "EXTERNAL")

@@ -15,15 +15,16 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
-from certificates import Authority  # noqa: E402
+from certificates import Authority, issue_self_signed  # noqa: E402
 from client import Client  # noqa: E402
 from federation.matrix import Matrix  # noqa: E402
 from federation.network import C2S_PORT, Dns, Zone, loopback_up  # noqa: E402
-from federation.stories import WithEjabberd, WithProsody  # noqa: E402
+from federation.stories import WithEjabberd, WithProsody, WithProsodyBothWays  # noqa: E402
 from report import FAILED, Report  # noqa: E402
 
 PARTS = {
     "prosody": WithProsody,
+    "prosody-both-ways": WithProsodyBothWays,
     "ejabberd": WithEjabberd,
     "matrix": Matrix,
 }
@@ -53,9 +54,13 @@ class Suite:
         self.unknown_authority = Authority("an authority that nobody knows")
         self.passwords = {}
         self._addresses = {}
+        self._self_signed = set()
         self.zone = Zone(".")
-        self.unsigned = Zone("unsigned.")
-        self.zone.delegate(self.unsigned)
+        unsigned, bogus = Zone("unsigned."), Zone("bogus.")
+        self.zone.delegate(unsigned)
+        self.zone.delegate(bogus, is_bogus=True)
+        self.zones = (self.zone, unsigned, bogus)
+        self.trust_anchor = folder / "root.key"
         python = str(options.tools / "venv/bin/python")
         argv = [python, str(HERE.parent / "clients/slixmpp_client.py")]
         environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
@@ -64,6 +69,11 @@ class Suite:
     def certificate(self, domain, **more):
         """A certificate that all servers trust; `more` as Authority.issue has it."""
         self.authority.issue(self.certificates, domain, **more)
+
+    def self_signed(self, domain):
+        """A certificate that only the clients of the domain trust."""
+        issue_self_signed(self.certificates, domain)
+        self._self_signed.add(domain)
 
     def host(self, domain, address):
         """Where the clients of this domain connect to; the DNS does not tell them."""
@@ -78,15 +88,17 @@ class Suite:
 
     async def login(self, client, jid, session, _tls, **more):
         """Connects a session as persons.py wants it, always by STARTTLS."""
+        domain = jid.split("@")[1]
+        ca = self.certificates / f"{domain}.crt" if domain in self._self_signed else self.ca
         return await client.call(
             "connect",
             session=session,
             jid=jid,
             resource=session,
-            host=self._addresses[jid.split("@")[1]],
+            host=self._addresses[domain],
             port=C2S_PORT,
             tls="starttls",
-            ca=str(self.ca),
+            ca=str(ca),
             password=self.passwords[jid],
             **more,
         )
@@ -103,7 +115,7 @@ async def main():
     report = suite.report
     # All of them say which names they need before the zone is signed.
     planned = [part(suite, name) for name, part in parts.items()]
-    dns = Dns(folder / "dns", suite.zone, suite.unsigned)
+    dns = Dns(folder / "dns", suite.trust_anchor, *suite.zones)
     try:
         if await report.check(dns.name, "starts", dns.start()) is not FAILED:
             await report.check(suite.client.name, "starts", suite.client.start())
