@@ -313,7 +313,11 @@ impl ComponentStream {
         }
         let size = top.size;
         let reply = match Stanza::from_top(top) {
-            Ok(stanza) => {
+            Ok(mut stanza) => {
+                if stanza.from.is_none() {
+                    // slixmpp 1.17 has none in a component's pings, against §3. Nobody else is meant.
+                    stanza.from = Jid::parse(open.domain.as_str()).ok();
+                }
                 open.check_from(stanza.from.as_ref())?;
                 if stanza.to.is_some() {
                     cx.actions

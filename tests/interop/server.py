@@ -21,14 +21,17 @@ def free_port():
 
 
 class Server:
-    """One instance of stanzad. `domains` maps each domain to the TOML lines of its section."""
+    """One instance of stanzad. `domains` maps each domain to the TOML lines of its section, and
+    `components` each component to its secret."""
 
-    def __init__(self, program, folder, certificates, domains, tls=""):
+    def __init__(self, program, folder, certificates, domains, tls="", components=None):
         self._program = program
         self.folder = Path(folder)
         self.folder.mkdir(mode=0o700, parents=True)
         self.address = "127.0.0.1"
         self.port, self.direct_port = self._ports()
+        self.component_port = free_port()
+        self._components = components or {}
         self.config = self.folder / "stanzad.toml"
         self.log = self.folder / "server.log"
         self._environment = {"RUST_BACKTRACE": "1"}
@@ -51,6 +54,9 @@ class Server:
             "[listen]",
             f'c2s = ["127.0.0.1:{self.port}"]',
             f'c2s_tls = ["127.0.0.1:{self.direct_port}"]',
+            "s2s = []",
+            "s2s_tls = []",
+            f'component = ["127.0.0.1:{self.component_port}"]',
             "[tls]",
             f'certificates = "{certificates}"',
             tls,
@@ -61,6 +67,8 @@ class Server:
         ]
         for domain, section in domains.items():
             lines += [f'[domain."{domain}"]', section]
+        for component, secret in self._components.items():
+            lines += [f'[component."{component}"]', f'secret = "{secret}"']
         return "\n".join(line for line in lines if line) + "\n"
 
     async def _command(self, *arguments, stdin=b"", statuses=(0,)):

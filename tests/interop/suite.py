@@ -17,6 +17,7 @@ from pathlib import Path
 
 import account_requests
 import channel_binding
+import components
 import contacts
 import expat_check
 import terminal
@@ -75,7 +76,8 @@ class Suite:
             PLUS_DOMAIN: 'auth.mechanisms = ["SCRAM-SHA-256-PLUS"]',
         }
         folder = self.folder / name
-        return Server(self.options.stanzad, folder, self.certificates, domains, tls)
+        secrets_of = {components.NAME: components.SECRET}
+        return Server(self.options.stanzad, folder, self.certificates, domains, tls, secrets_of)
 
     def _clients(self):
         tools = self.options.tools
@@ -414,6 +416,7 @@ PARTS = {
     "mixed_chat": (mixed_chat, LIBRARIES),
     "contacts": (contacts.run, ("slixmpp", "xmpp.js", "nbxmpp")),
     "account_requests": (account_requests.run, ("slixmpp",)),
+    "components": (components.run, ("slixmpp",)),
     "profanity": (terminal.run, ("slixmpp",)),
     "bindings": (bindings, ("nbxmpp", "tokio-xmpp")),
     "tls": (tls, ()),

@@ -2,7 +2,9 @@
 //! within its share.
 
 use super::{Outside, Shard};
-use crate::limits::{OUTPUT_HOLD_BYTES, PEER_OUTPUT_HOLD_BYTES, TURN_BYTES_MAX, TURN_STANZAS_MAX};
+use crate::limits::{
+    OUTPUT_BYTES_MAX, OUTPUT_HOLD_BYTES, PEER_OUTPUT_HOLD_BYTES, TURN_BYTES_MAX, TURN_STANZAS_MAX,
+};
 use crate::net::transport::Read;
 use crate::shard::budget::Used;
 use crate::shard::connection::Ending;
@@ -86,8 +88,9 @@ impl Shard {
                 Machine::Component(stream) => {
                     let component = stream.component();
                     let holds = component.is_some_and(|it| self.router.holds_component(it));
-                    // It may well write while it does not read; what comes back to it waits, bounded.
-                    (holds, usize::MAX)
+                    // It may well write while it does not read. What others send to it waits elsewhere;
+                    // this bounds the errors that it is told itself.
+                    (holds, OUTPUT_BYTES_MAX)
                 }
             };
             if holds || self.router.out.outputs.len(key) > output_max {

@@ -2,7 +2,10 @@
 
 Beyond what all clients know, its plugins do `vcard_set` (name, photo), `vcard` (to), `bookmark_set`
 (name, jid), `bookmarks`, `last` (to), `time` (to); and the event "capabilities" (from, features)
-follows a presence, or the stream features, whose hash slixmpp has verified.
+follows a presence, or the stream features, whose hash slixmpp has verified. `items` (to) is disco#items.
+
+`component` (session, name, secret, host, port) connects a component (XEP-0114), which knows `send` and
+`subscription` with a "from" of its own, `available` (from, to), `ping` and `close`.
 """
 
 import asyncio
@@ -59,55 +62,22 @@ def condition(stanza):
     return stanza["error"]["condition"] if stanza["type"] == "error" else None
 
 
-class Session(slixmpp.ClientXMPP):
-    """One login; its outcome is a future, what it hears are events."""
+class Telling:
+    """Of a client or a component: its outcome is a future, what it hears are events."""
 
-    def __init__(self, command):
-        super().__init__(f"{command['jid']}/{command['resource']}", command["password"])
-        self.label = command["session"]
-        self.ca_certs = Path(command["ca"])
-        self.enable_direct_tls = command["tls"] == "direct"
-        self.enable_starttls = command["tls"] == "starttls"
-        self.enable_plaintext = False
+    def _listens(self, label):
+        self.label = label
         # By default slixmpp grants every subscription request and asks back.
         self.auto_authorize = None
         self.auto_subscribe = False
-        for plugin in PLUGINS:
-            self.register_plugin(plugin)
-        # A name of its own gives each session a hash that nobody has verified before.
-        name = f"slixmpp {self.label}"
-        self.plugin["xep_0030"].add_identity(category="client", itype="bot", name=name)
         self.outcome = asyncio.get_running_loop().create_future()
         # All of them before the login: messages and presence follow the initial presence at once.
         self.add_event_handler("session_start", self._started)
-        self.add_event_handler("failed_all_auth", self._refused)
         self.add_event_handler("connection_failed", self._unreachable)
         self.add_event_handler("message", self._message)
         self.add_event_handler("message_error", self._tell_message)
         self.add_event_handler("presence", self._presence)
-        self.add_event_handler("roster_update", self._roster)
-        self.add_event_handler("entity_caps", self._capabilities)
         self.add_event_handler("disconnected", self._closed)
-
-    async def _started(self, _event):
-        try:
-            roster, contacts = "result", items(await self.get_roster(timeout=STEP_SECONDS))
-        except IqError as error:
-            roster, contacts = error.condition, None
-        await self.plugin["xep_0115"].update_caps(broadcast=False)
-        self.send_presence()
-        self._settle(
-            {
-                "jid": self.boundjid.full,
-                "roster": roster,
-                "contacts": contacts,
-                "mechanism": self.plugin["feature_mechanisms"].mech.name,
-                "tls_version": self.socket.version(),
-            }
-        )
-
-    def _refused(self, event):
-        self._settle_error(f"authentication refused: {event}")
 
     def _unreachable(self, event):
         self._settle_error(f"no connection: {event}")
@@ -148,6 +118,54 @@ class Session(slixmpp.ClientXMPP):
             condition=condition(stanza),
         )
 
+    def _settle(self, value):
+        if not self.outcome.done():
+            self.outcome.set_result(value)
+
+    def _settle_error(self, text):
+        if not self.outcome.done():
+            self.outcome.set_exception(RuntimeError(text))
+
+
+class Session(Telling, slixmpp.ClientXMPP):
+    """One login."""
+
+    def __init__(self, command):
+        super().__init__(f"{command['jid']}/{command['resource']}", command["password"])
+        self._listens(command["session"])
+        self.ca_certs = Path(command["ca"])
+        self.enable_direct_tls = command["tls"] == "direct"
+        self.enable_starttls = command["tls"] == "starttls"
+        self.enable_plaintext = False
+        for plugin in PLUGINS:
+            self.register_plugin(plugin)
+        # A name of its own gives each session a hash that nobody has verified before.
+        name = f"slixmpp {self.label}"
+        self.plugin["xep_0030"].add_identity(category="client", itype="bot", name=name)
+        self.add_event_handler("failed_all_auth", self._refused)
+        self.add_event_handler("roster_update", self._roster)
+        self.add_event_handler("entity_caps", self._capabilities)
+
+    async def _started(self, _event):
+        try:
+            roster, contacts = "result", items(await self.get_roster(timeout=STEP_SECONDS))
+        except IqError as error:
+            roster, contacts = error.condition, None
+        await self.plugin["xep_0115"].update_caps(broadcast=False)
+        self.send_presence()
+        self._settle(
+            {
+                "jid": self.boundjid.full,
+                "roster": roster,
+                "contacts": contacts,
+                "mechanism": self.plugin["feature_mechanisms"].mech.name,
+                "tls_version": self.socket.version(),
+            }
+        )
+
+    def _refused(self, event):
+        self._settle_error(f"authentication refused: {event}")
+
     def _roster(self, iq):
         if iq["type"] == "set":
             for item in items(iq):
@@ -165,13 +183,23 @@ class Session(slixmpp.ClientXMPP):
                 features=sorted(verified["features"]),
             )
 
-    def _settle(self, value):
-        if not self.outcome.done():
-            self.outcome.set_result(value)
 
-    def _settle_error(self, text):
-        if not self.outcome.done():
-            self.outcome.set_exception(RuntimeError(text))
+class Component(Telling, slixmpp.ComponentXMPP):
+    """One stream of a component."""
+
+    def __init__(self, command):
+        super().__init__(command["name"], command["secret"], command["host"], command["port"])
+        for plugin in ("xep_0030", "xep_0199"):
+            self.register_plugin(plugin)
+        self.plugin["xep_0030"].add_identity(category="gateway", itype="irc", name="a gateway")
+        self._listens(command["session"])
+        self.add_event_handler("stream_error", self._refused)
+
+    def _started(self, _event):
+        self._settle({"jid": self.boundjid.full})
+
+    def _refused(self, error):
+        self._settle_error(f"refused: {error['condition']}")
 
 
 class Commands:
@@ -183,6 +211,14 @@ class Commands:
     async def connect(self, command):
         session = Session(command)
         session.connect(command["host"], command["port"])
+        return await self._connected(session, command)
+
+    async def component(self, command):
+        session = Component(command)
+        session.connect()
+        return await self._connected(session, command)
+
+    async def _connected(self, session, command):
         try:
             facts = await asyncio.wait_for(session.outcome, STEP_SECONDS)
         except BaseException:
@@ -192,7 +228,9 @@ class Commands:
         return facts
 
     async def send(self, session, command):
-        session.send_message(mto=command["to"], mbody=command["body"], mtype="chat")
+        session.send_message(
+            mto=command["to"], mbody=command["body"], mtype="chat", mfrom=command.get("from")
+        )
 
     async def presence(self, session, command):
         session.send_presence(
@@ -200,7 +238,16 @@ class Commands:
         )
 
     async def subscription(self, session, command):
-        session.send_presence_subscription(command["to"], ptype=command["type"])
+        session.send_presence_subscription(
+            command["to"], pfrom=command.get("from"), ptype=command["type"]
+        )
+
+    async def available(self, session, command):
+        session.send_presence(pto=command["to"], pfrom=command["from"])
+
+    async def items(self, session, command):
+        answer = await session.plugin["xep_0030"].get_items(jid=command["to"], timeout=STEP_SECONDS)
+        return {"jids": sorted(str(item[0]) for item in answer["disco_items"]["items"])}
 
     async def contact(self, session, command):
         await session.update_roster(
@@ -292,7 +339,7 @@ async def main():
     async def answer(command):
         try:
             operation = getattr(commands, command["op"])
-            if command["op"] == "connect":
+            if command["op"] in ("connect", "component"):
                 value = await operation(command)
             else:
                 value = await operation(commands.sessions[command["session"]], command)
