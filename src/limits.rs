@@ -343,5 +343,10 @@ pub const CERTIFICATE_NAMES_MAX: usize = 1000;
 pub const PEER_KEY_BITS_MAX: u32 = 8192;
 /// See there.
 pub const PEER_KEY_EXPONENT_BITS_MAX: i32 = 64;
+/// Servers whose keys are remembered in the store: some 200 bytes each.
+pub const PEER_KEYS_MAX: usize = 50_000;
+/// Places of one peer whose TLSA records are held against its certificate: each takes two verifications
+/// of a chain, so that a domain with many targets costs some milliseconds at most.
+pub const TLSA_ENDPOINTS_MAX: usize = 4;
 /// TLSA records of a name that are looked at. A key that is being replaced has four.
 pub const TLSA_RECORDS_MAX: usize = 32;

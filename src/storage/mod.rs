@@ -17,6 +17,7 @@ mod error;
 pub mod handoff;
 pub mod logins;
 pub mod offline;
+pub mod peer_keys;
 pub mod peer_queue;
 mod reader;
 pub mod roster;

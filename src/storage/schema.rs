@@ -175,6 +175,22 @@ pub(super) const MIGRATIONS: &[Migration] = &[
         ) STRICT, WITHOUT ROWID;
     ",
     },
+    Migration {
+        title: "the keys that other servers have shown",
+        // Of the certificate: the SHA-256 of its key, and of the one before it.
+        sql: "
+        CREATE TABLE peer_key (
+            remote TEXT NOT NULL,
+            local TEXT NOT NULL,
+            key BLOB NOT NULL,
+            since INTEGER NOT NULL,
+            seen INTEGER NOT NULL,
+            previous BLOB,
+            PRIMARY KEY (remote, local)
+        ) STRICT, WITHOUT ROWID;
+        CREATE INDEX peer_key_seen ON peer_key (seen);
+    ",
+    },
 ];
 
 /// `application_id` of our files: "Stzd".
