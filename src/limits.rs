@@ -343,6 +343,8 @@ pub const CERTIFICATE_NAMES_MAX: usize = 1000;
 pub const PEER_KEY_BITS_MAX: u32 = 8192;
 /// See there.
 pub const PEER_KEY_EXPONENT_BITS_MAX: i32 = 64;
+/// Domains of one stream for which is kept what the DNS vouches for: up to 256 KiB each.
+pub const LOOKED_UP_MAX: usize = 5;
 /// Servers whose keys are remembered in the store: some 200 bytes each.
 pub const PEER_KEYS_MAX: usize = 50_000;
 /// Places of one peer whose TLSA records are held against its certificate: each takes two verifications

@@ -68,6 +68,7 @@ fn the_table_of_options_has_the_defaults_of_the_types() {
     for spec in OPTIONS.iter().filter(|spec| spec.section != "component") {
         let section = match spec.section {
             "domain" => "domain.\"example.org\"",
+            "s2s.peer" => "s2s.peer.\"example.net\"",
             section => section,
         };
         text += &format!("{section}.{} = {}\n", spec.key, spec.default);
@@ -93,6 +94,7 @@ fn every_option_changes_the_settings() {
         ("tls.groups", "['P-256']"),
         ("tls.dhparam", "'ffdhe3072'"),
         ("tls.prefer_server_ciphers", "false"),
+        ("tls.ca", "'ca.pem'"),
         ("c2s.require_encryption", "false"),
         ("c2s.allow_unencrypted_plain", "true"),
         ("c2s.stanza_bytes_max", "10000"),
@@ -102,14 +104,24 @@ fn every_option_changes_the_settings() {
         ("s2s.enabled", "false"),
         ("s2s.require_encryption", "false"),
         ("s2s.secure_auth", "false"),
-        ("s2s.secure_domains", "['*.example.net']"),
+        ("s2s.secure_domains", "['example.net']"),
         ("s2s.insecure_domains", "['example.net']"),
+        ("s2s.dane", "true\ndns.dnssec = true"),
         ("s2s.allow", "['example.net']"),
-        ("s2s.deny", "['example.net']"),
+        ("s2s.deny", "['*.example.net']"),
         ("s2s.stanza_bytes_max", "10000"),
         ("s2s.idle_seconds", "0"),
         ("s2s.message_wait_seconds", "0"),
-        ("dns.servers", "['192.0.2.1:53']"),
+        ("s2s.peer.address", "'192.0.2.7:5269'"),
+        (
+            "s2s.peer.tls",
+            "'direct'\ns2s.peer.'example.net'.address = '[::1]:5270'",
+        ),
+        ("s2s.peer.pin", "['sha256:PINNED']"),
+        ("s2s.peer.ca", "'ca.pem'"),
+        ("dns.servers", "['127.0.0.1:53']"),
+        ("dns.dnssec", "true"),
+        ("dns.trust_anchor", "'anchor.key'"),
         ("auth.mechanisms", "['PLAIN']"),
         ("auth.storage", "'bcrypt'"),
         ("auth.hashes", "['SHA-256']"),
@@ -169,6 +181,8 @@ fn every_option_changes_the_settings() {
             Some(("component", key)) => format!("{COMPONENT}{key} = {value}"),
             _ => format!("{name} = {value}\n[domain.\"example.org\"]"),
         };
+        let text = text.replacen("s2s.peer.", "s2s.peer.'example.net'.", 1);
+        let text = text.replace("PINNED", &"07".repeat(32));
         let default = match name.starts_with("component.") {
             true => &component,
             false => &default,
@@ -188,6 +202,31 @@ fn a_domain_wins_over_the_server_and_inherits_the_rest() {
     assert_eq!((org.idle_seconds, org.ping_timeout_seconds), (0, 5));
     let net = &settings.domains.get("example.net").unwrap().c2s;
     assert_eq!((net.idle_seconds, net.ping_timeout_seconds), (60, 5));
+}
+
+/// `[s2s.peer."name"]`: what a domain says wins option by option.
+#[test]
+fn a_domain_knows_other_servers_as_the_server_does_and_better() {
+    let pin = format!("'sha256:{}'", "07".repeat(32));
+    let settings = read(&format!(
+        "[s2s.peer.'Example.NET']\naddress = 'xmpp.example.net:5270'\ntls = 'direct'\n\
+         [domain.'example.org'.s2s.peer.'example.net']\npin = [{pin}]\n\
+         [domain.'example.com']\n[domain.'example.com'.s2s.peer.'example.net']\n\
+         address = '[2001:db8::7]:5269'\ntls = 'starttls'"
+    ));
+    let peer = |domain: &str| {
+        let domain = settings.domains.get(domain).unwrap();
+        domain.s2s.peers.get("example.net").unwrap().clone()
+    };
+    let (org, com) = (peer("example.org"), peer("example.com"));
+    let address = org.address.unwrap();
+    assert_eq!(
+        (address.host.as_str(), address.port),
+        ("xmpp.example.net", 5270)
+    );
+    assert!(org.is_direct_tls && org.pins.len() == 1);
+    assert_eq!(com.address.unwrap().host, "[2001:db8::7]");
+    assert!(!com.is_direct_tls && com.pins.is_empty() && !settings.s2s.peers.is_empty());
 }
 
 #[test]

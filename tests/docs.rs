@@ -21,7 +21,10 @@ fn section_of(head: &str) -> String {
         .trim_start_matches('[')
         .trim_end_matches("\\&")
         .trim_end_matches(']');
-    name.split('.').next().unwrap().to_owned()
+    match name.starts_with("s2s.peer.") {
+        true => "s2s.peer".to_owned(),
+        false => name.split('.').next().unwrap().to_owned(),
+    }
 }
 
 #[test]
@@ -125,7 +128,7 @@ fn the_manual_tells_default_bounds_choices_and_reload_as_they_are() {
         };
         let default = match spec.default {
             "\"\"" => "Default: \"\", which is none.".to_owned(),
-            "[]" if spec.section == "tls" => {
+            "[]" if spec.name() == "tls.groups" => {
                 "Default: [], which is the order told above.".to_owned()
             }
             "[]" => "Default: [], which is none.".to_owned(),

@@ -1,6 +1,7 @@
 //! From a file to [`Settings`], or to everything that is wrong with it at once.
 
 mod components;
+mod peers;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
@@ -11,10 +12,10 @@ use std::sync::Arc;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::options::{self, DOMAIN_SECTIONS, Draft, SECTIONS, Spec};
+use super::options::{self, DOMAIN_SECTIONS, Draft, PEER, SECTIONS, Spec};
 use super::problem::{Findings, Problem, Problems, position};
 use super::value::Given;
-use super::{Auth, DomainSettings, Server, Settings, suggest};
+use super::{Auth, DomainSettings, S2sPeer, Server, Settings, suggest};
 use crate::jid::Domain;
 use crate::sasl::{Mechanism, Storage};
 
@@ -80,6 +81,8 @@ fn read(text: &str, path: &Path) -> (Settings, Vec<Problem>) {
     let (table, syntax) = DeTable::parse_recoverable(text);
     let mut reader = Reader {
         dir,
+        file: path,
+        text,
         found: Findings::new(text),
         warned: Findings::new(text),
     };
@@ -137,6 +140,8 @@ impl Written {
 
 struct Reader<'a> {
     dir: &'a Path,
+    file: &'a Path,
+    text: &'a str,
     found: Findings<'a>,
     warned: Findings<'a>,
 }
@@ -151,6 +156,7 @@ impl<'a> Reader<'a> {
             whole: Settings::default(),
             domain: DomainSettings::new(nameless),
             component: Default::default(),
+            peer: S2sPeer::default(),
         };
         let mut written = Written::default();
         let (mut domains, mut components) = (None, None);
@@ -160,7 +166,7 @@ impl<'a> Reader<'a> {
                 domains = Some((key, value));
             } else if name == "component" {
                 components = Some((key, value));
-            } else if SECTIONS.contains(&name) {
+            } else if SECTIONS.contains(&name) && name != PEER {
                 self.section(key, value, &mut draft, &mut written);
             } else {
                 self.found.add(&key.span(), suggest::at_top(name));
@@ -168,6 +174,7 @@ impl<'a> Reader<'a> {
         }
         if !written.broken {
             self.check_addresses(&draft.whole, &written);
+            self.warn_of_anchor(&draft.whole, &written);
         }
         let mut settings = draft.whole.clone();
         settings.s2s = draft.domain.s2s.clone();
@@ -215,7 +222,9 @@ impl<'a> Reader<'a> {
             return;
         };
         for (key, value) in table {
-            if let Some(spec) = options::find(name, key.get_ref()) {
+            if name == "s2s" && key.get_ref() == "peer" {
+                self.peers(key, value, draft, written);
+            } else if let Some(spec) = options::find(name, key.get_ref()) {
                 self.option(spec, value, draft, written);
             } else {
                 self.found
@@ -232,13 +241,27 @@ impl<'a> Reader<'a> {
         draft: &mut Draft,
         written: &mut Written,
     ) {
+        let name = match spec.section {
+            "domain" => spec.key.to_owned(),
+            _ => spec.name(),
+        };
+        self.named_option(spec, name, value, draft, written);
+    }
+
+    fn named_option(
+        &mut self,
+        spec: &'static Spec,
+        name: String,
+        value: &'a Spanned<DeValue<'a>>,
+        draft: &mut Draft,
+        written: &mut Written,
+    ) {
         let given = Given {
-            name: match spec.section {
-                "domain" => spec.key.to_owned(),
-                _ => spec.name(),
-            },
+            name,
             default: spec.default,
             dir: self.dir,
+            file: self.file,
+            text: self.text,
             value,
         };
         written.at.insert((spec.section, spec.key), value.span());
@@ -324,6 +347,7 @@ impl<'a> Reader<'a> {
             self.check_key(&draft.domain, "domain", &written);
             self.settle_mechanisms(&mut draft.domain.auth, &written);
             self.check_lists(&draft.domain, &written);
+            self.check_dane(draft, &written);
             self.warn_of_plain(&draft.domain, &written);
         }
     }
@@ -385,6 +409,16 @@ impl<'a> Reader<'a> {
                 insecure
             };
             self.found.add(&later, text);
+        }
+    }
+
+    /// Without DNSSEC nobody vouches for TLSA records.
+    fn check_dane(&mut self, draft: &Draft, written: &Written) {
+        if draft.domain.s2s.dane && !draft.whole.dns.dnssec {
+            let text = "s2s.dane = true needs answers that are proven; write dnssec = true below \
+                        [dns], or s2s.dane = false";
+            self.found
+                .add(&written.span("s2s", "dane"), text.to_owned());
         }
     }
 
@@ -475,6 +509,14 @@ impl<'a> Reader<'a> {
         }
         let auth_now = auth.clone();
         auth.mechanisms.retain(|m| fits(*m, &auth_now));
+    }
+
+    fn warn_of_anchor(&mut self, settings: &Settings, written: &Written) {
+        if settings.dns.trust_anchor.is_some() && !settings.dns.dnssec {
+            let text = "dns.trust_anchor has no effect while dns.dnssec is false";
+            self.warned
+                .add(&written.span("dns", "trust_anchor"), text.to_owned());
+        }
     }
 
     fn warn_of_plain(&mut self, domain: &DomainSettings, written: &Written) {

@@ -7,6 +7,7 @@
 mod component;
 mod load;
 pub mod options;
+mod peer;
 mod problem;
 mod reload;
 mod suggest;
@@ -22,6 +23,7 @@ pub use crate::log::{LogFormat, LogOptions, LogTo};
 use crate::sasl::{Hash, HashPolicy, Mechanism, Storage};
 pub use component::{ComponentSettings, Secret};
 pub use load::{load, locate, parse};
+pub use peer::{Endpoint, NamedFile, S2sPeer};
 pub use problem::{Problem, Problems};
 pub use reload::{Reloaded, reload};
 
@@ -110,6 +112,8 @@ pub struct Tls {
     pub dhparam: Option<DhParam>,
     /// Whether the order of this server's suites wins over the client's.
     pub prefer_server_ciphers: bool,
+    /// Authorities that vouch for other servers, in PEM; `None`: those that the system trusts.
+    pub ca: Option<NamedFile>,
 }
 
 /// A version of TLS. Older ones must not be negotiated (RFC 9325 §3.1.1) and have no name here.
@@ -274,6 +278,8 @@ pub struct S2s {
     pub secure_domains: DomainList,
     /// Those for which dialback will do.
     pub insecure_domains: DomainList,
+    /// Whether TLSA records decide about other servers, where they have some. Only with [`Dns::dnssec`].
+    pub dane: bool,
     /// The only ones to be talked with, if there are any.
     pub allow: DomainList,
     /// Those that are not talked with.
@@ -284,13 +290,19 @@ pub struct S2s {
     pub idle_seconds: u64,
     /// Seconds that a message waits for a server that is not reached.
     pub message_wait_seconds: u64,
+    /// What is known of single servers; never one of which nothing is.
+    pub peers: BTreeMap<Domain, S2sPeer>,
 }
 
-/// Where names are looked up. Fixed at start.
+/// Where names are looked up.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Dns {
     /// Name servers; none: those of /etc/resolv.conf.
     pub servers: Vec<SocketAddr>,
+    /// Whether answers are validated.
+    pub dnssec: bool,
+    /// DNSKEY records to be trusted in place of the root zone's.
+    pub trust_anchor: Option<NamedFile>,
 }
 
 /// Authentication of a domain's accounts.
@@ -353,6 +365,7 @@ impl Default for Tls {
             groups: None,
             dhparam: None,
             prefer_server_ciphers: true,
+            ca: None,
         }
     }
 }
@@ -411,12 +424,14 @@ impl Default for S2s {
             secure_auth: true,
             secure_domains: DomainList::default(),
             insecure_domains: DomainList::default(),
+            dane: false,
             allow: DomainList::default(),
             deny: DomainList::default(),
             // Twice what clients may send: a server passes on what it has taken.
             stanza_bytes_max: 524_288,
             idle_seconds: 600,
             message_wait_seconds: 3_600,
+            peers: BTreeMap::new(),
         }
     }
 }

@@ -12,7 +12,7 @@ use self::components::COMPONENTS;
 use self::servers::SERVERS;
 use self::setters::{set_control, set_log_to, uris};
 pub(super) use self::spec::Draft;
-use self::spec::Form::{Choice, Flag, Number, OptionalPath, Other, Path, Text};
+use self::spec::Form::{Choice, Flag, Number, OptionalFile, OptionalPath, Other, Path, Text};
 use self::spec::Reload::{NewConnections, Now, Restart};
 use self::spec::spec;
 pub use self::spec::{Reload, Spec};
@@ -20,14 +20,15 @@ use super::{Durability, LogFormat, ResourceConflict, TlsVersion};
 use crate::limits::ROSTER_ITEMS_BOUND;
 use crate::sasl::{Hash, Mechanism, Storage};
 
-/// The sections in the order of the sample. `domain` stands for `[domain."name"]`, and `component`
-/// for `[component."name"]`.
-pub const SECTIONS: [&str; 13] = [
+/// The sections in the order of the sample. `domain` stands for `[domain."name"]`, `component`
+/// for `[component."name"]`, and `s2s.peer` for `[s2s.peer."name"]`, which may stand where `s2s` may.
+pub const SECTIONS: [&str; 14] = [
     "server",
     "listen",
     "tls",
     "c2s",
     "s2s",
+    PEER,
     "dns",
     "auth",
     "contact",
@@ -37,6 +38,9 @@ pub const SECTIONS: [&str; 13] = [
     "domain",
     "component",
 ];
+
+/// Stands for `[s2s.peer."name"]`.
+pub(super) const PEER: &str = "s2s.peer";
 
 /// The sections that may also stand in a domain, where they win over those at top level.
 pub const DOMAIN_SECTIONS: [&str; 4] = ["c2s", "s2s", "auth", "contact"];
@@ -205,6 +209,13 @@ const CLIENTS: &[Spec] = &[
         "true",
         NewConnections,
         Flag(|d| &mut d.whole.tls.prefer_server_ciphers),
+    ),
+    spec(
+        "tls",
+        "ca",
+        r#""""#,
+        NewConnections,
+        OptionalFile(|d| &mut d.whole.tls.ca),
     ),
     // [c2s]
     spec(

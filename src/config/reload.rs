@@ -34,7 +34,6 @@ fn succeed(mut settings: Settings, current: &Settings) -> Reloaded {
     settings.server = current.server.clone();
     settings.listen = current.listen.clone();
     settings.store = current.store;
-    settings.dns = current.dns.clone();
     Reloaded { settings, restart }
 }
 
@@ -69,7 +68,7 @@ mod tests {
     fn sections_are_fixed_at_start_as_a_whole_or_not_at_all() {
         for spec in OPTIONS {
             let fixed = matches!(spec.reload, Reload::Restart(_));
-            let whole = ["server", "listen", "store", "dns"].contains(&spec.section);
+            let whole = ["server", "listen", "store"].contains(&spec.section);
             assert_eq!(fixed, whole, "{}", spec.name());
         }
     }

@@ -2,7 +2,7 @@
 
 use toml::de::DeValue;
 
-use super::options::{COMPONENT_SECTIONS, DOMAIN_SECTIONS, OPTIONS, SECTIONS, keys};
+use super::options::{COMPONENT_SECTIONS, DOMAIN_SECTIONS, OPTIONS, PEER, SECTIONS, keys};
 use super::problem::nearest;
 
 /// A name at top level that is no section.
@@ -73,6 +73,9 @@ pub(super) fn in_domain(name: &str, key: &str, value: &DeValue<'_>) -> String {
             )
         }
         Some(spec) if spec.section == "tls" => tls_in_domain(name, key),
+        Some(spec) if spec.section == PEER => {
+            format!("{unknown}; it belongs below [domain.{name:?}.s2s.peer.\"example.net\"]")
+        }
         Some(spec) => {
             let section = spec.section;
             format!("{section}.{key} holds for the whole server; move it below [{section}]")
@@ -109,6 +112,20 @@ pub(super) fn in_component(name: &str, key: &str, value: &DeValue<'_>) -> String
     )
 }
 
+/// A key in `[s2s.peer."name"]` that is no option there.
+pub(super) fn in_peer(name: &str, key: &str, value: &DeValue<'_>) -> String {
+    if value.is_table() && !name.contains('.') {
+        let whole = format!("{name}.{key}");
+        return format!("put the name of another server in quotes: [s2s.peer.{whole:?}]");
+    }
+    let unknown = format!("s2s.peer.{name:?} has no option {key}");
+    if let Some(near) = nearest(key, keys(PEER)) {
+        return format!("{unknown}; did you mean {near}?");
+    }
+    let keys: Vec<_> = keys(PEER).collect();
+    format!("{unknown}; take it out, there are {}", keys.join(", "))
+}
+
 /// A key of `[domain."name".tls]`. A context that is swapped in by SNI takes certificate, key and DH
 /// parameters along, and nothing else (FACTS §4): versions and ciphers cannot differ by domain.
 pub(super) fn tls_in_domain(name: &str, key: &str) -> String {
@@ -131,6 +148,7 @@ fn head(section: &str) -> String {
     match section {
         "domain" => "[domain.\"example.org\"]".to_owned(),
         "component" => "[component.\"irc.example.org\"]".to_owned(),
+        PEER => "[s2s.peer.\"example.net\"]".to_owned(),
         section => format!("[{section}]"),
     }
 }

@@ -7,8 +7,10 @@ use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::DeValue;
 
-use super::problem::nearest;
-use super::{DH_GROUPS, DhParam};
+use super::problem::{nearest, position};
+use super::{DH_GROUPS, DhParam, Endpoint, NamedFile};
+use crate::jid::Domain;
+use crate::net::certificate::Pin;
 
 /// Something that is wrong with a value: where, and what to write.
 pub(super) type Wrong = (Range<usize>, String);
@@ -21,6 +23,10 @@ pub(super) struct Given<'a> {
     pub(super) default: &'static str,
     /// The directory of the file, from which relative paths count.
     pub(super) dir: &'a Path,
+    /// The file, as messages name it.
+    pub(super) file: &'a Path,
+    /// Its text.
+    pub(super) text: &'a str,
     pub(super) value: &'a Spanned<DeValue<'a>>,
 }
 
@@ -112,6 +118,51 @@ impl<'a> Given<'a> {
     pub(super) fn optional_path(&self) -> Result<Option<PathBuf>, Wrong> {
         let text = self.string()?;
         Ok((!text.is_empty()).then(|| self.dir.join(text)))
+    }
+
+    /// `""` is none. The file itself is not looked at.
+    pub(super) fn optional_file(&self) -> Result<Option<NamedFile>, Wrong> {
+        let (line, column) = position(self.text, self.value.span().start);
+        Ok(self.optional_path()?.map(|path| NamedFile {
+            path,
+            place: format!("{}:{line}:{column}: {}", self.file.display(), self.name),
+        }))
+    }
+
+    /// A host or an IP address, and a port; `""` is none.
+    pub(super) fn endpoint(&self) -> Result<Option<Endpoint>, Wrong> {
+        let text = self.string()?;
+        if text.is_empty() {
+            return Ok(None);
+        }
+        let parts = text.rsplit_once(':').and_then(|(host, port)| {
+            let port = port.parse().ok().filter(|port: &u16| *port > 0)?;
+            let host = Domain::parse(host).ok()?.to_ascii();
+            // Half of an IPv6 address without brackets is no host.
+            (!host.contains(':') || host.starts_with('[')).then_some(Endpoint { host, port })
+        });
+        parts.map(Some).ok_or_else(|| {
+            self.wrong(format!(
+                "{} is {text:?}, which is no address with a port; write one like \
+                 \"192.0.2.7:5269\", \"[2001:db8::7]:5269\" or \"xmpp.example.net:5269\"",
+                self.name
+            ))
+        })
+    }
+
+    /// Keys, each by its SHA-256.
+    pub(super) fn pins(&self) -> Result<Vec<Pin>, Vec<Wrong>> {
+        let (mut pins, mut wrong) = (Vec::new(), Vec::new());
+        for (span, text) in self.strings()? {
+            match text.parse() {
+                Ok(pin) => pins.push(pin),
+                Err(error) => wrong.push((span, format!("{}: {error}", self.name))),
+            }
+        }
+        match wrong.is_empty() {
+            true => Ok(pins),
+            false => Err(wrong),
+        }
     }
 
     /// The index of the string among `choices`.

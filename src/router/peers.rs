@@ -10,6 +10,7 @@
 //! was appended to a stream's output has left the queue, in the order in which it came.
 
 pub mod history;
+mod keys;
 mod link;
 mod restoring;
 #[cfg(test)]

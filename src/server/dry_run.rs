@@ -19,7 +19,8 @@ use crate::router::peers::history::{ShownCertificate, bounded as for_people};
 use crate::server::control::{CertificateReport, DryRun, LookupInfo, TriedAddress};
 use crate::server::dns_settings;
 use crate::server::generation::Loaded;
-use crate::shard::turn::nowhere;
+use crate::shard::turn::{nowhere, question};
+use crate::stream::peer_facts::{PeerDns, PeerQuestion};
 use crate::stream::policy::s2s::{
     Dane, Dialback, Direction, Facts, Outcome, S2sPolicy, Tls, judge, remedy, shut_out,
 };
@@ -66,7 +67,7 @@ pub fn look_up(settings: &Settings, question: Question) -> Result<Found, String>
 impl Trier<'_> {
     /// Tries. Takes up to half a minute.
     pub fn run(&self, remote: &Domain) -> DryRun {
-        let policy = S2sPolicy::of(&self.local.s2s, false);
+        let policy = S2sPolicy::of(&self.local.s2s, remote);
         let mut run = DryRun::default();
         if let Some(verdict) = shut_out(&policy, remote) {
             run.verdict = verdict.reason.sentence(remote);
@@ -81,7 +82,7 @@ impl Trier<'_> {
         }
         let question = Question {
             is_fresh: true,
-            ..Question::about(remote.to_ascii())
+            ..question(Some(self.local), remote)
         };
         let found = match look_up(self.settings, question) {
             Ok(found) => found,
@@ -170,7 +171,7 @@ impl Trier<'_> {
             return is_final;
         }
         let facts = self.facts(remote, target, seen, Direction::Dialled, tried);
-        let policy = S2sPolicy::of(&self.local.s2s, false);
+        let policy = S2sPolicy::of(&self.local.s2s, remote);
         let verdict = judge(&policy, remote, &facts);
         let reason = verdict.reason.sentence(remote);
         tried.verdict = Some(reason.clone());
@@ -195,11 +196,14 @@ impl Trier<'_> {
         direction: Direction,
         tried: &mut TriedAddress,
     ) -> Facts {
-        let _ = target;
+        let dns = match self.local.s2s.dane {
+            true => PeerDns::of_target(target),
+            false => PeerDns::Nothing,
+        };
         let mut facts = Facts {
             direction,
             tls: Tls::None,
-            dane: Dane::None,
+            dane: dns.without_certificate(),
             dialback: Dialback::NotTried,
         };
         if let Some(offer) = &seen.offer {
@@ -225,7 +229,16 @@ impl Trier<'_> {
         let (chain, local) = (&tls.peer_chain, &self.local.name);
         let certificates = &self.loaded.certificates;
         let now = Clock::start().now().wall;
-        facts.tls = Tls::Certificate(certificates.peer(chain, direction, local, remote, now));
+        let found = certificates.peer(&PeerQuestion {
+            chain,
+            direction,
+            local: self.local,
+            remote,
+            dns: &dns,
+            now,
+        });
+        facts.dane = found.dane;
+        facts.tls = Tls::Certificate(found.shown);
         let described = certificates.describe(chain, direction, local, remote, now);
         tried.certificate = Some(report(&described));
         facts

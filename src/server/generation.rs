@@ -3,14 +3,16 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::clock::Wall;
-use crate::config::Settings;
+use crate::config::{NamedFile, Settings};
 use crate::jid::Domain;
 use crate::net::certificate::{
-    Authorities, CaStore, FaultKind, PeerRole, Reference, ShownChain, client_identities,
+    Authorities, CaStore, Evidence, FaultKind, PeerRole, Proof, Reference, ShownChain, Sought,
+    TlsaEvidence, client_identities,
 };
 use crate::net::open_files::OpenFiles;
 use crate::net::tls::{TlsContexts, TlsSets, TlsSettings};
@@ -19,6 +21,7 @@ use crate::net::transport::Transport;
 use crate::router::peers::history::ShownCertificate;
 use crate::shard::Dialler;
 use crate::stream::Certificates;
+use crate::stream::peer_facts::{Ends, PeerFacts, PeerQuestion};
 use crate::stream::policy::s2s::{self, Direction, Shown};
 
 /// The certificates of one generation, checked.
@@ -79,10 +82,10 @@ pub fn load_certificates(
     let (Some((clients, warnings)), Some((servers, _))) = (clients, servers) else {
         return Err(problems);
     };
-    if !problems.is_empty() {
+    let trusted = Trusted::load(settings, &mut problems);
+    let Some(trusted) = trusted.filter(|_| problems.is_empty()) else {
         return Err(problems);
-    }
-    let roots = Authorities::system().map_err(|problem| vec![problem])?;
+    };
     let contexts = TlsSets {
         clients: Arc::new(clients),
         servers: Arc::new(servers),
@@ -91,7 +94,7 @@ pub fn load_certificates(
         certificates: Arc::new(Known {
             contexts: Arc::clone(&contexts.clients),
             authorities,
-            roots,
+            trusted,
         }),
         contexts,
         warnings,
@@ -146,8 +149,47 @@ impl Dialler for Connector {
 struct Known {
     contexts: Arc<TlsContexts>,
     authorities: HashMap<String, CaStore>,
-    /// Whom we trust to vouch for other servers.
+    trusted: Trusted,
+}
+
+/// Whom we trust to vouch for other servers.
+struct Trusted {
+    /// For any: those of `tls.ca`, else the system's.
     roots: Authorities,
+    /// For those that `[s2s.peer."name"]` names them for, by their file.
+    pinned: HashMap<PathBuf, Authorities>,
+}
+
+impl Trusted {
+    /// None, with what is wrong among `problems`, if a file cannot be used.
+    fn load(settings: &Settings, problems: &mut Vec<String>) -> Option<Trusted> {
+        let read = |file: &NamedFile| Authorities::load(&file.path, &file.place);
+        let roots = match &settings.tls.ca {
+            Some(file) => read(file),
+            None => Authorities::system(),
+        };
+        let mut pinned = HashMap::new();
+        let components = settings.components.values();
+        let domains = settings.domains.values();
+        let served = domains.chain(components.map(|component| &component.domain));
+        let s2s = served.map(|domain| &domain.s2s);
+        for s2s in s2s.chain([&settings.s2s]) {
+            for file in s2s.peers.values().filter_map(|peer| peer.ca.as_ref()) {
+                if pinned.contains_key(&file.path) {
+                    continue;
+                }
+                match read(file) {
+                    Ok(authorities) => {
+                        pinned.insert(file.path.clone(), authorities);
+                    }
+                    Err(problem) if !problems.contains(&problem) => problems.push(problem),
+                    Err(_) => {}
+                }
+            }
+        }
+        let roots = roots.map_err(|problem| problems.push(problem)).ok()?;
+        Some(Trusted { roots, pinned })
+    }
 }
 
 impl Certificates for Known {
@@ -185,9 +227,10 @@ impl Certificates for Known {
         let domain = remote.to_ascii();
         let reference = Reference {
             domain: &domain,
-            secure_target: None,
+            secure_targets: &[],
         };
-        let judged = shown.judge(&self.roots, role_of(direction), reference, seconds(now));
+        let roots = &self.trusted.roots;
+        let judged = shown.judge(roots, role_of(direction), reference, seconds(now));
         let (faults, is_for_peer) = match judged {
             Ok(judgement) => (
                 judgement.faults.iter().map(ToString::to_string).collect(),
@@ -208,37 +251,54 @@ impl Certificates for Known {
         }
     }
 
-    fn peer(
-        &self,
-        chain: &[Vec<u8>],
-        direction: Direction,
-        _local: &Domain,
-        remote: &Domain,
-        now: Wall,
-    ) -> Shown {
-        let role = role_of(direction);
-        let domain = remote.to_ascii();
-        let reference = Reference {
+    fn peer(&self, question: &PeerQuestion<'_>) -> PeerFacts {
+        let peer = question.local.s2s.peers.get(question.remote);
+        let ca = peer.and_then(|peer| peer.ca.as_ref());
+        let domain = question.remote.to_ascii();
+        let sought = Sought {
+            role: role_of(question.direction),
             domain: &domain,
-            secure_target: None,
+            places: question.dns.places(),
+            pins: peer.map_or(&[], |peer| peer.pins.as_slice()),
+            pinned: ca.and_then(|file| self.trusted.pinned.get(&file.path)),
         };
-        let now = seconds(now);
-        let judged =
-            ShownChain::parse(chain).map(|shown| shown.judge(&self.roots, role, reference, now));
-        let (fault, names_peer) = match judged {
-            Ok(Ok(judgement)) => (
-                judgement.faults.first().map(|fault| kind_of(&fault.kind)),
-                judgement.matched.is_some(),
-            ),
-            Ok(Err(_)) => (Some(s2s::Fault::Invalid), false),
-            Err(fault) => (Some(kind_of(&fault.kind)), false),
-        };
-        Shown {
-            chain: fault.map_or(Ok(()), Err),
-            names_peer,
-            matches_pin: false,
-            matches_tlsa: false,
+        let now = seconds(question.now);
+        facts(
+            question,
+            &Evidence::of(question.chain, &self.trusted.roots, &sought, now),
+        )
+    }
+}
+
+/// What evidence is worth to policy.
+fn facts(question: &PeerQuestion<'_>, evidence: &Evidence) -> PeerFacts {
+    let (chain, names_peer, chain_ends) = match &evidence.chain {
+        Ok(judgement) => {
+            let fault = judgement.faults.first();
+            let chain = fault.map_or(Ok(()), |fault| Err(kind_of(&fault.kind)));
+            (chain, judgement.matched.is_some(), Some(judgement.ends))
         }
+        Err(fault) => (Err(kind_of(&fault.kind)), false, None),
+    };
+    let tlsa = match evidence.tlsa {
+        TlsaEvidence::Usable(proof) => proof,
+        TlsaEvidence::None | TlsaEvidence::Unusable => None,
+    };
+    let ends = |proof: Option<Proof>| proof.and_then(|proof| proof.ends);
+    PeerFacts {
+        shown: Shown {
+            chain,
+            names_peer,
+            matches_pin: evidence.pin.is_some(),
+            matches_tlsa: tlsa.is_some(),
+        },
+        dane: question.dns.dane(evidence.tlsa),
+        key: evidence.key,
+        ends: Ends {
+            pin: ends(evidence.pin),
+            dane: ends(tlsa),
+            chain: chain_ends,
+        },
     }
 }
 

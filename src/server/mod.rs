@@ -23,7 +23,7 @@ use signal_hook::iterator::Signals;
 
 use crate::clock::Clock;
 use crate::config::{Settings, reload};
-use crate::dns::{self, Dns, DnsSettings, Found};
+use crate::dns::{self, Dns, DnsError, DnsSettings, Found};
 use crate::features::FEATURES;
 use crate::limits::{WAITING_BYTES_MAX, WAITING_POSTS_MAX};
 use crate::log::Logging;
@@ -237,11 +237,9 @@ impl Server {
             gates.clone(),
         )
         .map_err(|error| StartError::new(format!("cannot start workers: {error}")))?;
-        let dns = Dns::start(
-            &dns_settings(&settings),
-            Arc::clone(&posts) as Arc<dyn dns::Answers>,
-        )
-        .map_err(|error| StartError::new(error.to_string()))?;
+        let answers = Arc::clone(&posts) as Arc<dyn dns::Answers>;
+        let dns = Dns::start(&dns_settings(&settings), answers)
+            .map_err(|error| StartError::new(dns_problem(&settings, &error)))?;
         let surroundings = Surroundings {
             dns: dns.clone(),
             shards: addresses.clone(),
@@ -444,6 +442,10 @@ impl Core {
             mut warnings,
         } = load_certificates(&settings, Some(&previous))
             .map_err(|problems| problems.join("\n"))?;
+        // The last that can fail: nothing has changed yet.
+        self.dns
+            .configure(&dns_settings(&settings))
+            .map_err(|error| dns_problem(&settings, &error))?;
         *self.contexts.lock().unwrap_or_else(PoisonError::into_inner) = contexts.clone();
         if let Err(error) = self.logging.apply(&settings.log) {
             warnings.push(format!("the log stays where it was: {error}"));
@@ -529,13 +531,6 @@ fn ask<T: Send + 'static>(
 /// Who asks the store without being a shard.
 const NO_SHARD: usize = usize::MAX;
 
-fn dns_settings(settings: &Settings) -> DnsSettings {
-    DnsSettings {
-        servers: settings.dns.servers.clone(),
-        ..DnsSettings::default()
-    }
-}
-
 fn shard_count(settings: &Settings) -> u32 {
     let count = match settings.server.shards {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
@@ -547,6 +542,24 @@ fn shard_count(settings: &Settings) -> u32 {
 /// One worker for two cores: hashing must leave the shards their share (FACTS §7).
 fn worker_count() -> usize {
     std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2))
+}
+
+fn dns_settings(settings: &Settings) -> DnsSettings {
+    let dns = &settings.dns;
+    DnsSettings {
+        servers: dns.servers.clone(),
+        validates: dns.dnssec,
+        trust_anchor: dns.trust_anchor.as_ref().map(|file| file.path.clone()),
+        ..DnsSettings::default()
+    }
+}
+
+/// What is wrong with the resolver's settings, where the operator has written it.
+fn dns_problem(settings: &Settings, error: &DnsError) -> String {
+    match (error, &settings.dns.trust_anchor) {
+        (DnsError::TrustAnchor { .. }, Some(file)) => format!("{}: {error}", file.place),
+        _ => error.to_string(),
+    }
 }
 
 fn throttle_limits(settings: &Settings) -> ThrottleLimits {

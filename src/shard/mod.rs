@@ -44,7 +44,7 @@ pub enum Post {
     Store(Answer),
     /// From a worker: the connection that asked, and what it found out.
     Worked(Key, Value),
-    /// From the resolver: where the other server of a link is.
+    /// From the resolver: what is known under the id of a question.
     Resolved(Key, Box<Found>),
     /// From another shard: a dialback key that a link's server is to be asked about.
     Verify(Box<Ask>),

@@ -228,10 +228,10 @@ impl Outside for World {
             .is_ok()
     }
 
-    fn resolve(&mut self, link: Key, question: Question) -> Result<(), Refused> {
+    fn resolve(&mut self, id: Key, question: Question) -> Result<(), Refused> {
         self.surroundings
             .dns
-            .ask(self.index, link.to_bits(), question)
+            .ask(self.index, id.to_bits(), question)
     }
 
     fn random(&mut self, buffer: &mut [u8]) {

@@ -23,7 +23,7 @@ use crate::shard::turn::{Due, Outside, Ready, Shard};
 use crate::shard::{Accepted, Dialler, Generation, Peer, Post};
 use crate::slots::Key;
 use crate::storage::{Answer, Batch, Lane, ReadFn, Value, WriterCore, accounts};
-use crate::stream::policy::s2s::{Direction, Shown};
+use crate::stream::peer_facts::{PeerFacts, PeerQuestion};
 use crate::stream::{Certificates, Origin};
 
 /// Both ends of a simulated connection.
@@ -237,8 +237,11 @@ impl Certificates for AnyCertificate {
     fn client_identities(&self, _: &str, _: &[Vec<u8>]) -> Vec<String> {
         Vec::new()
     }
-    fn peer(&self, chain: &[Vec<u8>], _: Direction, _: &Domain, remote: &Domain, _: Wall) -> Shown {
-        servers::shown(chain, remote)
+    fn peer(&self, question: &PeerQuestion<'_>) -> PeerFacts {
+        PeerFacts {
+            shown: servers::shown(question.chain, question.remote),
+            ..PeerFacts::worthless(question.dns)
+        }
     }
 }
 

@@ -12,7 +12,7 @@ pub mod survey;
 mod tests;
 mod writing;
 
-pub use self::dialling::nowhere;
+pub use self::dialling::{nowhere, question};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -49,12 +49,12 @@ pub trait Outside {
     fn read(&mut self, id: u64, lane: Lane, read: ReadFn);
     /// Has a worker compute something for a connection. False if too much waits already.
     fn work(&mut self, conn: Key, job: Box<dyn FnOnce() -> Value + Send>) -> bool;
-    /// Asks where the other server of a link is; [`Shard::turn`] gets the answer by a post.
+    /// Asks where another server is; [`Shard::turn`] gets the answer by a post with the same id.
     ///
     /// # Errors
     /// If too many are asked for already.
-    fn resolve(&mut self, link: Key, question: dns::Question) -> Result<(), dns::Refused> {
-        let _ = (link, question);
+    fn resolve(&mut self, id: Key, question: dns::Question) -> Result<(), dns::Refused> {
+        let _ = (id, question);
         Err(dns::Refused::Stopped)
     }
     /// Fills a buffer with random bytes.

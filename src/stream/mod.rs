@@ -13,6 +13,7 @@ pub mod features;
 pub mod header;
 pub mod machine;
 pub mod management;
+pub mod peer_facts;
 pub mod policy;
 pub mod s2s;
 #[cfg(test)]
@@ -28,6 +29,7 @@ use crate::clock::{Mono, Now, Wall};
 use crate::config::Settings;
 use crate::jid::{BareJid, Domain, FullJid};
 use crate::net::arrivals::Refused;
+use crate::net::certificate::Pin;
 use crate::net::throttle::Throttle;
 use crate::net::transport::TlsFacts;
 use crate::ns;
@@ -45,7 +47,8 @@ use crate::stanza::{StreamCondition, StreamError};
 use crate::storage::logins::Login;
 use crate::storage::{StoreError, Value};
 use crate::stream::dialback::{Checked, Pair};
-use crate::stream::policy::s2s::{Direction, Fault, Shown};
+use crate::stream::peer_facts::{PeerDns, PeerFacts, PeerQuestion};
+use crate::stream::policy::s2s::Direction;
 use crate::stream::s2s::{Ask, Asker, Attempted};
 use crate::xml::{Header, Top, XmlError};
 
@@ -80,6 +83,8 @@ pub enum Event {
     Placed(Key),
     /// What came of [`Action::Verify`].
     Verified(Pair, Checked),
+    /// The answer to [`Action::LookUp`].
+    LookedUp(Domain, PeerDns),
     /// The machine's deadline has come.
     Deadline,
     /// The session or the server ends the stream.
@@ -144,6 +149,10 @@ pub enum Action {
     ToPeer(Box<Stanza>),
     /// Have a dialback key verified, that was offered on this stream: the pair, the stream's id, the key.
     Verify(Box<(Pair, String, String)>),
+    /// Find out what the DNS vouches for about the server of a domain.
+    LookUp(Domain),
+    /// A server has shown a certificate with this key, and is proven: the pair of domains, the key.
+    PeerKey(Pair, Pin),
     /// Tell another stream what came of verifying its key.
     Tell(Box<(Asker, Checked)>),
     /// The peer's stream has ended.
@@ -233,22 +242,9 @@ pub trait Certificates: Send + Sync {
     }
 
     /// What the certificates that another server has shown are worth to a domain of ours
-    /// (RFC 6120 §13.7.2). `chain` is DER, the leaf first.
-    fn peer(
-        &self,
-        chain: &[Vec<u8>],
-        direction: Direction,
-        local: &Domain,
-        remote: &Domain,
-        now: Wall,
-    ) -> Shown {
-        let _ = (chain, direction, local, remote, now);
-        Shown {
-            chain: Err(Fault::UnknownAuthority),
-            names_peer: false,
-            matches_pin: false,
-            matches_tlsa: false,
-        }
+    /// (RFC 6120 §13.7.2).
+    fn peer(&self, question: &PeerQuestion<'_>) -> PeerFacts {
+        PeerFacts::worthless(question.dns)
     }
 }
 

@@ -23,6 +23,7 @@ mod accepted;
 mod bidirectional;
 mod dialled;
 mod ending;
+mod proof;
 mod report;
 #[cfg(test)]
 mod tests;
@@ -30,19 +31,17 @@ mod tests;
 use ::log::{debug, info};
 
 pub use self::dialled::Dialled;
+use self::proof::Expiry;
 pub use self::report::{Attempted, Exchange, Proof};
 use crate::clock::Mono;
-use crate::config::DomainSettings;
 use crate::jid::{Domain, Jid};
 use crate::net::transport::TlsFacts;
 use crate::ns;
 use crate::router::session::TlsSummary;
 use crate::slots::Key;
-use crate::stanza::{self, Condition, Stanza, StreamCondition, StreamError};
-use crate::stream::dialback::{Checked, Ledger, Packet, Pair, Ruling, Trouble};
-use crate::stream::policy::s2s::{
-    Dane, Dialback, Direction, Facts, Outcome, S2sPolicy, Tls, Verdict, judge,
-};
+use crate::stanza::{self, Stanza, StreamCondition, StreamError};
+use crate::stream::dialback::{Checked, Ledger, Packet, Pair};
+use crate::stream::peer_facts::PeerDns;
 use crate::stream::{Action, Context, Event, Origin, dialback, header};
 use crate::xml::{Header, Top};
 
@@ -59,6 +58,12 @@ pub struct ServerStream {
     source: Option<Key>,
     /// The first domain that the peer has proven, until the stream is on its way to that domain's shard.
     first_proven: Option<Domain>,
+    /// When the first certificate ends that a proof rests on.
+    expiry: Option<Expiry>,
+    /// What the DNS vouches for about peers that claim a domain.
+    looked_up: Vec<(Domain, PeerDns)>,
+    /// Pairs whose keys wait for that.
+    unruled: Vec<Pair>,
     /// Accepted: the peer has proven the pair of its header by EXTERNAL.
     is_external: bool,
     is_header_sent: bool,
@@ -127,6 +132,9 @@ enum State {
     Starting,
     /// The TLS handshake runs.
     Securing,
+    /// Accepted: the peer's header is answered, and what the DNS vouches for about it is due; whether it
+    /// is offered features then.
+    LookingUp { has_features: bool },
     /// Dialled: `<auth/>` was sent.
     Authenticating,
     /// Packets of dialback, and stanzas of who may send them.
@@ -144,6 +152,7 @@ impl State {
             State::Featuring => "featuring",
             State::Starting => "starting",
             State::Securing => "securing",
+            State::LookingUp { .. } => "looking up",
             State::Authenticating => "authenticating",
             State::Open => "open",
             State::Closing { .. } => "closing",
@@ -172,6 +181,9 @@ impl ServerStream {
             ledger: None,
             source: None,
             first_proven: None,
+            expiry: None,
+            looked_up: Vec::new(),
+            unruled: Vec::new(),
             is_external: false,
             is_header_sent: false,
             is_bidirectional: false,
@@ -207,7 +219,7 @@ impl ServerStream {
 
     /// Whether the machine takes input now.
     pub fn takes_input(&self) -> bool {
-        !matches!(self.state, State::Closed)
+        !matches!(self.state, State::Closed | State::LookingUp { .. })
     }
 
     /// Whether our end of the stream is written, and perhaps not yet sent.
@@ -304,6 +316,7 @@ impl ServerStream {
                 Ok(state)
             }
             (state, Event::Placed(source)) => self.placed(state, source, cx),
+            (state, Event::LookedUp(remote, dns)) => self.looked_up(state, remote, dns, cx),
             (State::Open, Event::Verified(pair, checked)) => {
                 let actions = self
                     .ledger_mut()
@@ -369,52 +382,6 @@ impl ServerStream {
 
     fn ledger_mut(&mut self) -> Option<&mut Ledger<Asker>> {
         self.ledger.as_mut()
-    }
-
-    /// What policy says of a peer on this stream, with what is known of it.
-    fn judge(
-        &self,
-        local: &DomainSettings,
-        remote: &Domain,
-        dialback: Dialback,
-        cx: &Context<'_>,
-    ) -> Verdict {
-        let direction = match &self.role {
-            Role::Dialled(dialled) if dialled.remote == *remote => Direction::Dialled,
-            _ => Direction::Accepted,
-        };
-        let facts = self.facts(local, remote, direction, dialback, cx);
-        judge(&S2sPolicy::of(&local.s2s, false), remote, &facts)
-    }
-
-    /// What is known of a peer on this stream, as one who stands in that direction.
-    fn facts(
-        &self,
-        local: &DomainSettings,
-        remote: &Domain,
-        direction: Direction,
-        dialback: Dialback,
-        cx: &Context<'_>,
-    ) -> Facts {
-        let dane = match &self.role {
-            Role::Dialled(dialled) if dialled.remote == *remote => dialled.dane,
-            _ => Dane::None,
-        };
-        let tls = match &self.tls {
-            None => Tls::None,
-            Some(tls) if tls.chain.is_empty() => Tls::Bare,
-            Some(tls) => {
-                let now = cx.now.wall;
-                let certificates = cx.certificates;
-                Tls::Certificate(certificates.peer(&tls.chain, direction, &local.name, remote, now))
-            }
-        };
-        Facts {
-            direction,
-            tls,
-            dane,
-            dialback,
-        }
     }
 
     // --- packets and stanzas ---
@@ -501,7 +468,9 @@ impl ServerStream {
             match action {
                 dialback::Action::Send(packet) => packet.write(cx.out),
                 dialback::Action::Rule(pair) => {
-                    let ruling = self.rule(&pair, cx);
+                    let Some(ruling) = self.rule(&pair, cx) else {
+                        continue;
+                    };
                     let more = self.ledger_mut().map(|ledger| ledger.rule(&pair, ruling));
                     waiting.extend(more.unwrap_or_default());
                 }
@@ -544,52 +513,6 @@ impl ServerStream {
         })
     }
 
-    /// Decides about a key that the peer has offered.
-    fn rule(&mut self, pair: &Pair, cx: &mut Context<'_>) -> Ruling {
-        let Some(local) = cx.settings.served(pair.local.as_str()) else {
-            let text = "This server does not serve that domain";
-            return Ruling::Refuse(Trouble::new(Condition::ItemNotFound, text));
-        };
-        if cx.settings.domains.contains_key(&pair.remote) {
-            return Ruling::Refuse(Trouble::new(Condition::Forbidden, ours().text));
-        }
-        let verdict = self.judge(local, &pair.remote, Dialback::NotTried, cx);
-        match verdict.outcome {
-            Outcome::Accept(means) => {
-                self.note_ruling(pair, means, &verdict);
-                Ruling::Accept
-            }
-            Outcome::NeedDialback => Ruling::Verify,
-            Outcome::Refuse => {
-                self.tell_refusal(pair, &verdict, cx);
-                Ruling::Refuse(Trouble::new(
-                    Condition::PolicyViolation,
-                    verdict.reason.sentence(&pair.remote),
-                ))
-            }
-        }
-    }
-
-    /// The peer may send stanzas of a pair from now on.
-    fn proven(&mut self, pair: &Pair, exchange: Exchange, cx: &mut Context<'_>) {
-        self.note_proof(pair, exchange);
-        let proof = self.proofs().find(|proof| proof.pair == *pair);
-        let means = proof.map(|proof| proof.of_peer(Direction::Accepted));
-        info!(
-            stream = self.origin.stream, address:% = self.origin.ip(), from:% = pair.remote,
-            to:% = pair.local, means = means.unwrap_or_default().as_str(), encrypted = self.tls.is_some();
-            "server authenticated"
-        );
-        self.note_attempt(pair, true, "it may send stanzas", cx.actions);
-        self.write_proven_pairs(cx);
-        if self.source.is_none() {
-            self.first_proven = Some(pair.remote.clone());
-            let bytes = cx.settings.served(pair.local.as_str());
-            let bytes = bytes.map_or(0, |domain| domain.s2s.stanza_bytes_max);
-            cx.actions.push(Action::AcceptStanzas(bytes));
-        }
-    }
-
     /// The stream stands where it stays: keys that have waited for that are looked at.
     fn placed(
         &mut self,
@@ -599,26 +522,14 @@ impl ServerStream {
     ) -> Result<State, StreamError> {
         self.source = Some(source);
         self.write_proven_pairs(cx);
+        // The DNS is asked again: its answers have not come along.
+        self.unruled.clear();
         match (state, &self.ledger) {
             (State::Open, Some(ledger)) => {
                 let actions = ledger.placed();
                 self.act(actions, cx)
             }
             (state, _) => Ok(state),
-        }
-    }
-
-    fn tell_refusal(&mut self, pair: &Pair, verdict: &Verdict, cx: &mut Context<'_>) {
-        let reason = verdict.reason.sentence(&pair.remote);
-        info!(
-            stream = self.origin.stream, address:% = self.origin.ip(), peer:% = pair.remote,
-            local:% = pair.local, reason = reason.as_str(),
-            see = format!("stanzad explain s2s {}", pair.remote).as_str();
-            "server refused"
-        );
-        self.verdict = Some(reason);
-        if !self.is_dialled() {
-            self.note_attempt(pair, false, "we refused it", cx.actions);
         }
     }
 }

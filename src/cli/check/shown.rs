@@ -39,7 +39,7 @@ pub fn findings(showing: &Showing<'_>, chain: &[Vec<u8>]) -> Vec<Finding> {
     };
     let reference = Reference {
         domain,
-        secure_target: None,
+        secure_targets: &[],
     };
     let judgement = match shown.judge(roots, PeerRole::ReceivingEntity, reference, now) {
         Ok(judgement) => judgement,

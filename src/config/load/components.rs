@@ -99,6 +99,7 @@ impl<'a> Reader<'a> {
         if !written.broken {
             self.check_key(&draft.domain, "component", &written);
             self.check_lists(&draft.domain, &written);
+            self.check_dane(&draft, &written);
         }
         let Some(secret) = draft.component.secret.take() else {
             if !written.broken {

@@ -1,8 +1,9 @@
 //! The options of `[s2s]` and `[dns]`: who is talked with, and how they are found.
 
+use super::PEER;
 use super::setters::domains;
-use super::spec::Form::{Flag, Number, Other};
-use super::spec::Reload::{NewConnections, Now, Restart};
+use super::spec::Form::{Choice, Flag, Number, OptionalFile, Other};
+use super::spec::Reload::{NewConnections, Now};
 use super::spec::{Spec, spec};
 
 pub(super) const SERVERS: &[Spec] = &[
@@ -44,6 +45,13 @@ pub(super) const SERVERS: &[Spec] = &[
     ),
     spec(
         "s2s",
+        "dane",
+        "false",
+        NewConnections,
+        Flag(|d| &mut d.domain.s2s.dane),
+    ),
+    spec(
+        "s2s",
         "allow",
         "[]",
         NewConnections,
@@ -79,16 +87,68 @@ pub(super) const SERVERS: &[Spec] = &[
         Now,
         Number(0, 604_800, |d, n| d.domain.s2s.message_wait_seconds = n),
     ),
+    // [s2s.peer."name"]
+    spec(
+        PEER,
+        "address",
+        r#""""#,
+        NewConnections,
+        Other(|d, given| {
+            d.peer.address = given.endpoint().map_err(|wrong| vec![wrong])?;
+            Ok(())
+        }),
+    ),
+    spec(
+        PEER,
+        "tls",
+        r#""starttls""#,
+        NewConnections,
+        Choice(&[
+            ("starttls", |d| d.peer.is_direct_tls = false),
+            ("direct", |d| d.peer.is_direct_tls = true),
+        ]),
+    ),
+    spec(
+        PEER,
+        "pin",
+        "[]",
+        NewConnections,
+        Other(|d, given| {
+            d.peer.pins = given.pins()?;
+            Ok(())
+        }),
+    ),
+    spec(
+        PEER,
+        "ca",
+        r#""""#,
+        NewConnections,
+        OptionalFile(|d| &mut d.peer.ca),
+    ),
     // [dns]
     spec(
         "dns",
         "servers",
         "[]",
-        Restart(|a, b| a.dns.servers == b.dns.servers),
+        Now,
         Other(|d, given| {
             let addresses = given.addresses()?;
             d.whole.dns.servers = addresses.into_iter().map(|(_, a)| a).collect();
             Ok(())
         }),
+    ),
+    spec(
+        "dns",
+        "dnssec",
+        "false",
+        Now,
+        Flag(|d| &mut d.whole.dns.dnssec),
+    ),
+    spec(
+        "dns",
+        "trust_anchor",
+        r#""""#,
+        Now,
+        OptionalFile(|d| &mut d.whole.dns.trust_anchor),
     ),
 ];

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::super::value::{Given, Wrong};
-use super::super::{DomainSettings, S2s, Secret, Settings};
+use super::super::{DomainSettings, NamedFile, S2s, S2sPeer, Secret, Settings};
 
 /// One option of the file.
 #[derive(Clone, Copy)]
@@ -37,6 +37,8 @@ pub(in crate::config) struct Draft {
     pub(in crate::config) whole: Settings,
     pub(in crate::config) domain: DomainSettings,
     pub(in crate::config) component: ComponentDraft,
+    /// One other server, for the options of `[s2s.peer."name"]`.
+    pub(in crate::config) peer: S2sPeer,
 }
 
 /// What a component sets of its own.
@@ -66,6 +68,7 @@ pub(in crate::config) enum Form {
     Text(fn(&mut Draft) -> &mut String),
     Path(fn(&mut Draft) -> &mut PathBuf),
     OptionalPath(fn(&mut Draft) -> &mut Option<PathBuf>),
+    OptionalFile(fn(&mut Draft) -> &mut Option<NamedFile>),
     Choice(&'static [Named]),
     Other(fn(&mut Draft, &Given<'_>) -> Result<(), Vec<Wrong>>),
 }
@@ -105,6 +108,7 @@ impl Spec {
             Form::Text(of) => *of(draft) = given.text().map_err(one)?.to_owned(),
             Form::Path(of) => *of(draft) = given.path().map_err(one)?,
             Form::OptionalPath(of) => *of(draft) = given.optional_path().map_err(one)?,
+            Form::OptionalFile(of) => *of(draft) = given.optional_file().map_err(one)?,
             Form::Choice(choices) => {
                 let chosen = given.choice(&self.choices()).map_err(one)?;
                 (choices[chosen].1)(draft);

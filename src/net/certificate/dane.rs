@@ -235,6 +235,11 @@ fn in_use(records: &[TlsaRecord]) -> Vec<&TlsaRecord> {
     counting.copied().collect()
 }
 
+/// Whether one of them can be used, so that they decide about the peer (RFC 6698 §4.1).
+pub fn has_usable(records: &[TlsaRecord]) -> bool {
+    !in_use(records).is_empty()
+}
+
 fn digest(certificate: &X509Ref) -> Option<[u8; 32]> {
     certificate.to_der().ok().map(|der| sha256(&der))
 }

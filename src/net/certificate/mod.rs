@@ -5,6 +5,7 @@ mod chain;
 mod client;
 mod dane;
 mod directory;
+mod evidence;
 mod names;
 mod peer;
 
@@ -30,8 +31,9 @@ use zeroize::Zeroizing;
 pub use authorities::Authorities;
 pub use chain::{Fault, FaultKind};
 pub use client::{CaStore, CertificateError, client_identities};
-pub use dane::{DaneFailure, DaneVerdict};
+pub use dane::{DaneFailure, DaneVerdict, has_usable};
 pub(super) use directory::Directory;
+pub use evidence::{Evidence, Proof, Sought, TlsaEvidence, Vouched};
 pub use names::Identifier;
 use names::Names;
 pub use peer::{Judgement, PeerRole, Pin, PinError, Reference, ShownChain};

@@ -51,9 +51,9 @@ pub struct Reference<'a> {
     /// The domain of the stream header: `to` of one we dialled, `from` of one we accepted
     /// (RFC 6120 §13.7.2.1).
     pub domain: &'a str,
-    /// The target of the SRV record by which the peer was found, if DNSSEC vouches for that record;
-    /// it counts as a DNS-ID then (RFC 7673 §4.1).
-    pub secure_target: Option<&'a str>,
+    /// The targets of the SRV records by which the peer is found, as far as DNSSEC vouches for those
+    /// records; they count as DNS-IDs then (RFC 7673 §4.1).
+    pub secure_targets: &'a [&'a str],
 }
 
 /// What authorities make of a chain.
@@ -210,9 +210,8 @@ impl ShownChain {
     /// nothing of other kinds of names (RFC 5280 §4.2.1.10), so below it these prove nothing.
     fn matched(&self, path: &[X509], reference: Reference<'_>) -> Option<Identifier> {
         let target = || {
-            reference
-                .secure_target
-                .and_then(|t| self.names.dns_id_for(t))
+            let mut targets = reference.secure_targets.iter();
+            targets.find_map(|target| self.names.dns_id_for(target))
         };
         let other = || {
             let is_constrained = path.iter().skip(1).any(|c| has_name_constraints(c));
@@ -274,6 +273,19 @@ pub(super) fn key_info(certificate: &X509Ref) -> Option<Vec<u8>> {
 /// "3 1 1", and what `openssl pkey -pubin -outform DER | sha256sum` tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pin([u8; 32]);
+
+impl Pin {
+    /// The SHA-256.
+    pub fn digest(self) -> [u8; 32] {
+        self.0
+    }
+}
+
+impl From<[u8; 32]> for Pin {
+    fn from(digest: [u8; 32]) -> Pin {
+        Pin(digest)
+    }
+}
 
 /// A pin that cannot be read; a sentence for people.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -151,6 +151,7 @@ impl Shard {
                 };
                 self.verify(ask, outside);
             }
+            Action::LookUp(remote) => self.look_up(key, remote, outside),
             Action::LinkReady(link) => self.link_is_ready(link, key),
             Action::PairOpen(pair) => self.router.pair_open(pair.local, pair.remote, key),
             Action::LinkOpen(link) => self.ask_waiting(link, key, outside),
@@ -195,6 +196,9 @@ impl Shard {
                 .router
                 .upgrade_credentials(jid, generation, credentials),
             Action::ToPeer(stanza) => self.router.send_to_peer(*stanza),
+            Action::PeerKey(pair, key) => {
+                self.router.peer_key_seen(pair.local, pair.remote, key);
+            }
             Action::Tell(told) => {
                 let (asker, checked) = *told;
                 self.tell(asker, checked, outside);

@@ -3,23 +3,27 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use ::log::debug;
 
 use super::{Outside, Shard};
 use crate::clock::Wall;
+use crate::config::{DomainSettings, S2sPeer};
 use crate::dns::srv;
-use crate::dns::{self, Found, Question};
+use crate::dns::{self, Endpoint, Found, Question};
+use crate::jid::Domain;
 use crate::limits::DIAL_ATTEMPTS_MAX;
 use crate::router::peers::history;
 use crate::router::peers::{Failure, LinkState};
 use crate::shard::Post;
 use crate::shard::connection::Connection;
-use crate::slots::Key;
+use crate::slots::{Key, Slots};
 use crate::stanza::Condition;
 use crate::stream::dialback::{Checked, Pair, Unreached};
 use crate::stream::machine::Machine;
-use crate::stream::policy::s2s::{Dane, S2sPolicy, shut_out};
+use crate::stream::peer_facts::PeerDns;
+use crate::stream::policy::s2s::{S2sPolicy, shut_out};
 use crate::stream::s2s::{Ask, Asker, Dialled, ServerStream};
 use crate::stream::{Event, Origin};
 
@@ -27,12 +31,27 @@ use crate::stream::{Event, Origin};
 #[derive(Default)]
 pub(super) struct Diallings {
     by_link: HashMap<Key, Dialling>,
+    /// What the resolver is asked.
+    questions: Slots<Asked>,
     /// Dialback keys that wait until a link's server can be asked.
     asks: HashMap<Key, Vec<Ask>>,
 }
 
-/// An address to be tried, and whether TLS comes first there (XEP-0368).
-type Attempt = (SocketAddr, bool);
+/// What a question to the resolver is for.
+enum Asked {
+    /// To dial a link; whether TLSA records were asked for.
+    Link(Key, bool),
+    /// To judge the peer of a connection, which claims a domain.
+    Peer(Key, Domain),
+}
+
+/// A place to be tried.
+struct Attempt {
+    address: SocketAddr,
+    /// Whether TLS comes first there (XEP-0368).
+    is_direct: bool,
+    dns: PeerDns,
+}
 
 struct Dialling {
     /// Addresses that have not been tried.
@@ -49,18 +68,15 @@ impl Shard {
     /// Begins to make the streams that the router wants.
     pub(super) fn dial_links(&mut self, outside: &mut dyn Outside) {
         for link in std::mem::take(&mut self.router.out.dials) {
-            let domains = self.router.peers.get(link);
-            let Some((local, remote)) =
-                domains.map(|link| (link.local.clone(), link.remote.clone()))
-            else {
+            let Some((local, remote)) = self.domains_of(link) else {
                 continue;
             };
             if self.dials.by_link.contains_key(&link) {
                 continue;
             }
-            let domain = self.router.settings.domains.get(&local);
+            let domain = self.router.settings.served(local.as_str());
             let verdict =
-                domain.and_then(|domain| shut_out(&S2sPolicy::of(&domain.s2s, false), &remote));
+                domain.and_then(|domain| shut_out(&S2sPolicy::of(&domain.s2s, &remote), &remote));
             if let Some(verdict) = verdict {
                 let text = verdict.reason.sentence(&remote);
                 self.note_unreached(link, None, false, &text);
@@ -75,16 +91,59 @@ impl Shard {
                     open: None,
                 },
             );
-            let question = Question::about(remote.to_ascii());
-            if let Err(refused) = outside.resolve(link, question) {
+            let local = self.generation.settings.served(local.as_str());
+            let question = question(local.map(Arc::as_ref), &remote);
+            let asked = Asked::Link(link, question.wants_tlsa);
+            if let Err(refused) = self.ask_dns(asked, question, outside) {
                 self.note_unreached(link, None, false, &refused.to_string());
                 self.dial_failed(link, refused.to_string(), false, outside);
             }
         }
     }
 
+    fn domains_of(&self, link: Key) -> Option<(Domain, Domain)> {
+        let link = self.router.peers.get(link)?;
+        Some((link.local.clone(), link.remote.clone()))
+    }
+
+    fn ask_dns(
+        &mut self,
+        asked: Asked,
+        question: Question,
+        outside: &mut dyn Outside,
+    ) -> Result<(), dns::Refused> {
+        let id = self.dials.questions.insert(asked);
+        outside.resolve(id, question).inspect_err(|_| {
+            self.dials.questions.remove(id);
+        })
+    }
+
+    /// Finds out what the DNS vouches for about a peer that claims a domain.
+    pub(super) fn look_up(&mut self, conn: Key, remote: Domain, outside: &mut dyn Outside) {
+        let question = Question {
+            wants_tlsa: true,
+            ..Question::about(remote.to_ascii())
+        };
+        let asked = Asked::Peer(conn, remote.clone());
+        if self.ask_dns(asked, question, outside).is_err() {
+            self.event(conn, Event::LookedUp(remote, PeerDns::Unknown), outside);
+        }
+    }
+
     /// The resolver has answered.
-    pub(super) fn resolved(&mut self, link: Key, found: Found, outside: &mut dyn Outside) {
+    pub(super) fn resolved(&mut self, id: Key, found: Found, outside: &mut dyn Outside) {
+        match self.dials.questions.remove(id) {
+            Some(Asked::Link(link, wanted_tlsa)) => self.found(link, wanted_tlsa, &found, outside),
+            Some(Asked::Peer(conn, remote)) => {
+                let dns = PeerDns::of_domain(&found);
+                self.event(conn, Event::LookedUp(remote, dns), outside);
+                self.list(conn);
+            }
+            None => {}
+        }
+    }
+
+    fn found(&mut self, link: Key, wanted_tlsa: bool, found: &Found, outside: &mut dyn Outside) {
         let mut random = |below: u32| {
             let mut bytes = [0; 8];
             outside.random(&mut bytes);
@@ -95,16 +154,23 @@ impl Shard {
         let Some(dialling) = self.dials.by_link.get_mut(&link) else {
             return;
         };
-        let attempts = attempts.into_iter().take(DIAL_ATTEMPTS_MAX);
-        let is_direct = |target: usize| {
-            let target = found.targets.get(target);
-            target.is_some_and(|target| target.kind == dns::Kind::DirectTls)
+        let attempt = |attempt: srv::Attempt| {
+            let target = found.targets.get(attempt.target)?;
+            Some(Attempt {
+                address: attempt.address,
+                is_direct: target.kind == dns::Kind::DirectTls,
+                // Should `s2s.dane` be set only now, records that nobody has asked for are not taken to
+                // be absent.
+                dns: match wanted_tlsa {
+                    true => PeerDns::of_target(target),
+                    false => PeerDns::Unknown,
+                },
+            })
         };
-        dialling.attempts = attempts
-            .map(|attempt| (attempt.address, is_direct(attempt.target)))
-            .collect();
+        let attempts = attempts.into_iter().take(DIAL_ATTEMPTS_MAX);
+        dialling.attempts = attempts.filter_map(attempt).collect();
         if dialling.attempts.is_empty() {
-            let (text, is_final) = nowhere(&found);
+            let (text, is_final) = nowhere(found);
             self.note_unreached(link, None, false, &text);
             self.dial_failed(link, text, is_final, outside);
             return;
@@ -114,9 +180,7 @@ impl Shard {
 
     /// Tries the next address.
     fn dial_next(&mut self, link: Key, outside: &mut dyn Outside) {
-        let domains = self.router.peers.get(link);
-        let Some((local, remote)) = domains.map(|link| (link.local.clone(), link.remote.clone()))
-        else {
+        let Some((local, remote)) = self.domains_of(link) else {
             self.dials.by_link.remove(&link);
             return;
         };
@@ -129,11 +193,16 @@ impl Shard {
                 return;
             };
             dialling.open = None;
-            let Some((address, is_direct)) = dialling.attempts.pop_front() else {
+            let Some(attempt) = dialling.attempts.pop_front() else {
                 let failures = std::mem::take(&mut dialling.failures);
                 self.dial_failed(link, failures.join("; "), false, outside);
                 return;
             };
+            let Attempt {
+                address,
+                is_direct,
+                dns,
+            } = attempt;
             let dialler = &self.generation.dialler;
             match dialler.dial(address, local.as_str(), &remote.to_ascii(), is_direct) {
                 Ok((transport, stream)) => {
@@ -143,7 +212,7 @@ impl Shard {
                         accepted: self.router.now.mono,
                     };
                     debug!(stream, address:%, to:% = remote; "dialling");
-                    let dialled = Dialled::new(link, local, remote, is_direct, Dane::None);
+                    let dialled = Dialled::new(link, local, remote, is_direct, dns);
                     let machine = Machine::Server(Box::new(ServerStream::dialled(origin, dialled)));
                     let connection = Connection::new(transport, machine);
                     if let Some(key) = self.insert(connection, Vec::new(), outside) {
@@ -296,6 +365,27 @@ impl Shard {
         let found = self.router.peers.get(link);
         let is_ready = found.is_some_and(|link| matches!(link.state(), LinkState::Ready));
         is_ready && !self.dials.asks.contains_key(&link)
+    }
+}
+
+/// Where the server of a domain is to be looked for: where the operator says, or the DNS.
+pub fn question(local: Option<&DomainSettings>, remote: &Domain) -> Question {
+    let peer: Option<&S2sPeer> = local.and_then(|local| local.s2s.peers.get(remote));
+    let endpoint = peer.and_then(|peer| {
+        let address = peer.address.as_ref()?;
+        Some(Endpoint {
+            host: address.host.clone(),
+            port: address.port,
+            kind: match peer.is_direct_tls {
+                true => dns::Kind::DirectTls,
+                false => dns::Kind::StartTls,
+            },
+        })
+    });
+    Question {
+        endpoint,
+        wants_tlsa: local.is_some_and(|local| local.s2s.dane),
+        ..Question::about(remote.to_ascii())
     }
 }
 

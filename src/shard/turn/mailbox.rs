@@ -48,7 +48,7 @@ impl Shard {
                 self.list(key);
             }
             Post::Command(jid, command, reply) => self.router.command(&jid, command, reply),
-            Post::Resolved(link, found) => self.resolved(link, *found, outside),
+            Post::Resolved(id, found) => self.resolved(id, *found, outside),
             Post::Verify(ask) => self.verify_here(*ask, outside),
             Post::Verified(asker, checked) => {
                 self.event(asker.conn, Event::Verified(asker.pair, checked), outside);

@@ -270,7 +270,7 @@ impl<T> Ledger<T> {
     }
 
     /// Whether a key is being verified that may be the first proof of a stream that we accepted.
-    fn verifies_first(&self) -> bool {
+    pub fn verifies_first(&self) -> bool {
         let mut claims = self.claims.iter();
         self.dialled.is_none()
             && self.proven().next().is_none()

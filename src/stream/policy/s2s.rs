@@ -21,7 +21,7 @@ mod remedy;
 pub use reason::{Back, Lack, Lenient, Reason, Strict};
 pub use remedy::{Remedy, remedy};
 
-use crate::config::S2s;
+use crate::config::{S2s, S2sPeer};
 use crate::jid::{Closeness, Domain, DomainList};
 
 /// The settings that decide about a peer: those of the local domain, and what is pinned for the peer.
@@ -48,19 +48,18 @@ pub struct S2sPolicy<'a> {
 }
 
 impl<'a> S2sPolicy<'a> {
-    /// What the settings of a domain say. `pinned`: `[s2s.peer."name"]` has a key or authority for the
-    /// peer.
-    pub fn of(s2s: &'a S2s, pinned: bool) -> S2sPolicy<'a> {
+    /// What the settings of a domain say about a peer.
+    pub fn of(s2s: &'a S2s, peer: &Domain) -> S2sPolicy<'a> {
         S2sPolicy {
             enabled: s2s.enabled,
             require_encryption: s2s.require_encryption,
             secure_auth: s2s.secure_auth,
             secure_domains: &s2s.secure_domains,
             insecure_domains: &s2s.insecure_domains,
-            dane: false,
+            dane: s2s.dane,
             allow: &s2s.allow,
             deny: &s2s.deny,
-            pinned,
+            pinned: s2s.peers.get(peer).is_some_and(S2sPeer::is_pinned),
         }
     }
 }

@@ -41,7 +41,7 @@ impl ServerStream {
             return Err(ours());
         }
         if let Some(remote) = &opened.from
-            && let Some(verdict) = shut_out(&S2sPolicy::of(&local.s2s, false), remote)
+            && let Some(verdict) = shut_out(&S2sPolicy::of(&local.s2s, remote), remote)
         {
             let pair = Pair {
                 local: local.name.clone(),
@@ -67,8 +67,38 @@ impl ServerStream {
         if !is_proven {
             self.role = Role::Accepted(Some((local.name.clone(), opened.from.clone())));
         }
-        if opened.has_features {
-            self.write_features(&local, opened.from.as_ref(), is_proven, cx);
+        let has_features = opened.has_features;
+        // Whether EXTERNAL is offered depends on what the DNS vouches for.
+        if let Some(remote) = &opened.from
+            && self.tls.is_some()
+            && self.needs_lookup(&local, remote)
+        {
+            cx.actions.push(Action::LookUp(remote.clone()));
+            return Ok(State::LookingUp { has_features });
+        }
+        self.offer_features(has_features, cx)
+    }
+
+    /// Offers features to a peer that has opened the stream, if it knows them.
+    pub(super) fn offer_features(
+        &mut self,
+        has_features: bool,
+        cx: &mut Context<'_>,
+    ) -> Result<State, StreamError> {
+        let Role::Accepted(Some((local, remote))) = &self.role else {
+            return Err(no_stream());
+        };
+        let Some(settings) = cx.settings.served(local.as_str()).cloned() else {
+            return Err(StreamError::new(
+                StreamCondition::HostGone,
+                "This server does not serve the domain any more",
+            ));
+        };
+        if has_features {
+            let is_proven = self.ledger.as_ref().zip(remote.as_ref());
+            let is_proven = is_proven
+                .is_some_and(|(ledger, remote)| ledger.is_proven(local.as_str(), remote.as_str()));
+            self.write_features(&settings, remote.as_ref(), is_proven, cx);
         }
         self.write_proven_pairs(cx);
         Ok(State::Open)
@@ -92,7 +122,9 @@ impl ServerStream {
             }
             let by_certificate = |remote: &Domain| {
                 matches!(
-                    self.judge(local, remote, Dialback::NotTried, cx).outcome,
+                    self.judge(local, remote, Dialback::NotTried, cx)
+                        .verdict
+                        .outcome,
                     Outcome::Accept(Means::Certificate | Means::Pin | Means::Dane)
                 )
             };
@@ -180,19 +212,20 @@ impl ServerStream {
             write_failure(cx.out, "not-authorized");
             return Ok(State::Open);
         };
-        let verdict = self.judge(&settings, &remote, Dialback::NotTried, cx);
+        let judged = self.judge(&settings, &remote, Dialback::NotTried, cx);
         let pair = Pair { local, remote };
-        let Outcome::Accept(means) = verdict.outcome else {
-            self.tell_refusal(&pair, &verdict, cx);
+        let Outcome::Accept(means) = judged.verdict.outcome else {
+            self.tell_refusal(&pair, &judged.verdict, cx);
             write_failure(cx.out, "not-authorized");
             return Ok(State::Open);
         };
         write_feature(cx.out, "success", ns::SASL, "");
-        self.note_ruling(&pair, means, &verdict);
+        self.accept(&pair, means, &judged, cx);
         self.proven(&pair, Exchange::External, cx);
         self.is_external = true;
         self.is_header_sent = false;
         self.ledger = None;
+        self.unruled.clear();
         cx.actions.push(Action::Restart);
         Ok(State::Opening)
     }

@@ -30,17 +30,21 @@ impl ServerStream {
 
     /// Dialled: whether the peer is to be asked to send to us on the stream.
     pub(super) fn wants_bidirectional(&self, pair: &Pair, cx: &Context<'_>) -> bool {
-        let Some(local) = cx.settings.domains.get(&pair.local) else {
+        let Some(local) = cx.settings.served(pair.local.as_str()) else {
             return false;
         };
-        let facts = self.facts(
+        let (facts, _) = self.facts(
             local,
             &pair.remote,
             Direction::Accepted,
             Dialback::Verified,
             cx,
         );
-        bidirectional::may_receive(&S2sPolicy::of(&local.s2s, false), &pair.remote, &facts)
+        bidirectional::may_receive(
+            &S2sPolicy::of(&local.s2s, &pair.remote),
+            &pair.remote,
+            &facts,
+        )
     }
 
     /// Accepted: has the links of the pairs that the peer has proven write to the stream. Nothing
@@ -66,17 +70,21 @@ impl ServerStream {
         if cx.placement.shard_of(pair.remote.as_str()) != cx.shard {
             return false;
         }
-        let Some(local) = cx.settings.domains.get(&pair.local) else {
+        let Some(local) = cx.settings.served(pair.local.as_str()) else {
             return false;
         };
-        let facts = self.facts(
+        let (facts, _) = self.facts(
             local,
             &pair.remote,
             Direction::Dialled,
             Dialback::Verified,
             cx,
         );
-        bidirectional::may_send(&S2sPolicy::of(&local.s2s, false), &pair.remote, &facts)
+        bidirectional::may_send(
+            &S2sPolicy::of(&local.s2s, &pair.remote),
+            &pair.remote,
+            &facts,
+        )
     }
 
     /// The pairs of domains whose stanzas may go by a stream that the peer has opened.

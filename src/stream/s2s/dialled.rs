@@ -13,7 +13,8 @@ use crate::slots::Key;
 use crate::stanza::{Condition, StreamCondition, StreamError};
 use crate::stream::dialback::{Answer, Checked, Ledger, Pair, Secret, Unreached};
 use crate::stream::header::{self, ServerOpened};
-use crate::stream::policy::s2s::{Dane, Dialback, Outcome};
+use crate::stream::peer_facts::PeerDns;
+use crate::stream::policy::s2s::{Dialback, Outcome};
 use crate::stream::{Action, Context};
 use crate::xml::Top;
 
@@ -27,8 +28,8 @@ pub struct Dialled {
     pub remote: Domain,
     /// Whether it begins with TLS (XEP-0368).
     pub is_direct: bool,
-    /// What the DNS has about the peer's certificate.
-    pub dane: Dane,
+    /// What the DNS vouches for about the place that was dialled.
+    pub dns: PeerDns,
     /// Whether the peer has taken our EXTERNAL.
     pub(super) is_authenticated: bool,
     /// Whether it has refused it.
@@ -43,13 +44,13 @@ pub struct Dialled {
 
 impl Dialled {
     /// A stream for a link.
-    pub fn new(link: Key, local: Domain, remote: Domain, is_direct: bool, dane: Dane) -> Dialled {
+    pub fn new(link: Key, local: Domain, remote: Domain, is_direct: bool, dns: PeerDns) -> Dialled {
         Dialled {
             link,
             local,
             remote,
             is_direct,
-            dane,
+            dns,
             is_authenticated: false,
             is_external_refused: false,
             is_misnamed: false,
@@ -149,12 +150,13 @@ impl ServerStream {
         offered: &Offered,
         cx: &mut Context<'_>,
     ) -> Result<State, StreamError> {
-        let (pair, is_authenticated, is_refused) = {
+        let (pair, is_authenticated, is_refused, needs_tls) = {
             let dialled = self.dialled_mut()?;
             (
                 dialled.pair(),
                 dialled.is_authenticated,
                 dialled.is_external_refused,
+                dialled.dns.needs_tls(),
             )
         };
         let Some(local) = cx.settings.served(pair.local.as_str()).cloned() else {
@@ -164,19 +166,20 @@ impl ServerStream {
             ));
         };
         // RFC 7590 §3.1: tried also where it is not offered, unless we could do without.
-        if self.tls.is_none() && (offered.starttls || local.s2s.require_encryption) {
+        let needs_tls = local.s2s.require_encryption || (local.s2s.dane && needs_tls);
+        if self.tls.is_none() && (offered.starttls || needs_tls) {
             cx.out.extend_from_slice(b"<starttls xmlns='");
             cx.out.extend_from_slice(ns::TLS.as_bytes());
             cx.out.extend_from_slice(b"'/>");
             return Ok(State::Starting);
         }
-        let verdict = self.judge(&local, &pair.remote, Dialback::NotTried, cx);
-        let Outcome::Accept(means) = verdict.outcome else {
-            self.tell_refusal(&pair, &verdict, cx);
-            let text = verdict.reason.sentence(&pair.remote);
+        let judged = self.judge(&local, &pair.remote, Dialback::NotTried, cx);
+        let Outcome::Accept(means) = judged.verdict.outcome else {
+            self.tell_refusal(&pair, &judged.verdict, cx);
+            let text = judged.verdict.reason.sentence(&pair.remote);
             return Ok(self.give_up(Condition::RemoteServerNotFound, text, true, cx));
         };
-        self.note_ruling(&pair, means, &verdict);
+        self.accept(&pair, means, &judged, cx);
         if is_authenticated {
             return Ok(self.ready(Exchange::External, cx));
         }
@@ -216,9 +219,9 @@ impl ServerStream {
     /// tried it because it is offered, and encryption that is offered is never done without.
     fn without_tls(&mut self, cx: &mut Context<'_>) -> Result<State, StreamError> {
         let pair = self.dialled_mut()?.pair();
-        let local = cx.settings.domains.get(&pair.local).cloned();
-        let verdict = local.map(|local| self.judge(&local, &pair.remote, Dialback::NotTried, cx));
-        match verdict {
+        let local = cx.settings.served(pair.local.as_str()).cloned();
+        let judged = local.map(|local| self.judge(&local, &pair.remote, Dialback::NotTried, cx));
+        match judged.map(|judged| judged.verdict) {
             Some(verdict) if verdict.outcome == Outcome::Refuse => {
                 self.tell_refusal(&pair, &verdict, cx);
                 let text = verdict.reason.sentence(&pair.remote);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ::log::{debug, info};
 
-use super::{Role, ServerStream, State};
+use super::{Role, ServerStream, State, proof};
 use crate::clock::Mono;
 use crate::config::Settings;
 use crate::jid::Domain;
@@ -55,6 +55,17 @@ impl ServerStream {
             return Ok(state);
         }
         if self.is_authenticated() {
+            if self.has_expired(cx.now) {
+                info!(
+                    stream = self.origin.stream, address:% = self.origin.ip();
+                    "certificate of server has expired"
+                );
+                return Err(proof::expired());
+            }
+            let idle = self.idle_deadline(cx.settings);
+            if idle.is_none_or(|due| due > cx.now.mono) {
+                return Ok(state);
+            }
             // Nobody has anything to say: a stream that is not needed is closed (RFC 6120 §4.6.3).
             debug!(stream = self.origin.stream; "idle server stream closed");
             return Ok(self.retire(cx));
@@ -72,7 +83,11 @@ impl ServerStream {
         match state {
             State::Closing { until } => Some(*until),
             State::Closed => None,
-            _ if self.is_authenticated() => self.idle_deadline(settings),
+            _ if self.is_authenticated() => {
+                let expiry = self.expiry.map(|expiry| expiry.due);
+                let idle = self.idle_deadline(settings);
+                idle.into_iter().chain(expiry).min()
+            }
             _ => Some(self.negotiation_deadline(settings)),
         }
     }

@@ -1,6 +1,7 @@
 //! Two servers, each with one stream machine, and the wire between them; TLS is only told of.
 
 mod bidirectional;
+mod proof;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,14 +11,17 @@ use super::*;
 use crate::clock::{Now, Wall};
 use crate::config::{DomainSettings, S2s, Settings};
 use crate::features::FEATURES;
+use crate::net::certificate::Pin;
 use crate::net::throttle::{Throttle, ThrottleLimits};
 use crate::router::peers::Failure;
 use crate::router::peers::history::Attempt;
 use crate::router::pipeline::Pipeline;
 use crate::router::placement::Placement;
 use crate::slots::Slots;
+use crate::stanza::Condition;
 use crate::stream::dialback::{Answer, Secret};
-use crate::stream::policy::s2s::{Fault, Shown};
+use crate::stream::peer_facts::{Ends, PeerFacts, PeerQuestion};
+use crate::stream::policy::s2s::{Direction, Fault, Shown};
 use crate::stream::{Certificates, Context};
 use crate::xml::{Bounds, Item, Parser};
 
@@ -40,6 +44,11 @@ struct Judge {
     trusts: bool,
     /// A role in which no certificate is trusted.
     mistrusts: Option<Direction>,
+    /// Whether it is that of the TLSA records, where there are some.
+    tlsa: bool,
+    /// When it ends, in seconds of the Unix epoch.
+    ends: Option<i64>,
+    key: Option<Pin>,
 }
 
 impl Certificates for Judge {
@@ -49,24 +58,25 @@ impl Certificates for Judge {
     fn client_identities(&self, _: &str, _: &[Vec<u8>]) -> Vec<String> {
         Vec::new()
     }
-    fn peer(
-        &self,
-        chain: &[Vec<u8>],
-        direction: Direction,
-        _: &Domain,
-        remote: &Domain,
-        _: Wall,
-    ) -> Shown {
-        Shown {
-            chain: match self.trusts && self.mistrusts != Some(direction) {
-                true => Ok(()),
-                false => Err(Fault::SelfSigned),
+    fn peer(&self, question: &PeerQuestion<'_>) -> PeerFacts {
+        let leaf = question.chain.first().map(Vec::as_slice);
+        let worthless = PeerFacts::worthless(question.dns);
+        PeerFacts {
+            shown: Shown {
+                chain: match self.trusts && self.mistrusts != Some(question.direction) {
+                    true => Ok(()),
+                    false => Err(Fault::SelfSigned),
+                },
+                names_peer: leaf == Some(question.remote.as_str().as_bytes()),
+                matches_tlsa: self.tlsa,
+                ..worthless.shown
             },
-            names_peer: chain
-                .first()
-                .is_some_and(|leaf| leaf == remote.as_str().as_bytes()),
-            matches_pin: false,
-            matches_tlsa: false,
+            key: self.key,
+            ends: Ends {
+                chain: self.ends,
+                ..Ends::default()
+            },
+            ..worthless
         }
     }
 }
@@ -79,6 +89,7 @@ struct End {
     parser: Parser,
     secret: [u8; 32],
     now: Mono,
+    wall: Wall,
     /// What it has asked its shard for, but for what the wire does.
     asked: Vec<Action>,
     /// All that it has said.
@@ -104,10 +115,14 @@ impl End {
             judge: Judge {
                 trusts: true,
                 mistrusts: None,
+                tlsa: false,
+                ends: None,
+                key: None,
             },
             parser: Parser::new(Bounds::client(10_000)),
             secret: [name.as_bytes()[0]; 32],
             now: Mono::from_millis(1_000),
+            wall: Wall::default(),
             asked: Vec::new(),
             said: String::new(),
             is_starting_tls: false,
@@ -123,7 +138,7 @@ impl End {
         let mut context = Context {
             now: Now {
                 mono: self.now,
-                wall: Wall::default(),
+                wall: self.wall,
             },
             settings: &self.settings,
             pipeline: &Pipeline::new(FEATURES),
@@ -164,7 +179,7 @@ impl End {
     fn hear(&mut self, text: &str) -> String {
         self.parser.feed(text.as_bytes());
         let mut answer = String::new();
-        while !self.is_over {
+        while !self.is_over && self.stream.takes_input() {
             let event = match self.parser.next() {
                 Ok(Some(Item::Open(header))) => Event::Open(header),
                 Ok(Some(Item::Top(top))) => Event::Top(top),
@@ -223,7 +238,13 @@ struct Wire {
 impl Wire {
     fn new(a: S2s, b: S2s) -> Wire {
         let mut slots = Slots::default();
-        let dialled = Dialled::new(slots.insert(()), domain(A), domain(B), false, Dane::None);
+        let dialled = Dialled::new(
+            slots.insert(()),
+            domain(A),
+            domain(B),
+            false,
+            PeerDns::Nothing,
+        );
         Wire {
             a: End::new(A, ServerStream::dialled(origin(), dialled), a),
             b: End::new(B, ServerStream::accepted(origin()), b),
@@ -421,7 +442,13 @@ fn a_domain_that_is_not_served_is_unknown_and_the_dialler_is_told() {
 #[test]
 fn a_server_that_does_not_offer_tls_is_asked_for_it() {
     let mut slots = Slots::default();
-    let dialled = Dialled::new(slots.insert(()), domain(A), domain(B), false, Dane::None);
+    let dialled = Dialled::new(
+        slots.insert(()),
+        domain(A),
+        domain(B),
+        false,
+        PeerDns::Nothing,
+    );
     let mut a = End::new(A, ServerStream::dialled(origin(), dialled), S2s::default());
     a.on(Event::Begin);
     let bare = "<stream:stream from='b.example' id='1' version='1.0' xmlns='jabber:server' \
@@ -440,7 +467,13 @@ fn a_server_that_does_not_offer_tls_is_asked_for_it() {
 #[test]
 fn a_server_that_offers_tls_and_refuses_it_is_tried_again() {
     let mut slots = Slots::default();
-    let dialled = Dialled::new(slots.insert(()), domain(A), domain(B), false, Dane::None);
+    let dialled = Dialled::new(
+        slots.insert(()),
+        domain(A),
+        domain(B),
+        false,
+        PeerDns::Nothing,
+    );
     let s2s = S2s {
         require_encryption: false,
         ..lenient()
@@ -528,7 +561,13 @@ fn keys_that_nobody_can_be_asked_about_any_more_are_told_to_who_waits() {
 #[test]
 fn a_peer_that_closes_before_the_stream_is_ready_is_a_failure_once() {
     let mut slots = Slots::default();
-    let dialled = Dialled::new(slots.insert(()), domain(A), domain(B), false, Dane::None);
+    let dialled = Dialled::new(
+        slots.insert(()),
+        domain(A),
+        domain(B),
+        false,
+        PeerDns::Nothing,
+    );
     let mut a = End::new(A, ServerStream::dialled(origin(), dialled), S2s::default());
     a.on(Event::Begin);
     a.hear(

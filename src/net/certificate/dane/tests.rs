@@ -58,7 +58,7 @@ fn judge(records: &[TlsaRecord], chain: &[&Issued], trusted: &Issued, domain: &s
     let authorities = Authorities::of(vec![trusted.certificate.clone()]).unwrap();
     let reference = Reference {
         domain,
-        secure_target: Some("x.example.net"),
+        secure_targets: &["x.example.net"],
     };
     let verdict = DaneVerdict::of(
         records,

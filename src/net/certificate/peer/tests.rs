@@ -47,7 +47,7 @@ fn shown(chain: &[&Issued]) -> ShownChain {
 fn reference(domain: &str) -> Reference<'_> {
     Reference {
         domain,
-        secure_target: None,
+        secure_targets: &[],
     }
 }
 
@@ -287,7 +287,7 @@ fn the_target_of_a_secure_srv_record_counts_as_a_dns_id_alone() {
     let now = now_unix_seconds();
     let reference = Reference {
         domain: "example.org",
-        secure_target: Some("x.example.net"),
+        secure_targets: &["x.example.net"],
     };
     let plain = Issued::new;
     for (wish, proven) in [

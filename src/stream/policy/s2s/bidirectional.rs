@@ -66,8 +66,8 @@ mod tests {
             require_encryption: false,
             ..S2s::default()
         };
-        let strict = S2sPolicy::of(&strict, false);
-        let lenient = S2sPolicy::of(&lenient, false);
+        let strict = S2sPolicy::of(&strict, &peer);
+        let lenient = S2sPolicy::of(&lenient, &peer);
         let pinned = S2sPolicy {
             pinned: true,
             ..lenient
