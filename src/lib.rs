@@ -31,6 +31,8 @@
 //! for the pair of domains: an ordered queue, and a row in the store for what waits in it. The link's
 //! stream is made by `shard::turn::dialling`, which asks `dns`, and negotiated by `stream::s2s`;
 //! whether the other server is who it claims to be, `stream::policy` decides for both directions.
+//! What came of it is kept in `router::peers::history`: `stanzad explain s2s` shows that, and what a try
+//! comes to (`server::dry_run`, `net::probe`).
 //!
 //! A login moves its connection once, to the shard of its account: `stream::authenticate` proves the
 //! identity, `router::admission` lets it in. What is stored is a change, `router::iq` and

@@ -32,6 +32,7 @@ impl ServerStream {
                 None => "The stream has no 'to': name the domain that you want",
                 Some(_) => "This server does not serve that domain to other servers",
             };
+            self.note_unserved(&opened, cx);
             return Err(StreamError::new(StreamCondition::HostUnknown, text));
         };
         header::write_server(cx.out, Some(local.name.as_str()), to, Some(&id));
@@ -102,6 +103,21 @@ impl ServerStream {
         }
         self.write_proven_pairs(cx);
         Ok(State::Open)
+    }
+
+    /// Who is turned away for the domain that it wants is noted under the name that it claims.
+    fn note_unserved(&mut self, opened: &ServerOpened, cx: &mut Context<'_>) {
+        if let (Some(remote), Some(local)) = (&opened.from, &opened.to) {
+            let outcome = match cx.settings.domains.contains_key(local) {
+                true => "we refused it: s2s.enabled = false for the domain that it wants",
+                false => "we refused it: the domain that it wants is not served here",
+            };
+            let pair = Pair {
+                local: local.clone(),
+                remote: remote.clone(),
+            };
+            self.note_attempt(&pair, false, outcome, cx.actions);
+        }
     }
 
     fn write_features(

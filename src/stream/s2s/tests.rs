@@ -616,6 +616,30 @@ fn a_refusal_is_noted_on_both_sides_with_its_reason() {
     assert!(outcome.contains("policy-violation"), "{outcome}");
 }
 
+#[test]
+fn who_wants_a_domain_that_is_not_served_is_noted_under_its_name() {
+    for (wanted, enabled) in [("c.example", true), (B, false)] {
+        let s2s = S2s {
+            enabled,
+            ..S2s::default()
+        };
+        let mut b = End::new(B, ServerStream::accepted(origin()), s2s);
+        b.hear(&format!(
+            "<stream:stream from='a.example' to='{wanted}' version='1.0' xmlns='jabber:server' \
+             xmlns:stream='http://etherx.jabber.org/streams'>"
+        ));
+        let [attempt] = b.attempts()[..] else {
+            panic!("{:?}", b.attempts())
+        };
+        assert_eq!(
+            (attempt.remote.as_str(), attempt.local.as_str()),
+            (A, wanted)
+        );
+        let names_option = attempt.outcome.contains("s2s.enabled = false");
+        assert_eq!(names_option, !enabled, "{}", attempt.outcome);
+    }
+}
+
 /// A domain is claimed by whoever wants to: what comes of it is noted under that name.
 #[test]
 fn who_claims_a_domain_and_leaves_is_noted_under_its_name() {
