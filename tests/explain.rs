@@ -500,3 +500,104 @@ fn the_stream_between_two_servers_is_listed_by_both() {
         ],
     );
 }
+
+// --- DANE (RFC 7673)
+
+/// A site that validates by the key of a signed zone; the DNS knows b.example.
+fn with_dnssec() -> (Asking, Peer) {
+    let network = Network::new();
+    let mut anchor = String::new();
+    network.names.change(|zone| {
+        let (zone, key) = zone.signed();
+        anchor = key;
+        zone
+    });
+    let conf = "[dns]\ndnssec = true\ntrust_anchor = \"anchor\"\n[s2s]\ndane = true\n";
+    let site = network.site(&["a.example"], address(), "");
+    std::fs::write(site.path("anchor"), anchor).unwrap();
+    common::server::write_conf(&site, conf);
+    let asking = Asking { network, site };
+    let peer = asking.peer(asking.network.issue(&["b.example"]));
+    (asking, peer)
+}
+
+/// Puts a record "3 1 1" for a certificate into the DNS, at the port for STARTTLS.
+fn record_key(asking: &Asking, peer: &Peer, certificate: &Issued) {
+    let key = certificate.certificate.public_key().unwrap();
+    let digest = openssl::sha::sha256(&key.public_key_to_der().unwrap());
+    let digits: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    let host = format!("host-{}.example", peer.ip().to_string().replace('.', "-"));
+    let owner = format!("_5269._tcp.{host}");
+    asking
+        .network
+        .record(&owner, "TLSA", &format!("3 1 1 {digits}"));
+}
+
+#[test]
+fn tlsa_records_that_prove_a_certificate_are_told_with_what_dnssec_proves() {
+    let (asking, peer) = with_dnssec();
+    record_key(&asking, &peer, &peer.identity);
+    let told = asking.explain_secured(&peer);
+    says(
+        &told,
+        0,
+        &[
+            "DNS _xmpp-server._tcp.b.example SRV: 10 0 5269 host-127-",
+            ". (DNSSEC)\n",
+            " TLSA: 3 1 1 ",
+            "DANE: one of 1 TLSA records proves the certificate",
+            "s2s.dane = true and it has shown the certificate of its TLSA records",
+        ],
+    );
+}
+
+#[test]
+fn tlsa_records_for_another_certificate_refuse_and_the_option_is_named() {
+    let (asking, peer) = with_dnssec();
+    record_key(&asking, &peer, &asking.network.issue(&["b.example"]));
+    let told = asking.explain_secured(&peer);
+    says(
+        &told,
+        1,
+        &[
+            "its chain is valid",
+            "DANE: WRONG: none of 1 TLSA records proves the certificate",
+            "To change that: set s2s.dane = false",
+        ],
+    );
+}
+
+// --- keys (RFC 7590 §3.6)
+
+#[test]
+fn a_key_that_has_changed_is_told_by_list_and_explain() {
+    let network = Network::new();
+    let server = network.server("a.example", "");
+    let first = network.peer("b.example");
+    drop(first.dial_external(&server, "a.example"));
+    server.logs("server stream ended");
+    let second = network.stranger("b.example", network.issue(&["b.example"]));
+    let _stream = second.dial_external(&server, "a.example");
+    server.logs("server shows another certificate key than before");
+    let listed = run(&network, &server.site, &["s2s", "list"]).stdout;
+    assert!(listed.contains("EXTERNAL, NEW KEY since 20"), "{listed}");
+    // The first peer is the one that the DNS knows.
+    let told = thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut stream = first.accept_secured();
+            stream.answer("1");
+            stream.offer("");
+            until_end(&mut stream);
+        });
+        explain_by(&network, &server, "b.example")
+    });
+    says(
+        &told,
+        0,
+        &[
+            "Key of its certificate\n  sha256:",
+            "  before: sha256:",
+            "WARNING: another key than was last seen, sha256:",
+        ],
+    );
+}

@@ -7,7 +7,7 @@ use super::{Failure, load, print, print_json, remark};
 use crate::config::{DomainSettings, Settings};
 use crate::jid::Domain;
 use crate::server::control::{
-    AttemptInfo, CertificateReport, DryRun, Explained, LookupInfo, Reply, Request, TriedAddress,
+    AttemptInfo, CertificateReport, DryRun, Explained, KeyInfo, LookupInfo, Reply, Request, TriedAddress,
 };
 use crate::server::dry_run::Trier;
 use crate::server::federation;
@@ -75,6 +75,7 @@ fn explain(server: &Reach, remote: &Domain, from: Option<String>) -> Result<Expl
                 remote: remote.as_str().to_owned(),
                 local,
                 attempts: Vec::new(),
+                known_key: None,
                 dry_run: Some(run),
             })
         }
@@ -97,6 +98,7 @@ fn describe(explained: &Explained) -> String {
         remote,
         local,
         attempts,
+        known_key,
         dry_run,
     } = explained;
     let mut out = format!("{remote}, as {local} sees it\n");
@@ -107,9 +109,21 @@ fn describe(explained: &Explained) -> String {
     for attempt in attempts {
         describe_attempt(attempt, &mut out);
     }
+    if let Some(known) = known_key {
+        describe_key(known, &mut out);
+    }
     if let Some(run) = dry_run {
         out.push_str("\nA try just now\n");
         describe_run(run, &mut out);
+        let mut keys = run.addresses.iter().filter_map(|tried| tried.key.as_ref());
+        if let Some(known) = known_key
+            && let Some(other) = keys.find(|key| **key != known.key)
+        {
+            out.push_str(&format!(
+                "  WARNING: another key than was last seen, {other}: a new certificate, or somebody \
+                 else\n"
+            ));
+        }
         out.push('\n');
         let verdict = match run.would_talk {
             true => "talks with",
@@ -123,6 +137,17 @@ fn describe(explained: &Explained) -> String {
         }
     }
     out
+}
+
+fn describe_key(known: &KeyInfo, out: &mut String) {
+    let KeyInfo {
+        key, since, seen, ..
+    } = known;
+    out.push_str(&format!("\nKey of its certificate\n  {key}\n"));
+    out.push_str(&format!("  seen since {since}, last about {seen}\n"));
+    if let Some(previous) = &known.previous {
+        out.push_str(&format!("  before: {previous}\n"));
+    }
 }
 
 fn describe_attempt(attempt: &AttemptInfo, out: &mut String) {
@@ -252,6 +277,7 @@ mod tests {
                 verdict: Some("example.net is on s2s.deny".to_owned()),
                 ..AttemptInfo::default()
             }],
+            known_key: None,
             dry_run: Some(DryRun {
                 verdict: "example.net is on s2s.deny".to_owned(),
                 remedy: Some("take example.net off s2s.deny".to_owned()),

@@ -78,10 +78,14 @@ fn row(server: &ServerStreamInfo, remote: String, local: String, proof: String) 
 }
 
 fn proof(pair: &PairInfo) -> String {
-    match &pair.proven_by_us {
-        Some(ours) => format!("{}, we by {ours}", pair.peer_proven_by),
-        None => pair.peer_proven_by.clone(),
+    let mut text = pair.peer_proven_by.clone();
+    if let Some(ours) = &pair.proven_by_us {
+        text.push_str(&format!(", we by {ours}"));
     }
+    if let Some(since) = &pair.key_changed {
+        text.push_str(&format!(", NEW KEY since {since}"));
+    }
+    text
 }
 
 fn encryption(server: &ServerStreamInfo) -> String {
@@ -107,6 +111,7 @@ mod tests {
             local: "example.org".to_owned(),
             remote: remote.to_owned(),
             peer_proven_by: "certificate".to_owned(),
+            key_changed: None,
             proven_by_us: ours.map(str::to_owned),
         }
     }
@@ -128,6 +133,11 @@ mod tests {
         assert_eq!(rows[0][..2], ["example.net", "example.org"]);
         assert_eq!(rows[0][3], "certificate, we by EXTERNAL");
         assert_eq!(rows[1][3], "certificate");
+        let changed = PairInfo {
+            key_changed: Some("2026-11-28T15:00:00Z".to_owned()),
+            ..pair("example.net", None)
+        };
+        assert_eq!(proof(&changed), "certificate, NEW KEY since 2026-11-28T15:00:00Z");
         assert_eq!(rows[0][9], "direct TLS, TLSv1.3");
     }
 

@@ -9,7 +9,7 @@ use crossbeam_channel::{Sender, bounded};
 
 use crate::clock::Clock;
 use crate::config::{DomainSettings, Settings};
-use crate::dns::{self, Dns, Found, Lookup, Question, Service, Target, srv};
+use crate::dns::{self, Dns, Found, Lookup, Question, Service, Target, Tlsa, srv};
 use crate::jid::Domain;
 use crate::limits::DIAL_ATTEMPTS_MAX;
 use crate::net::probe::{Probe, Seen, Stop};
@@ -238,10 +238,29 @@ impl Trier<'_> {
             now,
         });
         facts.dane = found.dane;
+        tried.key = found.key.map(|key| key.to_string());
         facts.tls = Tls::Certificate(found.shown);
+        if self.local.s2s.dane {
+            tried.dane = Some(dane_for_people(target, found.dane, found.shown.matches_tlsa));
+        }
         let described = certificates.describe(chain, direction, local, remote, now);
         tried.certificate = Some(report(&described));
         facts
+    }
+}
+
+/// What the TLSA records of a target come to.
+fn dane_for_people(target: &Target, dane: Dane, matches: bool) -> String {
+    let count = match &target.tlsa {
+        Tlsa::None => 0,
+        Tlsa::Secure(records) => records.len(),
+    };
+    match dane {
+        Dane::None => "no TLSA records that DNSSEC proves, so that the chain decides".to_owned(),
+        Dane::Unknown => "the DNS gives no answer that can be trusted".to_owned(),
+        Dane::Unusable => format!("none of {count} TLSA records can be used"),
+        Dane::Usable if matches => format!("one of {count} TLSA records proves the certificate"),
+        Dane::Usable => format!("WRONG: none of {count} TLSA records proves the certificate"),
     }
 }
 

@@ -1,16 +1,20 @@
 //! What the control socket tells of other servers.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::config::{DomainSettings, Settings};
 use crate::jid::Domain;
+use crate::net::certificate::Pin;
 use crate::router::peers::history::Attempt;
 use crate::server::accounts::stamp;
 use crate::server::control::{
-    AttemptInfo, DryRun, Explained, PairInfo, Reply, SESSIONS_MAX, ServerStreamInfo,
+    AttemptInfo, DryRun, Explained, KeyInfo, PairInfo, Reply, SESSIONS_MAX, ServerStreamInfo,
 };
 use crate::server::dry_run::report;
 use crate::shard::{Survey, SurveyedServer};
+use crate::storage::peer_keys::{self, PeerKey};
+use crate::storage::{Db, StoreError};
 use crate::stream::policy::s2s::Direction;
 
 /// Answers `stanzad s2s list`: of a prepared domain, or of all.
@@ -62,6 +66,7 @@ fn info(shard: usize, server: &SurveyedServer) -> ServerStreamInfo {
         local: proof.pair.local.as_str().to_owned(),
         remote: proof.pair.remote.as_str().to_owned(),
         peer_proven_by: proof.of_peer(stream.direction),
+        key_changed: None,
         proven_by_us: proof
             .exchange
             .filter(|_| is_dialled)
@@ -107,17 +112,71 @@ pub fn pick(settings: &Settings, from: Option<&str>) -> Result<Arc<DomainSetting
     })
 }
 
+/// The pairs whose peers' certificates have another key than they once had, and since when.
+///
+/// # Errors
+/// The database's.
+pub fn changed_keys(
+    db: &Db,
+    pairs: &[(Domain, Domain)],
+) -> Result<HashMap<(String, String), String>, StoreError> {
+    let mut changed = HashMap::new();
+    for (local, remote) in pairs {
+        if let Some(known) = peer_keys::find(db, local, remote)?
+            && known.previous.is_some()
+        {
+            let pair = (local.as_str().to_owned(), remote.as_str().to_owned());
+            changed.insert(pair, stamp(known.since));
+        }
+    }
+    Ok(changed)
+}
+
+/// Puts what [`changed_keys`] has found into an answer of [`list`].
+pub fn tell_changed_keys(reply: &mut Reply, changed: &HashMap<(String, String), String>) {
+    let Reply::S2sList { servers, .. } = reply else {
+        return;
+    };
+    for pair in servers.iter_mut().flat_map(|server| &mut server.proven) {
+        let domains = (pair.local.clone(), pair.remote.clone());
+        pair.key_changed = changed.get(&domains).cloned();
+    }
+}
+
+/// All pairs that are proven.
+pub fn pairs(surveys: &[Survey]) -> Vec<(Domain, Domain)> {
+    let streams = surveys
+        .iter()
+        .flat_map(|survey| &survey.servers)
+        .filter_map(|server| server.stream.as_ref());
+    let proofs = streams.flat_map(|stream| &stream.proofs);
+    proofs
+        .map(|proof| (proof.pair.local.clone(), proof.pair.remote.clone()))
+        .collect()
+}
+
+fn key_info(known: &PeerKey) -> KeyInfo {
+    KeyInfo {
+        key: Pin::from(known.key).to_string(),
+        since: stamp(known.since),
+        seen: stamp(known.seen),
+        previous: known.previous.map(|key| Pin::from(key).to_string()),
+    }
+}
+
 /// Answers `stanzad explain s2s`.
 pub fn explained(
     remote: &Domain,
     local: &Domain,
     attempts: Vec<Attempt>,
+    known_key: Option<&PeerKey>,
     dry_run: Option<DryRun>,
 ) -> Reply {
     Reply::Explained(Box::new(Explained {
         remote: remote.as_str().to_owned(),
         local: local.as_str().to_owned(),
         attempts: attempts.iter().map(attempt_info).collect(),
+        known_key: known_key.map(key_info),
         dry_run,
     }))
 }

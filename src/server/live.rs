@@ -18,6 +18,7 @@ use crate::server::dry_run::Trier;
 use crate::server::generation::load_certificates;
 use crate::server::{Core, ask, federation};
 use crate::shard::{Post, Survey, SurveyedSession};
+use crate::storage::peer_keys;
 use crate::stanza::{StreamCondition, StreamError};
 
 /// How long a shard may take to answer.
@@ -185,6 +186,19 @@ impl Live {
         }
     }
 
+    fn s2s_list(&self, domain: Option<&Domain>) -> Result<Reply, Reply> {
+        let surveys = self.surveys()?;
+        let pairs = federation::pairs(&surveys);
+        let changed = ask(&self.core.store, move |db| {
+            federation::changed_keys(db, &pairs)
+        });
+        let changed = changed
+            .map_err(|error| Reply::error(format!("cannot look the servers' keys up: {error}")))?;
+        let mut reply = federation::list(surveys, domain.map(Domain::as_str));
+        federation::tell_changed_keys(&mut reply, &changed);
+        Ok(reply)
+    }
+
     /// What became of the last attempts with another server; the dry run is made on this thread.
     fn explain(&self, remote: &str, local: Option<&str>, dry_run: bool) -> Result<Reply, Reply> {
         let remote = a_domain(remote)?;
@@ -204,6 +218,10 @@ impl Live {
                 "a shard did not answer: it is stopping or stuck",
             ));
         };
+        let pair = (local.name.clone(), remote.clone());
+        let known = ask(&self.core.store, move |db| peer_keys::find(db, &pair.0, &pair.1));
+        let known = known
+            .map_err(|error| Reply::error(format!("cannot look the server's key up: {error}")))?;
         let dry_run = match dry_run {
             true => {
                 let loaded = load_certificates(&settings, None);
@@ -221,6 +239,7 @@ impl Live {
             &remote,
             &local.name,
             attempts,
+            known.as_ref(),
             dry_run,
         ))
     }
@@ -248,14 +267,9 @@ impl Backend for Live {
                 .unwrap_or_else(|error| error),
             Request::S2sList { domain } => {
                 let domain = domain.as_deref().map(a_domain).transpose();
-                let listed = domain.and_then(|domain| {
-                    let surveys = self.surveys()?;
-                    Ok(federation::list(
-                        surveys,
-                        domain.as_ref().map(Domain::as_str),
-                    ))
-                });
-                listed.unwrap_or_else(|error| error)
+                domain
+                    .and_then(|domain| self.s2s_list(domain.as_ref()))
+                   .unwrap_or_else(|error| error)
             }
             Request::ExplainS2s {
                 remote,

@@ -9,6 +9,8 @@ pub struct Explained {
     pub local: String,
     /// The last attempts in both directions, oldest first.
     pub attempts: Vec<AttemptInfo>,
+    /// The key that its certificate had when it was last proven by one.
+    pub known_key: Option<KeyInfo>,
     /// What a try just now comes to; none if it was not asked for.
     pub dry_run: Option<DryRun>,
 }
@@ -37,6 +39,19 @@ pub struct AttemptInfo {
     pub success: bool,
     /// What came of it, in the other side's words if those decided.
     pub outcome: String,
+}
+
+/// A key that another server has shown, by which a change is noticed (RFC 7590 §3.6).
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct KeyInfo {
+    /// As `[s2s.peer."name"]` pins it: `sha256:` and hexadecimal digits.
+    pub key: String,
+    /// When it was seen first, in RFC 3339, UTC.
+    pub since: String,
+    /// When it was seen last, give or take a day.
+    pub seen: String,
+    /// The one before it.
+    pub previous: Option<String>,
 }
 
 /// What is told of a certificate that was shown.
@@ -97,6 +112,8 @@ pub struct TriedAddress {
     pub cipher: Option<String>,
     pub group: Option<String>,
     pub certificate: Option<CertificateReport>,
+    /// The key of the certificate, as in [`KeyInfo`].
+    pub key: Option<String>,
     /// What the TLSA records of the host come to.
     pub dane: Option<String>,
     /// What it offers behind TLS: `EXTERNAL`, `dialback`, `bidi`.

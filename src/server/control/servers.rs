@@ -47,6 +47,9 @@ pub struct PairInfo {
     /// What has proven theirs: `EXTERNAL`, `dialback`, `certificate for dialback`; on a dialled stream
     /// `certificate`, `DANE`, `pin` or `DNS alone`.
     pub peer_proven_by: String,
+    /// When the key of its certificate was first seen, if there was another one before it, in RFC 3339,
+    /// UTC.
+    pub key_changed: Option<String>,
     /// On a dialled stream, how we have proven ours: `EXTERNAL` or `dialback`.
     pub proven_by_us: Option<String>,
 }

@@ -105,7 +105,8 @@ impl ServerStream {
         let text = text.unwrap_or_default();
         info!(
             stream = self.origin.stream, address:% = self.origin.ip(),
-            condition = condition.as_str(), text = text.as_str();
+            peer = self.claimed().1.unwrap_or("-"), condition = condition.as_str(),
+            text = text.as_str();
             "server reported a stream error"
         );
         // RFC 6120 §4.9.3.6, §4.9.3.5: it is not there, wherever else is asked.
