@@ -111,6 +111,7 @@ fn a_server_with_a_valid_certificate_is_talked_with() {
             "STARTTLS, TLSv1.3 ",
             "its chain is valid",
             "offers dialback",
+            "with the same certificate: proven at once: its certificate is valid",
             "a.example talks with b.example: its certificate is valid and names b.example",
         ],
     );
@@ -331,6 +332,7 @@ fn an_exception_for_a_server_without_a_valid_certificate_lets_it_pass() {
         &[
             "WRONG: the certificate (CN=leaf) is self-signed",
             "b.example is on s2s.insecure_domains, its certificate is self-signed",
+            "with the same certificate: proven by dialback alone: b.example is on s2s.insecure_domains",
         ],
     );
 }

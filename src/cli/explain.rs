@@ -7,7 +7,8 @@ use super::{Failure, load, print, print_json, remark};
 use crate::config::{DomainSettings, Settings};
 use crate::jid::Domain;
 use crate::server::control::{
-    AttemptInfo, CertificateReport, DryRun, Explained, KeyInfo, LookupInfo, Reply, Request, TriedAddress,
+    AttemptInfo, CertificateReport, DryRun, Explained, KeyInfo, LookupInfo, Reply, Request,
+    TriedAddress,
 };
 use crate::server::dry_run::Trier;
 use crate::server::federation;
@@ -122,6 +123,11 @@ fn describe(explained: &Explained) -> String {
             out.push_str(&format!(
                 "  WARNING: another key than was last seen, {other}: a new certificate, or somebody \
                  else\n"
+            ));
+        }
+        if let Some(inbound) = &run.inbound {
+            out.push_str(&format!(
+                "  a stream that it opens, with the same certificate: {inbound}\n"
             ));
         }
         out.push('\n');

@@ -137,7 +137,10 @@ mod tests {
             key_changed: Some("2026-11-28T15:00:00Z".to_owned()),
             ..pair("example.net", None)
         };
-        assert_eq!(proof(&changed), "certificate, NEW KEY since 2026-11-28T15:00:00Z");
+        assert_eq!(
+            proof(&changed),
+            "certificate, NEW KEY since 2026-11-28T15:00:00Z"
+        );
         assert_eq!(rows[0][9], "direct TLS, TLSv1.3");
     }
 

@@ -123,7 +123,7 @@ impl Trier<'_> {
                 tried.tried = true;
                 let until = deadline.min(Instant::now() + ADDRESS_WAIT);
                 let seen = self.look(remote, attempt.address, is_direct, until);
-                is_decided = self.judge(remote, target, &seen, &mut tried, run);
+                is_decided = self.judge(remote, (found, target), &seen, &mut tried, run);
             }
             run.addresses.push(tried);
         }
@@ -154,7 +154,7 @@ impl Trier<'_> {
     fn judge(
         &self,
         remote: &Domain,
-        target: &Target,
+        (found, target): (&Found, &Target),
         seen: &Seen,
         tried: &mut TriedAddress,
         run: &mut DryRun,
@@ -170,7 +170,13 @@ impl Trier<'_> {
             }
             return is_final;
         }
-        let facts = self.facts(remote, target, seen, Direction::Dialled, tried);
+        let dns = PeerDns::of_target(target);
+        let (facts, key) = self.facts(remote, &dns, seen, Direction::Dialled);
+        tried.key = key;
+        self.describe(remote, seen, tried);
+        if let (true, Tls::Certificate(shown)) = (self.local.s2s.dane, facts.tls) {
+            tried.dane = Some(dane_for_people(target, facts.dane, shown.matches_tlsa));
+        }
         let policy = S2sPolicy::of(&self.local.s2s, remote);
         let verdict = judge(&policy, remote, &facts);
         let reason = verdict.reason.sentence(remote);
@@ -178,6 +184,7 @@ impl Trier<'_> {
         run.would_talk = matches!(verdict.outcome, Outcome::Accept(_));
         run.verdict = reason;
         run.remedy = remedy(&policy, remote, &facts).map(|remedy| remedy.sentence(remote));
+        run.inbound = Some(self.judge_inbound(remote, found, seen));
         if run.would_talk
             && !is_unencrypted
             && let Some(stopped) = &tried.stopped
@@ -188,17 +195,31 @@ impl Trier<'_> {
         true
     }
 
+    /// What would be decided about a stream that the peer opens and on which it shows the same.
+    fn judge_inbound(&self, remote: &Domain, found: &Found, seen: &Seen) -> String {
+        let dns = PeerDns::of_domain(found);
+        let (facts, _) = self.facts(remote, &dns, seen, Direction::Accepted);
+        let policy = S2sPolicy::of(&self.local.s2s, remote);
+        let verdict = judge(&policy, remote, &facts);
+        let reason = verdict.reason.sentence(remote);
+        match verdict.outcome {
+            Outcome::Accept(_) => format!("proven at once: {reason}"),
+            Outcome::NeedDialback => format!("proven by dialback alone: {reason}"),
+            Outcome::Refuse => format!("refused: {reason}"),
+        }
+    }
+
+    /// What policy needs to know, and the key of the certificate.
     fn facts(
         &self,
         remote: &Domain,
-        target: &Target,
+        dns: &PeerDns,
         seen: &Seen,
         direction: Direction,
-        tried: &mut TriedAddress,
-    ) -> Facts {
+    ) -> (Facts, Option<String>) {
         let dns = match self.local.s2s.dane {
-            true => PeerDns::of_target(target),
-            false => PeerDns::Nothing,
+            true => dns,
+            false => &PeerDns::Nothing,
         };
         let mut facts = Facts {
             direction,
@@ -206,6 +227,31 @@ impl Trier<'_> {
             dane: dns.without_certificate(),
             dialback: Dialback::NotTried,
         };
+        let chain = seen.tls.as_ref().map(|tls| &tls.peer_chain);
+        match chain {
+            None => (facts, None),
+            Some(chain) if chain.is_empty() => {
+                facts.tls = Tls::Bare;
+                (facts, None)
+            }
+            Some(chain) => {
+                let found = self.loaded.certificates.peer(&PeerQuestion {
+                    chain,
+                    direction,
+                    local: self.local,
+                    remote,
+                    dns,
+                    now: Clock::start().now().wall,
+                });
+                facts.dane = found.dane;
+                facts.tls = Tls::Certificate(found.shown);
+                (facts, found.key.map(|key| key.to_string()))
+            }
+        }
+    }
+
+    /// Notes what TLS agreed on, the certificate, and what was offered.
+    fn describe(&self, remote: &Domain, seen: &Seen, tried: &mut TriedAddress) {
         if let Some(offer) = &seen.offer {
             let external = offer.mechanisms.iter().any(|name| name == "EXTERNAL");
             let known = [
@@ -217,35 +263,21 @@ impl Trier<'_> {
             tried.offers = offered.map(|(_, name)| name.to_owned()).collect();
         }
         let Some(tls) = &seen.tls else {
-            return facts;
+            return;
         };
         tried.tls_version = Some(tls.version.to_owned());
         tried.cipher = Some(tls.cipher.clone());
         tried.group = Some(tls.group.clone()).filter(|group| !group.is_empty());
-        if tls.peer_chain.is_empty() {
-            facts.tls = Tls::Bare;
-            return facts;
+        if !tls.peer_chain.is_empty() {
+            let described = self.loaded.certificates.describe(
+                &tls.peer_chain,
+                Direction::Dialled,
+                &self.local.name,
+                remote,
+                Clock::start().now().wall,
+            );
+            tried.certificate = Some(report(&described));
         }
-        let (chain, local) = (&tls.peer_chain, &self.local.name);
-        let certificates = &self.loaded.certificates;
-        let now = Clock::start().now().wall;
-        let found = certificates.peer(&PeerQuestion {
-            chain,
-            direction,
-            local: self.local,
-            remote,
-            dns: &dns,
-            now,
-        });
-        facts.dane = found.dane;
-        tried.key = found.key.map(|key| key.to_string());
-        facts.tls = Tls::Certificate(found.shown);
-        if self.local.s2s.dane {
-            tried.dane = Some(dane_for_people(target, found.dane, found.shown.matches_tlsa));
-        }
-        let described = certificates.describe(chain, direction, local, remote, now);
-        tried.certificate = Some(report(&described));
-        facts
     }
 }
 

@@ -18,8 +18,8 @@ use crate::server::dry_run::Trier;
 use crate::server::generation::load_certificates;
 use crate::server::{Core, ask, federation};
 use crate::shard::{Post, Survey, SurveyedSession};
-use crate::storage::peer_keys;
 use crate::stanza::{StreamCondition, StreamError};
+use crate::storage::peer_keys;
 
 /// How long a shard may take to answer.
 const ANSWER_WAIT: Duration = Duration::from_secs(10);
@@ -219,7 +219,9 @@ impl Live {
             ));
         };
         let pair = (local.name.clone(), remote.clone());
-        let known = ask(&self.core.store, move |db| peer_keys::find(db, &pair.0, &pair.1));
+        let known = ask(&self.core.store, move |db| {
+            peer_keys::find(db, &pair.0, &pair.1)
+        });
         let known = known
             .map_err(|error| Reply::error(format!("cannot look the server's key up: {error}")))?;
         let dry_run = match dry_run {
@@ -269,7 +271,7 @@ impl Backend for Live {
                 let domain = domain.as_deref().map(a_domain).transpose();
                 domain
                     .and_then(|domain| self.s2s_list(domain.as_ref()))
-                   .unwrap_or_else(|error| error)
+                    .unwrap_or_else(|error| error)
             }
             Request::ExplainS2s {
                 remote,

@@ -80,6 +80,8 @@ pub struct DryRun {
     pub would_talk: bool,
     /// Why, or why not.
     pub verdict: String,
+    /// What would be decided about a stream that it opens, and on which it shows the same certificate.
+    pub inbound: Option<String>,
     /// The one option that would turn a refusal.
     pub remedy: Option<String>,
 }

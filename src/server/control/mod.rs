@@ -20,7 +20,9 @@ use serde::ser::{Serialize, Serializer};
 use zeroize::Zeroizing;
 
 pub use call::{CallError, call, call_until_gone};
-pub use explained::{AttemptInfo, CertificateReport, DryRun, Explained, KeyInfo, LookupInfo, TriedAddress};
+pub use explained::{
+    AttemptInfo, CertificateReport, DryRun, Explained, KeyInfo, LookupInfo, TriedAddress,
+};
 pub use servers::{PairInfo, ServerStreamInfo};
 pub use socket::{ControlError, ControlSocket, serve};
 
