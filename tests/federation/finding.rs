@@ -5,7 +5,7 @@ use super::common::network::{Network, PORT, PORT_TLS, address};
 use super::common::server::Server;
 use super::{CAPULET, MONTAGUE, body, chat, ping, why};
 
-/// The last attempt to dial a domain that was logged, as `address:port`.
+/// The attempts to dial that were logged, as `address:port`.
 fn dialled(server: &Server) -> Vec<String> {
     let log = server.log();
     let lines = log.lines().filter(|line| line.contains("dialling"));
@@ -23,13 +23,16 @@ fn is_reached(capulet: &Server) {
     juliet.send(ping(MONTAGUE));
     let answer = juliet.stanza("iq");
     assert_eq!(answer.attribute("type"), Some("result"));
+    capulet.logs("stream to server ready");
 }
 
 /// Why juliet's question to a domain comes back.
 fn is_not_reached(capulet: &Server, domain: &str, condition: &str) -> String {
     let mut juliet = Client::login(capulet, "juliet@capulet.example");
     juliet.send(ping(domain));
-    why(&juliet.refused("iq", condition))
+    let why = why(&juliet.refused("iq", condition));
+    capulet.logs("server not reached");
+    why
 }
 
 /// XEP-0368 §2.1: priorities count across both kinds: [stream-fqdn-resolution].

@@ -72,7 +72,12 @@ fn listening(server: &Server, kind: &str) -> String {
         let address: std::net::SocketAddr = listener.address.parse().unwrap();
         let mut client = Client::connect_to(address);
         if kind.ends_with("_tls") {
-            client.handshake(ssl("example.org", |_| ())).unwrap();
+            let protocol: &[u8] = match kind {
+                "c2s_tls" => b"\x0bxmpp-client",
+                _ => b"\x0bxmpp-server",
+            };
+            let ssl = ssl("example.org", |ssl| ssl.set_alpn_protos(protocol).unwrap());
+            client.handshake(ssl).unwrap();
         }
         if kind.starts_with("c2s") {
             client.open("example.org");
