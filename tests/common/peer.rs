@@ -289,7 +289,8 @@ impl PeerStream {
 
     // --- stanzas
 
-    /// The stanza that comes next, which has to be of that kind.
+    /// The stanza that comes next, which has to be of that kind. The parser shows those of its children that
+    /// are in the content namespace as of `jabber:client`.
     pub fn stanza(&mut self, name: &str) -> Element {
         let element = self.element();
         assert!(element.is(ns::SERVER, name), "{}", text(&element));

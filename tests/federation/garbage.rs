@@ -7,7 +7,7 @@ use super::common::client::Client;
 use super::common::network::Network;
 use super::common::peer::header;
 use super::common::wire::{Heard, Wire};
-use super::{CAPULET, MONTAGUE, body, message};
+use super::{CAPULET, MONTAGUE, body, chat, message};
 
 /// RFC 6120 §11.1, §11.3, §4.9.3.13, §4.9.3.18.
 #[test]
@@ -154,4 +154,50 @@ fn a_peer_that_floods_and_does_not_listen_harms_nobody() {
     assert_eq!(body(&juliet.stanza("message")), "Peace");
     let memory = super::common::server::memory_bytes(&capulet);
     assert!(memory < 300 * 1024 * 1024, "{memory} bytes");
+}
+
+/// A peer that takes a connection and says nothing keeps nobody from others.
+#[test]
+fn a_peer_that_stalls_holds_up_what_is_for_it_alone() {
+    let network = Network::new();
+    let capulet = network.server(CAPULET, "");
+    let (stalling, other) = (network.peer("stalling.example"), network.peer(MONTAGUE));
+    let mut juliet = Client::available(&capulet, "juliet@capulet.example/balcony");
+    juliet.send(chat("romeo@stalling.example", "Wherefore?"));
+    let mut silent = stalling.accept();
+    silent.hear_open();
+    for n in 0..3 {
+        juliet.send(chat("romeo@montague.example", &n.to_string()));
+    }
+    let mut stream = other.accept_ready();
+    for n in 0..3 {
+        assert_eq!(body(&stream.stanza("message")), n.to_string());
+    }
+    juliet.settle();
+}
+
+/// DESIGN §9: dialback keys that are refused one after the other.
+#[test]
+fn a_peer_that_claims_one_domain_after_the_other_loses_its_stream() {
+    let network = Network::new();
+    let capulet = network.server(CAPULET, "");
+    let peer = network.peer(MONTAGUE);
+    let (mut stream, _) = peer.dial_secured(&capulet, CAPULET);
+    let claims: String = (0..1_000)
+        .map(|n| format!("<db:result from='d{n}.example' to='{CAPULET}'>k</db:result>"))
+        .collect();
+    // The server closes in the middle of it.
+    let _ = stream.try_send(claims);
+    let mut refused = 0;
+    loop {
+        let element = stream.element();
+        if element.name == "error" {
+            assert_eq!(element.elements().next().unwrap().name, "policy-violation");
+            break;
+        }
+        assert_eq!(element.attribute("type"), Some("error"));
+        refused += 1;
+    }
+    assert!(refused < 100, "{refused}");
+    assert!(!peer.is_dialled());
 }
