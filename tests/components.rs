@@ -175,12 +175,12 @@ fn to_and_fro(capulet: &Server, montague: &Server) {
     romeo.send("<message to='a@irc.capulet.example' id='1'><body>hark</body></message>");
     let heard = irc.stanza("message");
     let from = heard.attribute("from");
-    assert_eq!(
-        from,
-        Some("romeo@montague.example/orchard"),
-        "{}",
-        text(&heard)
-    );
+    assert_eq!(from, Some("romeo@montague.example/orchard"));
+    assert_eq!(body(&heard), "hark");
+    fro(&mut irc, &mut romeo);
+}
+
+fn fro(irc: &mut Component, romeo: &mut Client) {
     irc.send(
         "<message from='a@irc.capulet.example' to='romeo@montague.example/orchard' id='2'>\
          <body>so</body></message>",
@@ -195,10 +195,22 @@ fn to_and_fro(capulet: &Server, montague: &Server) {
 fn other_servers_reach_a_component_by_its_certificate() {
     let (_network, capulet, montague) = two_servers("", "", true);
     to_and_fro(&capulet, &montague);
-    for server in [&capulet, &montague] {
-        server.logs("server authenticated");
-        assert!(!server.log().contains("means=dialback"), "by certificates");
-    }
+    let line = montague.logs("stream to server ready");
+    assert!(
+        line.contains("to=irc.capulet.example means=EXTERNAL"),
+        "{line}"
+    );
+}
+
+#[test]
+fn a_component_proves_itself_to_other_servers_by_its_certificate() {
+    let (_network, capulet, montague) = two_servers("", "", true);
+    let mut irc = Component::connect(&capulet, "irc.capulet.example");
+    let mut romeo = Client::available(&montague, "romeo@montague.example/orchard");
+    fro(&mut irc, &mut romeo);
+    let line = montague.logs("server authenticated");
+    assert!(line.contains("from=irc.capulet.example"), "{line}");
+    assert!(line.contains("means=EXTERNAL"), "{line}");
 }
 
 #[test]

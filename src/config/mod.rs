@@ -66,6 +66,12 @@ impl Settings {
         let component = || Some(&self.components.get(name)?.domain);
         self.domains.get(name).or_else(component)
     }
+
+    /// The domains of components that other servers are to reach.
+    pub fn component_domains(&self) -> impl Iterator<Item = &Arc<DomainSettings>> {
+        let domains = self.components.values().map(|component| &component.domain);
+        domains.filter(|domain| domain.s2s.enabled)
+    }
 }
 
 /// The process as a whole. Fixed at start.

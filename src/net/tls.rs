@@ -162,9 +162,7 @@ impl TlsSettings {
     }
 
     fn from_config(settings: &Settings, with: With) -> TlsSettings {
-        let components = settings.components.values();
-        let components = components.filter(|component| component.domain.s2s.enabled);
-        let components = components.map(|component| (&component.domain, false));
+        let components = settings.component_domains().map(|domain| (domain, false));
         let domains = settings.domains.values().map(|domain| {
             let required = with != With::Servers && domain.c2s.require_encryption;
             (domain, required)

@@ -256,3 +256,87 @@ fn not_connected() -> StanzaError {
     StanzaError::new(Condition::RemoteServerTimeout)
         .text("This service is not connected to the server now")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::config::{ComponentSettings, DomainSettings, Secret};
+    use crate::jid::Jid;
+    use crate::router::testing::{Site, stanza};
+    use crate::stanza::{Kind, Type};
+
+    const IRC: &str = "irc.example.org";
+
+    /// A router with a component that is connected and has read nothing for long.
+    fn site() -> (Site, Key, Key) {
+        let mut site = Site::new(&[]);
+        let name = Domain::parse(IRC).unwrap();
+        let component = ComponentSettings {
+            domain: Arc::new(DomainSettings::new(name.clone())),
+            secret: Secret::new("sesame"),
+            stanza_bytes_max: 100_000,
+        };
+        let settings = Arc::make_mut(&mut site.router.settings);
+        settings
+            .components
+            .insert(name.clone(), Arc::new(component));
+        let conn = Slots::default().insert(());
+        site.router.out.outputs.open(conn, Vec::new());
+        let key = site.router.component_opened(conn, &name).unwrap();
+        let output = site.router.out.outputs.append(conn).unwrap();
+        output.resize(OUTPUT_HOLD_BYTES + 1, b' ');
+        (site, key, conn)
+    }
+
+    fn send(site: &mut Site, bytes: usize) {
+        let mut message = stanza(Kind::Message, Type::Chat, Some("a@irc.example.org"));
+        message.from = Jid::parse("juliet@example.org/balcony").ok();
+        message.id = Some("x".repeat(bytes).into());
+        site.router.route(Routed::new(message, Ticket::none()));
+        site.router.work();
+    }
+
+    fn waiting(site: &Site, key: Key) -> (usize, usize) {
+        let component = site.router.components.get(key).unwrap();
+        (component.queue.len(), component.queue_bytes)
+    }
+
+    #[test]
+    fn what_waits_for_one_that_does_not_read_is_bounded_in_count_and_bytes() {
+        let (mut site, key, _) = site();
+        for _ in 0..COMPONENT_QUEUE_STANZAS_MAX + 100 {
+            send(&mut site, 10);
+        }
+        assert_eq!(waiting(&site, key).0, COMPONENT_QUEUE_STANZAS_MAX);
+        let (mut site, key, _) = self::site();
+        for _ in 0..COMPONENT_QUEUE_BYTES_MAX / 50_000 + 10 {
+            send(&mut site, 50_000);
+        }
+        let (count, bytes) = waiting(&site, key);
+        assert!(bytes <= COMPONENT_QUEUE_BYTES_MAX, "{bytes}");
+        assert!(
+            bytes > COMPONENT_QUEUE_BYTES_MAX - 60_000,
+            "{count}: {bytes}"
+        );
+    }
+
+    #[test]
+    fn what_waits_goes_out_in_order_when_there_is_room_and_its_bytes_are_counted_back() {
+        let (mut site, key, conn) = site();
+        for bytes in 1..=3 {
+            send(&mut site, bytes);
+        }
+        site.router.out.outputs.consume(conn, OUTPUT_HOLD_BYTES + 1);
+        site.router.component_writable(key);
+        assert_eq!(waiting(&site, key), (0, 0));
+        assert_eq!(site.router.components_due(), None);
+        let got = String::from_utf8(site.router.out.outputs.bytes(conn).to_vec()).unwrap();
+        let places = ["id='x'", "id='xx'", "id='xxx'"].map(|id| got.find(id));
+        assert!(
+            places.iter().all(Option::is_some) && places.is_sorted(),
+            "{got}"
+        );
+    }
+}

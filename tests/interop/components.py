@@ -1,8 +1,8 @@
-"""A component (XEP-0114) made with slixmpp, and a client of slixmpp that uses it as people use a gateway.
+"""A component (XEP-0114) made with slixmpp, and a client of slixmpp that uses it like a gateway.
 
-It is found by service discovery, asked and chatted with both ways, subscribed to, told of logins and
-logouts, and missed when it is gone. A wrong secret is refused before, and a second stream while it is
-there.
+It is found by service discovery, asked and chatted with both ways, subscribed to, told of logins
+and logouts, and missed when it is gone. A wrong secret is refused before, and a second stream while
+it is there.
 """
 
 import secrets

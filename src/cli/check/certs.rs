@@ -33,7 +33,8 @@ pub fn findings(settings: &Settings) -> Vec<Finding> {
             return found;
         }
     };
-    for domain in settings.domains.values() {
+    let components = settings.component_domains();
+    for domain in settings.domains.values().chain(components) {
         let infos = contexts.certificates().iter();
         let own: Vec<_> = infos
             .filter(|info| info.domain == domain.name.as_str())

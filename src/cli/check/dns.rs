@@ -22,8 +22,13 @@ struct Listening {
 pub fn findings(settings: &Settings, server: &Reach) -> Vec<Finding> {
     let listening = listening(settings, server);
     let mut found = Vec::new();
-    for domain in settings.domains.values() {
-        for service in [Service::Client, Service::Server] {
+    let both: &[Service] = &[Service::Client, Service::Server];
+    let domains = settings.domains.values().map(|domain| (domain, both));
+    // No client logs in at a component.
+    let components = settings.component_domains();
+    let components = components.map(|domain| (domain, &both[1..]));
+    for (domain, services) in domains.chain(components) {
+        for &service in services {
             if service == Service::Server && !domain.s2s.enabled {
                 continue;
             }

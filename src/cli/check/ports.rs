@@ -36,7 +36,9 @@ pub fn findings(settings: &Settings, server: &Reach) -> Vec<Finding> {
         let Ok(address) = listener.address.parse::<SocketAddr>() else {
             continue;
         };
-        for domain in settings.domains.values() {
+        let components = settings.component_domains();
+        let components = components.filter(|_| service == Service::Server);
+        for domain in settings.domains.values().chain(components) {
             if service == Service::Server && !domain.s2s.enabled {
                 continue;
             }

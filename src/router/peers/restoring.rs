@@ -77,7 +77,8 @@ impl Router {
         let not_found =
             |text: &str| StanzaError::new(Condition::RemoteServerNotFound).text(text.to_owned());
         let local = self
-            .domain(message.local.as_str())
+            .settings
+            .served(message.local.as_str())
             .ok_or_else(|| not_found("This server does not serve your domain any more"))?;
         if !local.s2s.enabled {
             return Err(not_found(super::NOT_ENABLED));

@@ -35,7 +35,7 @@ impl ServerStream {
             Role::Accepted(header) => header.as_ref().map(|(local, _)| local),
             Role::Dialled(dialled) => Some(&dialled.local),
         };
-        let domain = local.and_then(|local| settings.domains.get(local));
+        let domain = local.and_then(|local| settings.served(local.as_str()));
         let s2s = domain.map_or(&settings.s2s, |domain| &domain.s2s);
         let seconds = s2s.idle_seconds;
         // A stream is idle if neither side sends.

@@ -2,10 +2,11 @@
 
 Beyond what all clients know, its plugins do `vcard_set` (name, photo), `vcard` (to), `bookmark_set`
 (name, jid), `bookmarks`, `last` (to), `time` (to); and the event "capabilities" (from, features)
-follows a presence, or the stream features, whose hash slixmpp has verified. `items` (to) is disco#items.
+follows a presence, or the stream features, whose hash slixmpp has verified. `items` (to) is
+disco#items.
 
-`component` (session, name, secret, host, port) connects a component (XEP-0114), which knows `send` and
-`subscription` with a "from" of its own, `available` (from, to), `ping` and `close`.
+`component` (session, name, secret, host, port) connects a component (XEP-0114), which knows `send`
+and `subscription` with a "from" of its own, `available` (from, to), `ping` and `close`.
 """
 
 import asyncio

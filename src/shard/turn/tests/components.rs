@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::config::{ComponentSettings, DomainSettings, Secret, Settings};
 use crate::jid::Domain;
-use crate::limits::{COMPONENT_QUEUE_STANZAS_MAX, COMPONENT_STALL_WAIT, OUTPUT_HOLD_BYTES};
+use crate::limits::{COMPONENT_STALL_WAIT, OUTPUT_HOLD_BYTES};
 use crate::shard::testing::{AnyCertificate, Client, NoNetwork, Server, open_settings};
 use crate::shard::{Generation, Peer, Post};
 
@@ -273,8 +273,8 @@ fn one_that_does_not_read_is_waited_for_and_then_given_up() {
     let irc = connected(&mut server, 0, IRC);
     irc.wire.lock().unwrap().room = Some(0);
     let juliet = server.log_in(0, "juliet", "balcony");
-    let text = "x".repeat(1_000);
-    let flood: String = (0..2_000)
+    let text = "x".repeat(4_000);
+    let flood: String = (0..500)
         .map(|n| {
             format!("<message to='a@irc.example.org' id='m{n}.'><body>{text}</body></message>")
         })
@@ -283,8 +283,8 @@ fn one_that_does_not_read_is_waited_for_and_then_given_up() {
     server.pass(Duration::from_secs(1));
     let unread = juliet.wire.lock().unwrap().sent.len();
     assert!(
-        unread > flood.len() - 2 * OUTPUT_HOLD_BYTES - 400_000,
-        "{unread}"
+        unread > 2 * OUTPUT_HOLD_BYTES,
+        "she is not read meanwhile: {unread}"
     );
     // It reads some: as much again is taken from her.
     irc.wire.lock().unwrap().room = Some(300_000);
@@ -301,7 +301,7 @@ fn one_that_does_not_read_is_waited_for_and_then_given_up() {
     server.run();
     let got = irc.take();
     assert!(got.contains("<resource-constraint"), "{}", got.len());
-    let numbers: Vec<usize> = (0..2_000)
+    let numbers: Vec<usize> = (0..500)
         .filter(|n| got.contains(&format!("id='m{n}.'")))
         .collect();
     assert!(numbers.is_sorted() && !numbers.is_empty());
@@ -309,35 +309,5 @@ fn one_that_does_not_read_is_waited_for_and_then_given_up() {
         juliet.wire.lock().unwrap().sent.len(),
         0,
         "she is read again"
-    );
-}
-
-/// Many writers, each below its own limit.
-#[test]
-fn what_waits_for_one_that_does_not_read_is_bounded() {
-    let mut server = server();
-    let irc = connected(&mut server, 0, IRC);
-    let rooms = connected(&mut server, 0, "rooms.example.net");
-    irc.wire.lock().unwrap().room = Some(0);
-    // The server's own answers have no sender that could be slowed down.
-    let ask = "<iq from='irc.example.org' to='example.org' id='p' type='get'>\
-               <ping xmlns='urn:xmpp:ping'/></iq>";
-    for _ in 0..27 {
-        server.say(&irc, &ask.repeat(500));
-    }
-    let waiting = || {
-        let components = server
-            .shards
-            .iter()
-            .flat_map(|it| it.router.components.iter());
-        components.map(|(_, it)| it.waiting()).max().unwrap()
-    };
-    assert!(waiting() > COMPONENT_QUEUE_STANZAS_MAX / 2, "{}", waiting());
-    assert!(waiting() <= COMPONENT_QUEUE_STANZAS_MAX, "{}", waiting());
-    let ping = "<iq from='rooms.example.net' to='example.org' id='q' type='get'>\
-                <ping xmlns='urn:xmpp:ping'/></iq>";
-    assert!(
-        server.say(&rooms, ping).contains("id='q'"),
-        "the other is served"
     );
 }
