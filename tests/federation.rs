@@ -22,6 +22,8 @@ mod negotiation;
 mod policy;
 #[path = "federation/presence.rs"]
 mod presence;
+#[path = "federation/proof.rs"]
+mod proof;
 #[path = "federation/restarts.rs"]
 mod restarts;
 

@@ -18,6 +18,8 @@ mod limits;
 mod logins;
 #[path = "options/logs.rs"]
 mod logs;
+#[path = "options/peers.rs"]
+mod peers;
 #[path = "options/process.rs"]
 mod process;
 #[path = "options/servers.rs"]
@@ -75,6 +77,7 @@ fn every_option_is_tested() {
         components::TESTED,
         connections::TESTED,
         servers::TESTED,
+        peers::TESTED,
         tls::TESTED,
         logins::TESTED,
         contact::TESTED,
