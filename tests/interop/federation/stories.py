@@ -212,10 +212,12 @@ class WithProsodyBothWays(WithProsody):
         ours, theirs = self.more
         links = await self.talk(ours)
         assert [len(links[way]) for way in ("dialled", "accepted")] == [1, 0], links
-        assert links["dialled"][0]["peer_proven_by"] == "certificate", links
+        (dialled,) = links["dialled"]
+        assert dialled["both_ways"] and dialled["peer_proven_by"] == "certificate", links
         links = await self.talk(theirs, is_ours_first=False)
         assert [len(links[way]) for way in ("dialled", "accepted")] == [0, 1], links
-        assert links["accepted"][0]["peer_proven_by"] == "EXTERNAL", links
+        (accepted,) = links["accepted"]
+        assert accepted["both_ways"] and accepted["peer_proven_by"] == "EXTERNAL", links
         return "one stream each, of who has begun"
 
 
