@@ -1,6 +1,7 @@
 """Two stanzads: what each of them can, the other can too, so that all ways are tried.
 
-The right one has a domain for each way in which it is found and proves itself.
+The right one has a domain for each way in which it is found and proves itself. The left one has its
+DNS answers validated, and of its two domains one lets TLSA records decide.
 """
 
 import asyncio
@@ -9,12 +10,12 @@ from dataclasses import dataclass
 
 from client import ClientError
 from contacts import word
-from federation.network import S2S_TLS_PORT
+from federation.network import S2S_PORT, S2S_TLS_PORT
 from federation.part import Part
 from persons import Person
 
 CHECK_SECONDS = 40
-LEFT = "left.test"
+LEFT, DANE = "left.test", "dane.left.test"
 # For these dialback will do.
 INSECURE = ("dialback.right.test", "calls-back.right.test")
 
@@ -29,8 +30,6 @@ class Way:
     # What has proven the right one on the first stream, and whether TLS was there first.
     proof: str
     is_direct: bool = False
-    # Whether the same stream takes the answers (XEP-0288).
-    is_both_ways: bool = True
     # How many streams there are in the other direction.
     others: int = 0
 
@@ -40,15 +39,23 @@ OURS = (
     Way(LEFT, "starttls.right.test", "certificate"),
     Way(LEFT, "direct.right.test", "certificate", is_direct=True),
     Way(LEFT, "dialback.right.test", "DNS alone"),
+    Way(DANE, "dane.right.test", "DANE"),
+    # A signed zone without TLSA records, and an unsigned one, whose records do not count.
+    Way(DANE, "starttls.right.test", "certificate"),
+    Way(DANE, "right.unsigned", "certificate"),
 )
 # The right one begins. Where its certificate is not enough, it is called back.
 THEIRS = (
     Way(LEFT, "first.right.test", "EXTERNAL"),
     Way(LEFT, "calls-back.right.test", "dialback", others=1),
+    Way(DANE, "dane-first.right.test", "EXTERNAL (DANE)"),
 )
 # Who is refused by the left one, from where, and words of the reason.
 REFUSALS = (
-    (LEFT, "self-signed.right.test", "self-signed"),
+    (LEFT, "dane.right.test", "self-signed"),
+    (DANE, "dialback.right.test", "self-signed"),
+    (DANE, "another-key.right.test", "TLSA"),
+    (DANE, "right.bogus", "DNSSEC"),
 )
 
 
@@ -57,8 +64,12 @@ class Pair(Part):
 
     def __init__(self, suite, name):
         super().__init__(suite, name)
-        options = {LEFT: [f"s2s.insecure_domains = {json.dumps(INSECURE)}"]}
-        self.left, host = self.stanzad("127.0.0.8", options, "left")
+        options = {
+            LEFT: [f"s2s.insecure_domains = {json.dumps(INSECURE)}"],
+            DANE: ["s2s.dane = true"],
+        }
+        dns = ["dnssec = true", f'trust_anchor = "{suite.trust_anchor}"']
+        self.left, host = self.stanzad("127.0.0.8", options, "left", dns)
         self.certified(options, host)
         domains = {way.remote for way in (*OURS, *THEIRS)} | {remote for _, remote, _ in REFUSALS}
         self.right, host = self.stanzad("127.0.0.9", dict.fromkeys(sorted(domains), ()), "right")
@@ -69,21 +80,40 @@ class Pair(Part):
         }
 
     def _records(self, host):
-        suite, zone = self.suite, self.suite.zone
+        suite, zone, unsigned, bogus = self.suite, *self.suite.zones
         self.certified(["starttls.right.test", "first.right.test"], host)
         suite.certificate("direct.right.test")
         zone.srv("direct.right.test", host, S2S_TLS_PORT, "xmpps-server")
         zone.no_service("direct.right.test", "xmpp-server")
-        for domain in (*INSECURE, "self-signed.right.test"):
+        for domain in INSECURE:
             suite.self_signed(domain)
             zone.srv(domain, host)
+        for domain in ("dane.right.test", "dane-first.right.test"):
+            suite.self_signed(domain)
+            self._described(domain, zone, domain)
+        # Good certificates, and records that describe another.
+        for domain, where in (
+            ("another-key.right.test", zone),
+            ("right.unsigned", unsigned),
+            ("right.bogus", bogus),
+        ):
+            suite.certificate(domain)
+            self._described(domain, where, "dane.right.test")
+
+    def _described(self, domain, zone, whose):
+        """Records of this domain, with a TLSA record of the certificate of another. Those are of a
+        host and port, not of a domain, so that it has a host of its own."""
+        host = f"host.{domain}"
+        zone.address(host, self.right.address)
+        zone.srv(domain, host)
+        zone.tlsa(host, S2S_PORT, self.suite.certificates / f"{whose}.crt")
 
     async def prepare(self):
         for domain, person in self._people.items():
             await self.suite.account(self._server(domain), person.jid)
 
     def _server(self, domain):
-        return self.left if domain == LEFT else self.right
+        return self.left if domain in (LEFT, DANE) else self.right
 
     async def check(self):
         await asyncio.gather(*(person.log_in() for person in self._people.values()))
@@ -113,7 +143,8 @@ class Pair(Part):
             first, other = other, first
         facts = ("peer_proven_by", "direct_tls", "both_ways")
         told = [[each[fact] for fact in facts] for each in first]
-        assert told == [[way.proof, way.is_direct, way.is_both_ways]], links
+        # The same stream takes the answers (XEP-0288).
+        assert told == [[way.proof, way.is_direct, True]], links
         assert len(other) == way.others, links
         ours = [each["proven_by_us"] for each in links["dialled"]]
         assert set(ours) <= {"EXTERNAL"}, links
