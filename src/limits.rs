@@ -245,6 +245,24 @@ pub const PEER_LINKS_MAX: usize = 20_000;
 pub const PEER_QUEUE_STANZAS_MAX: usize = 1_000;
 /// Bytes of them: two of the largest that a client may send, and a chat of a thousand lines.
 pub const PEER_QUEUE_BYTES_MAX: usize = 1024 * 1024;
+/// Stanzas that wait for all links of one shard, those included that were sent and are not acknowledged:
+/// some 32 MiB beside their bytes.
+pub const PEER_HELD_STANZAS_MAX: usize = 65_536;
+/// Bytes of them.
+pub const PEER_HELD_BYTES_MAX: usize = 32 << 20;
+/// How long a stream to another server is ready at least, if the next one is to be made at once: a peer
+/// that ends each as soon as it has it is dialled ever more seldom.
+pub const PEER_STREAM_STEADY: Duration = Duration::from_secs(60);
+/// How long a link that has no stream and nothing to send is kept: as long as a stream may be on the way
+/// that was begun for it.
+pub const PEER_LINK_IDLE: Duration = Duration::from_secs(300);
+/// Streams to other servers that one shard makes at a time; more links wait for their turn. Each has a
+/// socket open, and a server that is not there holds it for some minutes.
+pub const DIALS_MAX: usize = 256;
+/// Dialback keys that wait until the server of one link can be asked, of all that offer them.
+pub const LINK_ASKS_MAX: usize = 256;
+/// The same for all links of one shard: a key and an id of the largest size each take 8 MiB.
+pub const ASKS_MAX: usize = 8_192;
 /// Messages for other servers that are read from the store at a time when the server starts.
 pub const PEER_PAGE_MESSAGES_MAX: usize = 256;
 /// Bytes of such a page, but for one message that is larger.
@@ -325,7 +343,7 @@ pub const COMPONENT_PROBE_EVERY: Duration = Duration::from_secs(60);
 pub const CLOSE_WAIT: Duration = Duration::from_secs(5);
 /// How long an orderly stop may take.
 pub const STOP_WAIT: Duration = Duration::from_secs(10);
-/// TCP user time-out of accepted sockets: unacknowledged data for so long ends the connection
+/// TCP user time-out of accepted and dialled sockets: unacknowledged data for so long ends the connection
 /// (RFC 6120 §4.6.4; RFC 5482).
 pub const TCP_USER_TIMEOUT: Duration = Duration::from_secs(90);
 /// Certificates that another server may show. Public chains have two to four.

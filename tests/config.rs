@@ -112,6 +112,7 @@ fn every_option_changes_the_settings() {
         ("s2s.stanza_bytes_max", "10000"),
         ("s2s.idle_seconds", "0"),
         ("s2s.message_wait_seconds", "0"),
+        ("s2s.ack_timeout_seconds", "5"),
         ("s2s.peer.address", "'192.0.2.7:5269'"),
         (
             "s2s.peer.tls",
@@ -142,6 +143,8 @@ fn every_option_changes_the_settings() {
         ("limits.handshakes_per_address_max", "0"),
         ("limits.bytes_per_second_max", "0"),
         ("limits.stanzas_per_second_max", "0"),
+        ("limits.server_bytes_per_second_max", "0"),
+        ("limits.server_stanzas_per_second_max", "0"),
         ("limits.unauthenticated_seconds_max", "600"),
         ("limits.resources_per_account_max", "1"),
         ("limits.roster_items_max", "5000"),

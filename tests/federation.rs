@@ -14,6 +14,8 @@ mod dialback;
 mod finding;
 #[path = "federation/garbage.rs"]
 mod garbage;
+#[path = "federation/managed.rs"]
+mod managed;
 #[path = "federation/messaging.rs"]
 mod messaging;
 #[path = "federation/negotiation.rs"]

@@ -179,6 +179,10 @@ pub struct Limits {
     pub bytes_per_second_max: u32,
     /// Stanzas of it.
     pub stanzas_per_second_max: u32,
+    /// Bytes that another server's stream may send, on average; 0: no limit.
+    pub server_bytes_per_second_max: u32,
+    /// Stanzas of it.
+    pub server_stanzas_per_second_max: u32,
     /// Seconds from accept until a stream must be authenticated.
     pub unauthenticated_seconds_max: u64,
     /// Bound resources of one account (RFC 6120 §7.6.2.1).
@@ -296,6 +300,8 @@ pub struct S2s {
     pub idle_seconds: u64,
     /// Seconds that a message waits for a server that is not reached.
     pub message_wait_seconds: u64,
+    /// Seconds that another server's acknowledgement is waited for.
+    pub ack_timeout_seconds: u64,
     /// What is known of single servers; never one of which nothing is.
     pub peers: BTreeMap<Domain, S2sPeer>,
 }
@@ -388,6 +394,9 @@ impl Default for Limits {
             // A picture of the largest size each second, and 1 % of a core at most.
             bytes_per_second_max: 256 * 1024,
             stanzas_per_second_max: 200,
+            // What sixteen and ten clients may send at their limit: a server speaks for many.
+            server_bytes_per_second_max: 4 * 1024 * 1024,
+            server_stanzas_per_second_max: 2_000,
             unauthenticated_seconds_max: 30,
             resources_per_account_max: 10,
             // Rosters of 2,000 are seen in organisations that fill them for their people.
@@ -437,6 +446,7 @@ impl Default for S2s {
             stanza_bytes_max: 524_288,
             idle_seconds: 600,
             message_wait_seconds: 3_600,
+            ack_timeout_seconds: 60,
             peers: BTreeMap::new(),
         }
     }

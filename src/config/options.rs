@@ -445,6 +445,24 @@ const ACCOUNTS: &[Spec] = &[
     ),
     spec(
         "limits",
+        "server_bytes_per_second_max",
+        "4194304",
+        Now,
+        Number(0, 1_000_000_000, |d, n| {
+            d.whole.limits.server_bytes_per_second_max = n as u32;
+        }),
+    ),
+    spec(
+        "limits",
+        "server_stanzas_per_second_max",
+        "2000",
+        Now,
+        Number(0, 1_000_000, |d, n| {
+            d.whole.limits.server_stanzas_per_second_max = n as u32;
+        }),
+    ),
+    spec(
+        "limits",
         "unauthenticated_seconds_max",
         "30",
         Now,

@@ -21,6 +21,7 @@ use super::open_files::Taken;
 use super::tls::{self, AcceptError, TlsContexts};
 use super::tls_facts;
 use super::transport::{Buffers, Read, Transport};
+use crate::limits::TCP_USER_TIMEOUT;
 
 /// Encrypted bytes that may wait inside for a slow reader: four full records, so that a write of
 /// this size is one write(2).
@@ -156,6 +157,8 @@ impl SocketTransport {
         let domain = Domain::for_address(address);
         let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
         socket.set_nonblocking(true)?;
+        // A server that is gone without a word, or takes no bytes, is found out.
+        socket.set_tcp_user_timeout(Some(TCP_USER_TIMEOUT))?;
         match socket.connect(&address.into()) {
             Ok(()) => {}
             Err(error) if error.raw_os_error() == Some(Errno::INPROGRESS.raw_os_error()) => {}

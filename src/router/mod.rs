@@ -17,6 +17,7 @@ pub mod feature;
 pub mod iq;
 mod last_seen;
 mod loading;
+pub mod management;
 pub mod offline;
 pub mod peers;
 pub mod pipeline;
@@ -190,6 +191,9 @@ impl Router {
             debug_assert!(is_first, "stanza {seq} of {source:?} settled twice");
             if was_full && !unsettled.is_full() {
                 self.out.resumed.push(conn);
+            }
+            if let Source::Peer(key) = source {
+                self.answer_peer(key);
             }
         }
     }

@@ -9,10 +9,13 @@
 //! Invariants: a link that has something to send is being made, is ready, or rests until a time; what
 //! was appended to a stream's output has left the queue, in the order in which it came.
 
+mod acknowledging;
+mod handling;
 pub mod history;
 mod keys;
 mod link;
 mod restoring;
+mod sending;
 #[cfg(test)]
 mod tests;
 mod writers;
@@ -21,20 +24,24 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::time::Duration;
 
+pub use self::acknowledging::LinkNews;
+use self::acknowledging::Sent;
+pub use self::handling::PeerNews;
 use self::history::History;
 pub use self::link::Failure;
-use self::link::{Queue, Retry, Stored, Waiting};
+use self::link::{Queue, Retry, Waiting};
 use self::writers::Writers;
 use crate::clock::Mono;
 use crate::jid::Domain;
-use crate::limits::{OUTPUT_HOLD_BYTES, PEER_LINKS_MAX, PEER_REFUSED_PAUSE};
+use crate::limits::{
+    PEER_HELD_BYTES_MAX, PEER_HELD_STANZAS_MAX, PEER_LINKS_MAX, PEER_REFUSED_PAUSE,
+};
+use crate::router::Router;
 use crate::router::delivery::Routed;
+use crate::router::management::Handled;
 use crate::router::settlement::{Origin, Source, Ticket, Unsettled};
-use crate::router::{Router, RowContinuation};
 use crate::slots::{Key, Slots};
 use crate::stanza::{Condition, Stanza, StanzaError};
-use crate::storage::peer_queue::PeerMessage;
-use crate::storage::{PeerDone, Row};
 
 /// The other servers of one shard.
 #[derive(Default)]
@@ -46,6 +53,10 @@ pub struct Peers {
     dues: BinaryHeap<Reverse<(Mono, u64)>>,
     /// Streams that other servers have opened and proven.
     incoming: Slots<Incoming>,
+    /// What the links hold, queued or sent and not acknowledged.
+    held: Held,
+    /// Streams that have asked what we have handled and are owed an answer.
+    owed: Vec<Key>,
     /// What became of the last attempts, for who asks.
     pub history: History,
     last_row: i64,
@@ -59,7 +70,13 @@ pub struct Link {
     pub remote: Domain,
     way: Way,
     queue: Queue,
+    /// What was sent on a stream with stream management and is not acknowledged.
+    sent: Option<Sent>,
     retry: Retry,
+    /// When its last stream was ready.
+    ready_at: Mono,
+    /// When it is forgotten, if it is idle until then.
+    idle_until: Mono,
     /// The earliest of its times in [`Peers::dues`] that counts.
     armed: Option<Mono>,
 }
@@ -95,6 +112,17 @@ pub struct Incoming {
     /// Its connection.
     pub conn: Key,
     pub(super) unsettled: Unsettled,
+    /// There once stream management is enabled.
+    handled: Option<Handled>,
+    /// Whether it stands in [`Peers::owed`].
+    is_owed: bool,
+}
+
+/// How much waits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Held {
+    stanzas: usize,
+    bytes: usize,
 }
 
 impl Router {
@@ -121,133 +149,6 @@ impl Router {
         self.out.to_peer(shard, routed);
     }
 
-    /// Takes a stanza for another server of this shard.
-    pub(crate) fn send_by_link(&mut self, routed: Routed) {
-        let stanza = &routed.stanza;
-        let (Some(from), Some(to)) = (&stanza.from, &stanza.to) else {
-            debug_assert!(false, "a routed stanza has addresses");
-            self.out.settle(routed.ticket);
-            return;
-        };
-        let domains = (from.to_domain(), to.to_domain());
-        let Some(key) = self.peers.link(domains) else {
-            let error = StanzaError::new(Condition::ResourceConstraint)
-                .text("This server talks to too many others; try again later");
-            self.reject(routed, error);
-            return;
-        };
-        let now = self.now.mono;
-        let Some(link) = self.peers.links.get_mut(key) else {
-            return;
-        };
-        match &link.way {
-            Way::Ready(conn) if link.queue.is_empty() => {
-                let conn = *conn;
-                if self.out.outputs.len(conn) <= OUTPUT_HOLD_BYTES {
-                    self.write_to_peer(conn, routed);
-                } else {
-                    self.wait_for_peer(key, routed);
-                }
-            }
-            Way::Resting(until, failure)
-                if *until > now && (failure.is_final || !link::is_patient(&routed)) =>
-            {
-                let error = failure.to_error();
-                self.reject(routed, error);
-            }
-            Way::Ready(_) | Way::Making | Way::Resting(..) => self.wait_for_peer(key, routed),
-            Way::Idle => {
-                self.wait_for_peer(key, routed);
-                self.make_link(key);
-            }
-        }
-    }
-
-    fn write_to_peer(&mut self, conn: Key, routed: Routed) {
-        match self.out.outputs.append(conn) {
-            Some(output) => {
-                routed.stanza.write(output);
-                self.drop_routed(routed);
-            }
-            // Its end is on its way to us.
-            None => self.reject(routed, unreachable_now()),
-        }
-    }
-
-    fn wait_for_peer(&mut self, key: Key, routed: Routed) {
-        let now = self.now;
-        let Some(link) = self.peers.links.get_mut(key) else {
-            self.reject(routed, unreachable_now());
-            return;
-        };
-        let local = self.settings.served(link.local.as_str());
-        let message_wait = local.map_or(0, |domain| domain.s2s.message_wait_seconds);
-        let until = now.mono + link::wait_of(&routed, Duration::from_secs(message_wait));
-        let row = link::is_patient(&routed).then(|| {
-            let last = &mut self.peers.last_row;
-            *last = now
-                .wall
-                .micros()
-                .try_into()
-                .unwrap_or(i64::MAX)
-                .max(last.saturating_add(1));
-            Stored {
-                id: *last,
-                is_committed: false,
-            }
-        });
-        let message = row.map(|row| PeerMessage {
-            id: row.id,
-            local: link.local.clone(),
-            remote: link.remote.clone(),
-            came: now.wall,
-            stanza: routed.stanza.clone(),
-        });
-        if let Err(routed) = link.queue.push(routed, row, until) {
-            let error = StanzaError::new(Condition::ResourceConstraint)
-                .text("Too many stanzas wait for that server; try again later");
-            self.reject(routed, error);
-            return;
-        }
-        self.peers.arm(key, until);
-        if let Some(message) = message {
-            let id = message.id;
-            let then: RowContinuation = Box::new(move |router, result| {
-                router.peer_message_stored(key, id, result.is_ok());
-                if let Err(error) = result {
-                    // It waits in memory all the same, and its sender with it.
-                    ::log::log!(error.level(), error:%; "message for another server not stored");
-                }
-            });
-            self.row_then(Row::PeerQueued(Box::new(message)), then);
-        }
-    }
-
-    /// The row of a message that waits is committed: from now on it vouches for the message.
-    fn peer_message_stored(&mut self, key: Key, id: i64, is_stored: bool) {
-        let link = self.peers.links.get_mut(key);
-        match link.and_then(|link| link.queue.by_row(id)) {
-            Some(waiting) if is_stored => {
-                waiting.row = Some(Stored {
-                    id,
-                    is_committed: true,
-                });
-                let ticket = std::mem::replace(&mut waiting.routed.ticket, Ticket::none());
-                self.out.settle(ticket);
-            }
-            Some(waiting) => waiting.row = None,
-            // It has left the queue meanwhile.
-            None if is_stored => self.end_peer_row(
-                key,
-                Some(Stored {
-                    id,
-                    is_committed: true,
-                }),
-            ),
-            None => {}
-        }
-    }
-
     /// Has a stream made; the shard goes on in [`Router::link_ready`] or [`Router::link_failed`].
     fn make_link(&mut self, key: Key) {
         debug_assert!(
@@ -260,41 +161,9 @@ impl Router {
         }
     }
 
-    fn drain_link(&mut self, key: Key) {
-        loop {
-            let Some(link) = self.peers.links.get_mut(key) else {
-                return;
-            };
-            let Way::Ready(conn) = link.way else {
-                return;
-            };
-            if self.out.outputs.len(conn) > OUTPUT_HOLD_BYTES {
-                return;
-            }
-            let Some(Waiting { routed, row, .. }) = link.queue.pop() else {
-                return;
-            };
-            self.end_peer_row(key, row);
-            self.write_to_peer(conn, routed);
-        }
-    }
-
-    fn end_peer_row(&mut self, key: Key, row: Option<Stored>) {
-        let link = self.peers.links.get(key);
-        if let (Some(link), Some(row)) = (link, row.filter(|row| row.is_committed)) {
-            let done = PeerDone {
-                local: link.local.clone(),
-                remote: link.remote.clone(),
-                id: row.id,
-            };
-            self.row(Row::PeerDone(Box::new(done)));
-        }
-    }
-
     /// No stream could be made.
     pub fn link_failed(&mut self, key: Key, failure: Failure) {
-        let chance = self.placement.chance(self.now.mono.millis());
-        let now = self.now.mono;
+        let chance = self.chance_of(key);
         let Some(link) = self.peers.links.get_mut(key) else {
             return;
         };
@@ -306,11 +175,21 @@ impl Router {
             true => PEER_REFUSED_PAUSE,
             false => link.retry.failed(chance),
         };
-        let back = match failure.is_final {
+        self.rest_link(key, pause, failure);
+    }
+
+    /// Tries nobody for a while, and returns what cannot wait for that.
+    fn rest_link(&mut self, key: Key, pause: Duration, failure: Failure) {
+        let now = self.now.mono;
+        let back = self.peers.change(key, |link| match failure.is_final {
             true => link.queue.take_if(|_| true),
             false => link
                 .queue
                 .take_if(|waiting| !waiting.is_patient() || waiting.is_due(now)),
+        });
+        let back = back.unwrap_or_default();
+        let Some(link) = self.peers.links.get_mut(key) else {
+            return;
         };
         ::log::info!(
             from:% = link.local, to:% = link.remote, reason = failure.text.as_str(),
@@ -325,16 +204,23 @@ impl Router {
         self.return_to_senders(key, back, &error);
     }
 
+    /// A number that others cannot foresee, and another one for each link.
+    fn chance_of(&self, key: Key) -> u64 {
+        self.placement
+            .chance(self.now.mono.millis() ^ (key.to_bits() << 20))
+    }
+
     fn return_to_senders(&mut self, key: Key, back: Vec<Waiting>, error: &StanzaError) {
-        for Waiting { routed, row, .. } in back {
-            self.end_peer_row(key, row);
-            self.reject(routed, error.clone());
+        for waiting in back {
+            self.end_peer_row(key, &waiting);
+            self.reject(waiting.routed, error.clone());
         }
     }
 
     /// When a link is to be looked at again.
     pub fn links_due(&self) -> Option<Mono> {
-        self.peers.dues.peek().map(|Reverse((due, _))| *due)
+        let link = self.peers.dues.peek().map(|Reverse((due, _))| *due);
+        link.into_iter().chain(self.owed_at()).min()
     }
 
     /// Sends back what has waited for too long, and tries again whom it is time to try.
@@ -343,18 +229,25 @@ impl Router {
             self.do_link(key);
             self.peers.arm_again(key);
         }
+        self.answer_owed();
     }
 
     fn do_link(&mut self, key: Key) {
         let now = self.now.mono;
+        self.ask_if_due(key);
+        self.end_if_silent(key);
+        let back = self.peers.change(key, |link| {
+            let is_making = matches!(link.way, Way::Making);
+            let ends =
+                |waiting: &Waiting| waiting.is_due(now) && !(is_making && waiting.is_patient());
+            link.queue.take_if(ends)
+        });
+        let back = back.unwrap_or_default();
         let Some(link) = self.peers.links.get_mut(key) else {
             return;
         };
-        let is_making = matches!(link.way, Way::Making);
-        let back = link
-            .queue
-            .take_if(|waiting| waiting.is_due(now) && !(is_making && waiting.is_patient()));
         let mut is_rested = false;
+        let is_over = matches!(link.way, Way::Idle) && link.idle_until <= now;
         let error = match &link.way {
             Way::Resting(until, failure) => {
                 is_rested = *until <= now;
@@ -369,6 +262,8 @@ impl Router {
         self.return_to_senders(key, back, &error);
         if goes_on {
             self.make_link(key);
+        } else if is_rested || is_over {
+            self.peers.forget(key);
         }
     }
 
@@ -399,6 +294,8 @@ impl Router {
         self.peers.incoming.insert(Incoming {
             conn,
             unsettled: Unsettled::default(),
+            handled: None,
+            is_owed: false,
         })
     }
 
@@ -408,7 +305,7 @@ impl Router {
         let Some(incoming) = self.peers.incoming.get_mut(key) else {
             return;
         };
-        let seq = incoming.unsettled.issue(size, false);
+        let seq = incoming.receive(size);
         let ticket = Ticket::new(Origin {
             shard: self.shard,
             source: Source::Peer(key),
@@ -444,7 +341,10 @@ impl Peers {
             remote: domains.1.clone(),
             way,
             queue: Queue::default(),
+            sent: None,
             retry: Retry::default(),
+            ready_at: Mono::default(),
+            idle_until: Mono::default(),
             armed: None,
         });
         self.by_domains.insert(domains, key);
@@ -456,9 +356,35 @@ impl Peers {
         let is_spare =
             |link: &Link| link.queue.is_empty() && matches!(link.way, Way::Idle | Way::Resting(..));
         let (key, _) = self.links.iter().find(|(_, link)| is_spare(link))?;
-        let link = self.links.remove(key)?;
-        self.by_domains.remove(&(link.local, link.remote));
+        self.forget(key);
         Some(())
+    }
+
+    /// Forgets a link that has nothing to send.
+    fn forget(&mut self, key: Key) {
+        if let Some(link) = self.links.remove(key) {
+            debug_assert!(link.queue.is_empty() && link.sent.is_none(), "it is needed");
+            let domains = (link.local, link.remote);
+            debug_assert!(self.writers.first(&domains).is_none(), "it has a stream");
+            self.by_domains.remove(&domains);
+        }
+    }
+
+    /// Changes what a link holds, and keeps count of it.
+    fn change<R>(&mut self, key: Key, change: impl FnOnce(&mut Link) -> R) -> Option<R> {
+        let link = self.links.get_mut(key)?;
+        let before = link.held();
+        let result = change(link);
+        let after = link.held();
+        self.held.stanzas = self.held.stanzas + after.stanzas - before.stanzas;
+        self.held.bytes = self.held.bytes + after.bytes - before.bytes;
+        Some(result)
+    }
+
+    /// Whether all links together hold as much as they may.
+    fn is_full(&self, bytes: usize) -> bool {
+        self.held.stanzas >= PEER_HELD_STANZAS_MAX
+            || self.held.bytes.saturating_add(bytes) > PEER_HELD_BYTES_MAX
     }
 
     /// Has a link looked at no later than then.
@@ -522,6 +448,14 @@ impl Link {
         }
     }
 
+    fn held(&self) -> Held {
+        let sent = self.sent.as_ref();
+        Held {
+            stanzas: self.queue.len() + sent.map_or(0, Sent::len),
+            bytes: self.queue.bytes() + sent.map_or(0, Sent::bytes),
+        }
+    }
+
     /// How many stanzas wait for a stream.
     pub fn waiting(&self) -> usize {
         self.queue.len()
@@ -529,14 +463,14 @@ impl Link {
 
     fn next_due(&self) -> Option<Mono> {
         let tried = match &self.way {
-            Way::Resting(until, _) if !self.queue.is_empty() => Some(*until),
+            Way::Resting(until, _) => Some(*until),
+            Way::Idle if self.queue.is_empty() => Some(self.idle_until),
             _ => None,
         };
+        let sent = self.sent.as_ref().and_then(Sent::next_due);
         let is_making = matches!(self.way, Way::Making);
-        tried
-            .into_iter()
-            .chain(self.queue.next_due(is_making))
-            .min()
+        let dues = [tried, sent, self.queue.next_due(is_making)];
+        dues.into_iter().flatten().min()
     }
 }
 

@@ -154,6 +154,11 @@ impl Unsettled {
         true
     }
 
+    /// How many stanzas were numbered.
+    pub fn issued(&self) -> u64 {
+        self.settled_prefix + self.waiting.len() as u64
+    }
+
     /// The length of the settled prefix: `h` of XEP-0198 §4.
     pub fn settled_prefix(&self) -> u64 {
         self.settled_prefix

@@ -1,7 +1,8 @@
-//! What a client's stream may send in a time (`limits.bytes_per_second_max`,
-//! `limits.stanzas_per_second_max`).
+//! What a stream may send in a time: of a client (`limits.bytes_per_second_max`,
+//! `limits.stanzas_per_second_max`), or of another server (`limits.server_bytes_per_second_max`,
+//! `limits.server_stanzas_per_second_max`), which speaks for many.
 //!
-//! A stream that sends more is not read until it may again: TCP slows the client down, and nothing is
+//! A stream that sends more is not read until it may again: TCP slows the peer down, and nothing is
 //! lost. It is charged once a turn for what it has sent by then, be it more than was left: a turn is
 //! short, and what was overdrawn is waited for.
 
@@ -42,18 +43,36 @@ pub struct Overdrawn {
 impl Budget {
     /// Charges a client that has logged in.
     pub fn charge(&mut self, used: Used, limits: &Limits, now: Mono) -> Option<Overdrawn> {
-        let bytes = (
-            &mut self.bytes,
-            used.bytes,
-            limits.bytes_per_second_max,
-            "limits.bytes_per_second_max",
-        );
+        let bytes = (limits.bytes_per_second_max, "limits.bytes_per_second_max");
         let stanzas = (
-            &mut self.stanzas,
-            used.stanzas,
             limits.stanzas_per_second_max,
             "limits.stanzas_per_second_max",
         );
+        self.charge_at(used, bytes, stanzas, now)
+    }
+
+    /// Charges another server that has proven a domain.
+    pub fn charge_server(&mut self, used: Used, limits: &Limits, now: Mono) -> Option<Overdrawn> {
+        let bytes = (
+            limits.server_bytes_per_second_max,
+            "limits.server_bytes_per_second_max",
+        );
+        let stanzas = (
+            limits.server_stanzas_per_second_max,
+            "limits.server_stanzas_per_second_max",
+        );
+        self.charge_at(used, bytes, stanzas, now)
+    }
+
+    fn charge_at(
+        &mut self,
+        used: Used,
+        (bytes_max, bytes_option): (u32, &'static str),
+        (stanzas_max, stanzas_option): (u32, &'static str),
+        now: Mono,
+    ) -> Option<Overdrawn> {
+        let bytes = (&mut self.bytes, used.bytes, bytes_max, bytes_option);
+        let stanzas = (&mut self.stanzas, used.stanzas, stanzas_max, stanzas_option);
         let overdrawn = [bytes, stanzas].map(|(bucket, count, per_second, limit)| {
             let rate = Rate::new(u64::from(per_second), SECOND, STREAM_BURST)?;
             let until = bucket.take(count, rate, now);

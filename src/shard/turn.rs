@@ -3,6 +3,7 @@
 //! for them.
 
 mod acting;
+mod asks;
 mod dialling;
 mod mailbox;
 mod pausing;
@@ -309,7 +310,8 @@ impl Shard {
             let is_done = out.ends.is_empty()
                 && out.admitted.is_empty()
                 && out.resumed.is_empty()
-                && out.dials.is_empty();
+                && out.dials.is_empty()
+                && !self.dials.has_turn();
             if is_done {
                 return;
             }

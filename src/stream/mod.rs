@@ -12,7 +12,6 @@ pub mod dialback;
 pub mod features;
 pub mod header;
 pub mod machine;
-pub mod management;
 pub mod peer_facts;
 pub mod policy;
 pub mod s2s;
@@ -35,8 +34,8 @@ use crate::net::transport::TlsFacts;
 use crate::ns;
 use crate::router::account::Proof;
 use crate::router::effects::Refusal;
-use crate::router::peers::Failure;
 use crate::router::peers::history::ShownCertificate;
+use crate::router::peers::{Failure, LinkNews, PeerNews};
 use crate::router::pipeline::Pipeline;
 use crate::router::placement::Placement;
 use crate::sasl::Credentials;
@@ -155,6 +154,10 @@ pub enum Action {
     PeerKey(Pair, Pin),
     /// Tell another stream what came of verifying its key.
     Tell(Box<(Asker, Checked)>),
+    /// News of the stream management of what the peer sends.
+    PeerNews(Key, PeerNews),
+    /// News of the stream management of what a link sends.
+    LinkNews(Key, LinkNews),
     /// The peer's stream has ended.
     PeerClosed(Key),
     /// The server at the other end of a link's stream can be asked about dialback keys.

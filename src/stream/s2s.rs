@@ -23,6 +23,7 @@ mod accepted;
 mod bidirectional;
 mod dialled;
 mod ending;
+mod managed;
 mod proof;
 mod report;
 #[cfg(test)]
@@ -76,6 +77,8 @@ pub struct ServerStream {
     written: Mono,
     /// The pairs for which policy has accepted the peer, proven or not yet.
     proofs: Vec<Proof>,
+    /// How far stream management is.
+    management: managed::Management,
     /// What policy said last.
     verdict: Option<String>,
     /// How it ended, if that is more than a close.
@@ -191,6 +194,7 @@ impl ServerStream {
             touched: origin.accepted,
             written: origin.accepted,
             proofs: Vec::new(),
+            management: managed::Management::default(),
             verdict: None,
             outcome: None,
             is_noted: false,
@@ -399,6 +403,7 @@ impl ServerStream {
                 self.made_bidirectional(cx)?;
                 Ok(State::Open)
             }
+            ns::STREAM_MANAGEMENT => self.managed(&top, cx).map(|()| State::Open),
             ns::TLS | ns::SASL if matches!(self.role, Role::Accepted(_)) => self.negotiate(top, cx),
             _ => Err(unsupported()),
         }
@@ -417,9 +422,13 @@ impl ServerStream {
                         // It goes by the link to its sender, who is proven or nobody.
                         self.require_proven(&reply.to, &reply.from)?;
                         cx.actions.push(Action::ToPeer(reply));
+                        self.stanza_answered(size, cx);
                         Ok(State::Open)
                     }
-                    stanza::Answer::Nothing => Ok(State::Open),
+                    stanza::Answer::Nothing => {
+                        self.stanza_answered(size, cx);
+                        Ok(State::Open)
+                    }
                     stanza::Answer::StreamError(condition) => {
                         Err(StreamError::new(condition, bad.text()))
                     }
@@ -524,6 +533,7 @@ impl ServerStream {
         self.write_proven_pairs(cx);
         // The DNS is asked again: its answers have not come along.
         self.unruled.clear();
+        self.count_from_peer(cx);
         match (state, &self.ledger) {
             (State::Open, Some(ledger)) => {
                 let actions = ledger.placed();

@@ -99,6 +99,12 @@ impl Peer {
 
     /// Takes the next connection, upgrades it, and takes the EXTERNAL of the server under test.
     pub fn accept_external(&self) -> PeerStream {
+        let mut stream = self.accept_external_until_features();
+        stream.offer("");
+        stream
+    }
+
+    fn accept_external_until_features(&self) -> PeerStream {
         let mut stream = self.accept_secured();
         stream.answer("1");
         stream.offer("<mechanisms xmlns='urn:ietf:params:xml:ns:xmpp-sasl'><mechanism>EXTERNAL</mechanism></mechanisms>");
@@ -111,7 +117,22 @@ impl Peer {
         stream.restart();
         stream.hear_open();
         stream.answer("2");
-        stream.offer("");
+        stream
+    }
+
+    /// Takes the next connection and everything on it, up to where stanzas flow and are counted
+    /// (XEP-0198).
+    pub fn accept_managed(&self) -> PeerStream {
+        let mut stream = self.accept_external_until_features();
+        stream.offer("<sm xmlns='urn:xmpp:sm:3'/>");
+        let enable = stream.element();
+        assert!(
+            enable.is(ns::STREAM_MANAGEMENT, "enable"),
+            "{}",
+            text(&enable)
+        );
+        assert_eq!(enable.attribute("resume"), None);
+        stream.send("<enabled xmlns='urn:xmpp:sm:3'/>");
         stream
     }
 

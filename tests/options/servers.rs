@@ -71,6 +71,30 @@ super::cases! {
         ],
         ["waits", "remote-server-timeout"],
         waiting;
+    ack_timeout_seconds: "s2s.ack_timeout_seconds",
+        [
+            with_names(const_format(&["[s2s]\nack_timeout_seconds = 3600\n", ACK_CLOCK])),
+            with_names(const_format(&["[s2s]\nack_timeout_seconds = 1\n", ACK_CLOCK])),
+        ],
+        ["waits", "connection-timeout"],
+        unanswered,
+        |site| NETWORK.vouch(site);
+    server_bytes_per_second_max: "limits.server_bytes_per_second_max",
+        [
+            "[limits]\nserver_bytes_per_second_max = 1000\nserver_stanzas_per_second_max = 0\n",
+            "[limits]\nserver_bytes_per_second_max = 0\nserver_stanzas_per_second_max = 0\n",
+        ],
+        ["slowed down", "not slowed down"],
+        |server| flooded(server, |_| " ".repeat(13_000)),
+        |site| NETWORK.vouch(site);
+    server_stanzas_per_second_max: "limits.server_stanzas_per_second_max",
+        [
+            "[limits]\nserver_stanzas_per_second_max = 4\nserver_bytes_per_second_max = 0\n",
+            "[limits]\nserver_stanzas_per_second_max = 0\nserver_bytes_per_second_max = 0\n",
+        ],
+        ["slowed down", "not slowed down"],
+        |server| flooded(server, |peer| message(peer, "m").repeat(50)),
+        |site| NETWORK.vouch(site);
     dns_servers: "dns.servers",
         [
             const_format(&["[dns]\nservers = [\"", &NAMES[0].address.to_string(), "\"]\n"]),
@@ -98,6 +122,9 @@ const IDLE_CLOCK: &str = "[domain.\"example.net\".s2s]\nidle_seconds = 2\n";
 
 /// Messages of example.net come back after those of example.org.
 const WAIT_CLOCK: &str = "[domain.\"example.net\".s2s]\nmessage_wait_seconds = 2\n";
+
+/// Servers that example.net talks to are given up after those of example.org.
+const ACK_CLOCK: &str = "[domain.\"example.net\".s2s]\nack_timeout_seconds = 2\n";
 
 /// What a stream of montague.example is offered, or why there is none.
 fn opened(server: &Server) -> String {
@@ -199,6 +226,55 @@ fn waiting(server: &Server) -> String {
         [] => "waits".to_owned(),
         [came] => error_of(came),
         more => panic!("{more:?}"),
+    }
+}
+
+/// A peer of either domain takes a message and never says that it has it.
+fn unanswered(server: &Server) -> String {
+    let silent = |from: &str| {
+        let domain = format!("montague{}.example", fresh());
+        let peer = NETWORK.peer(&domain);
+        let mut sender = Client::login(server, from);
+        sender.send(format!(
+            "<message to='romeo@{domain}'><body>m</body></message>"
+        ));
+        let mut stream = peer.accept_managed();
+        stream.stanza("message");
+        assert!(stream.element().is(ns::STREAM_MANAGEMENT, "r"));
+        (peer, stream)
+    };
+    let (_peer, mut stream) = silent("juliet@example.org");
+    let (_clock, mut clock) = silent("paris@example.net");
+    assert_eq!(condition(&clock.element()), "connection-timeout");
+    // The server may have closed the connection.
+    let _ = stream.try_send("</stream:stream>");
+    match stream.hear() {
+        Heard::Close => "waits".to_owned(),
+        Heard::Element(error) => condition(&error),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Whether a peer was slowed down that sends this.
+fn flooded(server: &Server, text: fn(&Peer) -> String) -> String {
+    let peer = peer();
+    let mut stream = peer.dial_external(server, "example.org");
+    stream.send(text(&peer));
+    stream.send(ask(&peer, "example.org"));
+    assert!(stream.element().is(ns::DIALBACK, "verify"));
+    stream.send("</stream:stream>");
+    stream.closes();
+    let proven = server.logs(&format!("from={} ", peer.domain));
+    let number = proven.split(' ').find(|field| field.starts_with("stream="));
+    let number = number.unwrap();
+    server.logs(&format!("server stream ended {number} "));
+    let log = server.log();
+    let slowed = log.lines().any(|line| {
+        line.contains("and is slowed down") && line.split(' ').any(|field| field == number)
+    });
+    match slowed {
+        true => "slowed down".to_owned(),
+        false => "not slowed down".to_owned(),
     }
 }
 

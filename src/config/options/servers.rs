@@ -87,6 +87,13 @@ pub(super) const SERVERS: &[Spec] = &[
         Now,
         Number(0, 604_800, |d, n| d.domain.s2s.message_wait_seconds = n),
     ),
+    spec(
+        "s2s",
+        "ack_timeout_seconds",
+        "60",
+        NewConnections,
+        Number(1, 3_600, |d, n| d.domain.s2s.ack_timeout_seconds = n),
+    ),
     // [s2s.peer."name"]
     spec(
         PEER,

@@ -3,10 +3,10 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::clock::Mono;
+use crate::clock::{Mono, Wall};
 use crate::limits::{
     PEER_QUEUE_BYTES_MAX, PEER_QUEUE_STANZAS_MAX, PEER_REQUEST_WAIT, PEER_RETRY_FIRST,
-    PEER_RETRY_MAX,
+    PEER_RETRY_MAX, PEER_STREAM_STEADY,
 };
 use crate::router::delivery::Routed;
 use crate::stanza::{Condition, Kind, StanzaError, Type};
@@ -30,13 +30,14 @@ impl Failure {
     }
 }
 
-/// A stanza that waits for a stream.
+/// A stanza that waits for a stream, or for its acknowledgement.
 #[derive(Debug)]
 pub(super) struct Waiting {
     pub routed: Routed,
     /// Its row in the store, which outlives a crash.
     pub row: Option<Stored>,
-    bytes: usize,
+    pub place: Place,
+    pub bytes: usize,
     /// When it goes back to its sender.
     until: Mono,
 }
@@ -44,8 +45,16 @@ pub(super) struct Waiting {
 /// A row of the store for a stanza that waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stored {
-    pub id: i64,
     pub is_committed: bool,
+}
+
+/// Where a stanza stands among all of its shard.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Place {
+    /// Greater than those of all that came before: the number of its row, if it gets one.
+    pub id: i64,
+    /// When it came.
+    pub came: Wall,
 }
 
 /// The stanzas that wait for a stream, in their order.
@@ -57,28 +66,37 @@ pub(super) struct Queue {
 
 impl Queue {
     /// Appends a stanza, or gives it back if too many wait.
-    pub fn push(&mut self, routed: Routed, row: Option<Stored>, until: Mono) -> Result<(), Routed> {
-        let bytes = routed.stanza.size();
+    pub fn push(&mut self, waiting: Waiting) -> Result<(), Waiting> {
         let is_full = self.waiting.len() >= PEER_QUEUE_STANZAS_MAX
-            || self.bytes.saturating_add(bytes) > PEER_QUEUE_BYTES_MAX;
+            || self.bytes.saturating_add(waiting.bytes) > PEER_QUEUE_BYTES_MAX;
         // What has a row already was counted when it got that.
-        if is_full && row.is_none_or(|row| !row.is_committed) {
-            return Err(routed);
+        if is_full && waiting.row.is_none_or(|row| !row.is_committed) {
+            return Err(waiting);
         }
-        self.bytes += bytes;
-        self.waiting.push_back(Waiting {
-            routed,
-            row,
-            bytes,
-            until,
-        });
+        self.bytes += waiting.bytes;
+        self.waiting.push_back(waiting);
         Ok(())
+    }
+
+    /// Puts back in front what was taken out.
+    pub fn push_front(&mut self, waiting: Waiting) {
+        self.bytes += waiting.bytes;
+        self.waiting.push_front(waiting);
     }
 
     pub fn pop(&mut self) -> Option<Waiting> {
         let waiting = self.waiting.pop_front()?;
         self.bytes -= waiting.bytes;
         Some(waiting)
+    }
+
+    /// Bytes of the first stanza.
+    pub fn first_bytes(&self) -> Option<usize> {
+        self.waiting.front().map(|waiting| waiting.bytes)
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     pub fn is_empty(&self) -> bool {
@@ -89,10 +107,11 @@ impl Queue {
         self.waiting.len()
     }
 
-    /// The stanza that has that row.
-    pub fn by_row(&mut self, id: i64) -> Option<&mut Waiting> {
-        let has_row = |waiting: &&mut Waiting| waiting.row.is_some_and(|row| row.id == id);
-        self.waiting.iter_mut().find(has_row)
+    /// The stanza that has that number.
+    pub fn by_id(&mut self, id: i64) -> Option<&mut Waiting> {
+        self.waiting
+            .iter_mut()
+            .find(|waiting| waiting.place.id == id)
     }
 
     /// Takes out, in their order, those that are to go back.
@@ -115,6 +134,21 @@ impl Queue {
 }
 
 impl Waiting {
+    pub fn new(routed: Routed, place: Place, until: Mono) -> Waiting {
+        Waiting {
+            bytes: routed.stanza.size(),
+            routed,
+            row: None,
+            place,
+            until,
+        }
+    }
+
+    /// When it goes back to its sender.
+    pub fn until(&self) -> Mono {
+        self.until
+    }
+
     /// Whether its time is over.
     pub fn is_due(&self, now: Mono) -> bool {
         self.until <= now
@@ -152,6 +186,8 @@ pub(super) fn wait_of(routed: &Routed, message_wait: Duration) -> Duration {
 #[derive(Debug, Default)]
 pub(super) struct Retry {
     failures: u32,
+    /// Streams in a row that ended soon after they were ready, with something left to be sent.
+    short_streams: u32,
 }
 
 impl Retry {
@@ -165,9 +201,20 @@ impl Retry {
         pause - Duration::from_millis(chance % (quarter + 1))
     }
 
-    /// The server was reached.
+    /// A stream has ended that was ready for so long, and something is left to be sent. The pause, if the
+    /// next one is not to be made at once: who takes streams and ends them is not dialled all the time.
+    pub fn ended(&mut self, lasted: Duration, chance: u64) -> Option<Duration> {
+        if lasted >= PEER_STREAM_STEADY {
+            *self = Retry::default();
+            return None;
+        }
+        self.short_streams = self.short_streams.saturating_add(1);
+        (self.short_streams > 1).then(|| self.failed(chance))
+    }
+
+    /// The server was reached, and has taken something.
     pub fn succeeded(&mut self) {
-        self.failures = 0;
+        *self = Retry::default();
     }
 }
 
@@ -188,6 +235,10 @@ mod tests {
         routed(Kind::Message, Type::Chat)
     }
 
+    fn push(queue: &mut Queue, until: Mono) -> Result<(), Waiting> {
+        queue.push(Waiting::new(message(), Place::default(), until))
+    }
+
     fn at(seconds: u64) -> Mono {
         Mono::default() + Duration::from_secs(seconds)
     }
@@ -196,11 +247,11 @@ mod tests {
     fn stanzas_leave_in_their_order_and_no_more_wait_than_may() {
         let mut queue = Queue::default();
         for _ in 0..PEER_QUEUE_STANZAS_MAX {
-            queue.push(message(), None, at(9)).unwrap();
+            push(&mut queue, at(9)).unwrap();
         }
-        assert!(queue.push(message(), None, at(9)).is_err());
+        assert!(push(&mut queue, at(9)).is_err());
         assert!(queue.pop().is_some());
-        queue.push(message(), None, at(9)).unwrap();
+        push(&mut queue, at(9)).unwrap();
         let bytes = queue.bytes;
         while queue.pop().is_some() {}
         assert!(bytes > 0 && queue.bytes == 0 && queue.is_empty());
@@ -210,21 +261,23 @@ mod tests {
     fn what_the_store_has_kept_is_never_turned_away() {
         let mut queue = Queue::default();
         for id in 0..=PEER_QUEUE_STANZAS_MAX as i64 {
-            let row = Stored {
+            let place = Place {
                 id,
-                is_committed: true,
+                ..Place::default()
             };
-            queue.push(message(), Some(row), at(9)).unwrap();
+            let mut waiting = Waiting::new(message(), place, at(9));
+            waiting.row = Some(Stored { is_committed: true });
+            queue.push(waiting).unwrap();
         }
-        assert!(queue.by_row(7).is_some());
-        assert!(queue.by_row(-1).is_none());
+        assert!(queue.by_id(7).is_some());
+        assert!(queue.by_id(-1).is_none());
     }
 
     #[test]
     fn those_whose_time_is_over_go_back_and_the_others_keep_their_order() {
         let mut queue = Queue::default();
         for seconds in [5, 1, 9, 2] {
-            queue.push(message(), None, at(seconds)).unwrap();
+            push(&mut queue, at(seconds)).unwrap();
         }
         assert_eq!(queue.next_due(false), Some(at(1)));
         assert_eq!(queue.next_due(true), None);
@@ -266,5 +319,18 @@ mod tests {
         retry.succeeded();
         let pause = retry.failed(u64::MAX);
         assert!(pause >= PEER_RETRY_FIRST * 3 / 4 && pause <= PEER_RETRY_FIRST);
+    }
+
+    /// The first that ends may have met a restart of its server.
+    #[test]
+    fn streams_that_end_soon_are_made_anew_at_once_a_single_time() {
+        let mut retry = Retry::default();
+        let short = PEER_STREAM_STEADY - Duration::from_millis(1);
+        assert_eq!(retry.ended(short, 0), None);
+        assert_eq!(retry.ended(short, 0), Some(PEER_RETRY_FIRST));
+        assert_eq!(retry.ended(short, 0), Some(PEER_RETRY_FIRST * 2));
+        assert_eq!(retry.ended(PEER_STREAM_STEADY, 0), None);
+        assert_eq!(retry.ended(short, 0), None);
+        assert_eq!(retry.ended(short, 0), Some(PEER_RETRY_FIRST));
     }
 }

@@ -5,9 +5,8 @@
 
 use std::time::Duration;
 
-use super::Way;
-use super::link::{self, Stored};
-use crate::limits::PEER_REQUEST_WAIT;
+use super::link::{self, Place, Stored, Waiting};
+use super::{Link, Way};
 use crate::router::Router;
 use crate::router::delivery::Routed;
 use crate::router::settlement::Ticket;
@@ -46,20 +45,18 @@ impl Router {
             return;
         };
         let until = self.now.mono + left;
-        let Some(link) = self.peers.links.get_mut(key) else {
-            return;
-        };
-        let is_idle = matches!(link.way, Way::Idle);
-        let row = Some(Stored {
+        let is_idle = |link: &Link| matches!(link.way, Way::Idle);
+        let is_idle = self.peers.links.get(key).is_some_and(is_idle);
+        let place = Place {
             id: message.id,
-            is_committed: true,
-        });
+            came: message.came,
+        };
         let routed = Routed::new(message.stanza, Ticket::none());
-        if let Err(routed) = link.queue.push(routed, row, until) {
-            debug_assert!(false, "what is stored is never turned away");
-            self.drop_routed(routed);
-            return;
-        }
+        let mut waiting = Waiting::new(routed, place, until);
+        waiting.row = Some(Stored { is_committed: true });
+        // What is stored is never turned away: it was counted when it came.
+        let pushed = self.peers.change(key, |link| link.queue.push(waiting));
+        debug_assert!(matches!(pushed, Some(Ok(()))), "what is stored has room");
         self.peers.arm(key, until);
         if is_idle {
             self.make_link(key);
@@ -83,7 +80,7 @@ impl Router {
         if !local.s2s.enabled {
             return Err(not_found(super::NOT_ENABLED));
         }
-        let whole = Duration::from_secs(local.s2s.message_wait_seconds).max(PEER_REQUEST_WAIT);
+        let whole = Duration::from_secs(local.s2s.message_wait_seconds);
         let left = whole.saturating_sub(self.now.wall.since(message.came));
         match left.is_zero() {
             true => Err(link::waited_too_long()),

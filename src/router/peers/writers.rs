@@ -6,11 +6,14 @@
 //! the stanzas of a link never go by two streams at a time (RFC 6120 §10.1).
 
 use std::collections::HashMap;
+use std::time::Duration;
 
-use super::{Peers, Way};
+use super::{Failure, Peers, Way};
 use crate::jid::Domain;
+use crate::limits::PEER_LINK_IDLE;
 use crate::router::Router;
 use crate::slots::Key;
+use crate::stanza::Condition;
 
 /// The connections of the streams that may write, the present one of each pair first. As many as there
 /// are pairs on streams, which the ledgers of these bound.
@@ -123,20 +126,47 @@ impl Router {
         let Some(key) = self.peers.by_domains.get(domains).copied() else {
             return;
         };
+        self.take_back(key, conn);
         if let Some(link) = self.peers.links.get_mut(key)
             && link.way.is_ready_by(conn)
         {
+            let lasted = self.now.mono.since(link.ready_at);
             link.way = Way::Idle;
             self.use_writer(key);
             let link = self.peers.links.get(key);
-            if link.is_some_and(|link| link.way.is_idle() && !link.queue.is_empty()) {
-                self.make_link(key);
+            if link.is_some_and(|link| link.way.is_idle()) {
+                self.go_on_without(key, lasted);
+            }
+        }
+    }
+
+    /// The last stream of a link has ended.
+    fn go_on_without(&mut self, key: Key, lasted: Duration) {
+        let chance = self.chance_of(key);
+        let Some(link) = self.peers.links.get_mut(key) else {
+            return;
+        };
+        if link.queue.is_empty() {
+            link.idle_until = self.now.mono + PEER_LINK_IDLE;
+            self.peers.arm_again(key);
+            return;
+        }
+        match link.retry.ended(lasted, chance) {
+            None => self.make_link(key),
+            Some(pause) => {
+                let failure = Failure {
+                    condition: Condition::RemoteServerTimeout,
+                    text: "its streams end soon after they are ready".to_owned(),
+                    is_final: false,
+                };
+                self.rest_link(key, pause, failure);
             }
         }
     }
 
     /// Has a link that has no stream use the one that may write for it, if there is one.
     fn use_writer(&mut self, key: Key) {
+        let now = self.now.mono;
         let Some(link) = self.peers.links.get_mut(key) else {
             return;
         };
@@ -145,7 +175,7 @@ impl Router {
             && !matches!(link.way, Way::Ready(_))
         {
             link.way = Way::Ready(conn);
-            link.retry.succeeded();
+            link.ready_at = now;
             self.drain_link(key);
         }
     }

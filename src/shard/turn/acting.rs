@@ -4,6 +4,7 @@ use super::{Outside, Shard};
 use crate::jid::Domain;
 use crate::router;
 use crate::router::feature::SessionEvent;
+use crate::router::peers::PeerNews;
 use crate::shard::Post;
 use crate::shard::budget::Budget;
 use crate::shard::connection::{Ending, Moving, Proven};
@@ -22,6 +23,13 @@ impl Shard {
             return;
         };
         crate::log::panic::handling(connection.stream.origin().stream);
+        if let (Machine::Server(stream), Event::Close | Event::End(_)) =
+            (&connection.stream, &event)
+            && let Some(source) = stream.source()
+        {
+            // XEP-0198 §4: before the stream is closed, the peer is told what it need not send again.
+            self.router.peer_news(source, PeerNews::Close);
+        }
         let mut random = |buffer: &mut [u8]| outside.random(buffer);
         let mut context = Context {
             now: self.router.now,
@@ -204,6 +212,8 @@ impl Shard {
                 self.tell(asker, checked, outside);
             }
             Action::ComponentClosed(component) => self.router.component_closed(component),
+            Action::PeerNews(source, news) => self.router.peer_news(source, news),
+            Action::LinkNews(link, news) => self.router.link_news(link, key, news),
             Action::PeerClosed(source) => self.router.peer_closed(source),
             Action::LinkEnded(link) => self.router.link_ended(link, key),
             Action::PairClosed(pair) => self.router.pair_closed(pair.local, pair.remote, key),

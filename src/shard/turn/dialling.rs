@@ -1,19 +1,20 @@
 //! Streams that are being made to other servers: where they are (`dns`), one address after the other
 //! (RFC 6120 §3.2.1), until one stream is ready or none is left.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use ::log::debug;
 
+use super::asks::Asks;
 use super::{Outside, Shard};
 use crate::clock::Wall;
 use crate::config::{DomainSettings, S2sPeer};
 use crate::dns::srv;
 use crate::dns::{self, Endpoint, Found, Question};
 use crate::jid::Domain;
-use crate::limits::DIAL_ATTEMPTS_MAX;
+use crate::limits::{DIAL_ATTEMPTS_MAX, DIALS_MAX};
 use crate::router::peers::history;
 use crate::router::peers::{Failure, LinkState};
 use crate::shard::Post;
@@ -34,7 +35,34 @@ pub(super) struct Diallings {
     /// What the resolver is asked.
     questions: Slots<Asked>,
     /// Dialback keys that wait until a link's server can be asked.
-    asks: HashMap<Key, Vec<Ask>>,
+    asks: Asks,
+    /// Links whose turn has not come, each once: so many are being made already.
+    waiting: VecDeque<Key>,
+    is_waiting: HashSet<Key>,
+}
+
+impl Diallings {
+    /// Whether a link that waits for its turn can be dialled for.
+    pub(super) fn has_turn(&self) -> bool {
+        !self.waiting.is_empty() && self.by_link.len() < DIALS_MAX
+    }
+
+    fn wait(&mut self, links: impl Iterator<Item = Key>) {
+        for link in links {
+            if self.is_waiting.insert(link) {
+                self.waiting.push_back(link);
+            }
+        }
+    }
+
+    fn next(&mut self) -> Option<Key> {
+        if !self.has_turn() {
+            return None;
+        }
+        let link = self.waiting.pop_front()?;
+        self.is_waiting.remove(&link);
+        Some(link)
+    }
 }
 
 /// What a question to the resolver is for.
@@ -67,11 +95,17 @@ struct Dialling {
 impl Shard {
     /// Begins to make the streams that the router wants.
     pub(super) fn dial_links(&mut self, outside: &mut dyn Outside) {
-        for link in std::mem::take(&mut self.router.out.dials) {
+        self.dials.wait(self.router.out.dials.drain(..));
+        while let Some(link) = self.dials.next() {
+            if self.is_stopping {
+                // What waits is stored, or goes with who would hear of it.
+                continue;
+            }
             let Some((local, remote)) = self.domains_of(link) else {
+                self.ask_nobody(link, Unreached::Timeout, outside);
                 continue;
             };
-            if self.dials.by_link.contains_key(&link) {
+            if self.dials.by_link.contains_key(&link) || self.is_needless(link) {
                 continue;
             }
             let domain = self.router.settings.served(local.as_str());
@@ -182,6 +216,7 @@ impl Shard {
     fn dial_next(&mut self, link: Key, outside: &mut dyn Outside) {
         let Some((local, remote)) = self.domains_of(link) else {
             self.dials.by_link.remove(&link);
+            self.ask_nobody(link, Unreached::Timeout, outside);
             return;
         };
         if self.is_needless(link) {
@@ -299,7 +334,12 @@ impl Shard {
                 let dialling = self.dials.by_link.get(&link);
                 match dialling.and_then(|dialling| dialling.open) {
                     Some(conn) => self.event(conn, Event::Ask(Box::new(ask)), outside),
-                    None => self.dials.asks.entry(link).or_default().push(ask),
+                    None => {
+                        if let Err(ask) = self.dials.asks.keep(link, ask) {
+                            let unreached = Checked::Unreached(Unreached::Timeout);
+                            self.tell(ask.asker, unreached, outside);
+                        }
+                    }
                 }
             }
             None => {
@@ -324,13 +364,13 @@ impl Shard {
         if let Some(dialling) = self.dials.by_link.get_mut(&link) {
             dialling.open = Some(conn);
         }
-        for ask in self.dials.asks.remove(&link).unwrap_or_default() {
+        for ask in self.dials.asks.take(link) {
             self.event(conn, Event::Ask(Box::new(ask)), outside);
         }
     }
 
     fn ask_nobody(&mut self, link: Key, why: Unreached, outside: &mut dyn Outside) {
-        for ask in self.dials.asks.remove(&link).unwrap_or_default() {
+        for ask in self.dials.asks.take(link) {
             self.tell(ask.asker, Checked::Unreached(why), outside);
         }
     }
@@ -364,7 +404,7 @@ impl Shard {
     fn is_needless(&self, link: Key) -> bool {
         let found = self.router.peers.get(link);
         let is_ready = found.is_some_and(|link| matches!(link.state(), LinkState::Ready));
-        is_ready && !self.dials.asks.contains_key(&link)
+        is_ready && !self.dials.asks.has(link)
     }
 }
 

@@ -8,6 +8,7 @@ use super::Shard;
 use crate::clock::Mono;
 use crate::shard::budget::{Overdrawn, Used};
 use crate::slots::Key;
+use crate::stream::machine::Machine;
 
 impl Shard {
     /// Whether the connection may not be read yet.
@@ -27,11 +28,15 @@ impl Shard {
         }
         let stream = &mut connection.stream;
         let is_bound = stream.is_authenticated();
+        let is_server = matches!(stream, Machine::Server(_));
         // After our end of the stream the rest is still read, for the socket would not send that end if
         // it were closed before: at the higher rate, since a large stanza may be the reason.
         let overdrawn = if is_bound || stream.is_ending() {
             let limits = &self.generation.settings.limits;
-            connection.budget.charge(used, limits, now)
+            match is_server {
+                true => connection.budget.charge_server(used, limits, now),
+                false => connection.budget.charge(used, limits, now),
+            }
         } else {
             connection.budget.charge_unauthenticated(used, now)
         };
@@ -48,9 +53,10 @@ impl Shard {
         } else {
             log::Level::Debug
         };
+        let who = if is_server { "server" } else { "client" };
         log::log!(
             level, stream, address:%, limit, milliseconds = pause;
-            "client sends more than it may, and is slowed down"
+            "{who} sends more than it may, and is slowed down"
         );
         self.pause(key, until);
     }

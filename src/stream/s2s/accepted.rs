@@ -155,6 +155,8 @@ impl ServerStream {
             }
             // XEP-0220 §2.4.2.
             write_feature(cx.out, "dialback", ns::DIALBACK_FEATURE, "<errors/>");
+            // Who proves a domain by dialback sees no features after that.
+            Self::write_management(cx);
         }
         cx.out.extend_from_slice(b"</stream:features>");
     }

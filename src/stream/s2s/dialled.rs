@@ -71,6 +71,7 @@ impl Dialled {
 #[derive(Debug, Default)]
 struct Offered {
     starttls: bool,
+    management: bool,
     external: bool,
     bidi: bool,
 }
@@ -134,6 +135,7 @@ impl ServerStream {
             match (&*feature.ns, &*feature.name) {
                 (ns::TLS, "starttls") => offered.starttls = true,
                 (ns::BIDI_FEATURE, "bidi") => offered.bidi = true,
+                (ns::STREAM_MANAGEMENT, "sm") => offered.management = true,
                 (ns::SASL, "mechanisms") => {
                     let mut names = feature.elements().map(|mechanism| mechanism.text());
                     offered.external = names.any(|name| name == "EXTERNAL");
@@ -141,6 +143,7 @@ impl ServerStream {
                 _ => {}
             }
         }
+        self.management_offered(offered.management);
         self.authenticate(&offered, cx)
     }
 
@@ -305,14 +308,16 @@ impl ServerStream {
                 "stream to server ready"
             );
             dialled.is_ready = true;
-            cx.actions.push(Action::LinkReady(dialled.link));
-            cx.actions.push(Action::LinkOpen(dialled.link));
             let local = cx.settings.served(dialled.local.as_str());
             let bytes = local.map_or(0, |domain| domain.s2s.stanza_bytes_max);
+            let (link, remote, pair) = (dialled.link, dialled.remote.clone(), dialled.pair());
+            // Stanzas follow what is written here, and are counted.
+            self.enable_management(cx);
+            cx.actions.push(Action::LinkReady(link));
+            cx.actions.push(Action::LinkOpen(link));
             cx.actions.push(Action::AcceptStanzas(bytes));
             // XEP-0288 §2.2: the peer may send by the inverse of the pair that we have proven. Whether
             // that is the peer was decided before it was asked to.
-            let pair = dialled.pair();
             if self.is_bidirectional
                 && self
                     .ledger
@@ -320,7 +325,7 @@ impl ServerStream {
                     .is_some_and(|ledger| ledger.prove(pair))
                 && self.source.is_none()
             {
-                self.first_proven = Some(dialled.remote.clone());
+                self.first_proven = Some(remote);
             }
         }
         State::Open

@@ -154,8 +154,9 @@ impl ServerStream {
 
     /// Decides about a key that the peer has offered. None: when the DNS has been asked.
     pub(super) fn rule(&mut self, pair: &Pair, cx: &mut Context<'_>) -> Option<Ruling> {
-        let Some(local) = cx.settings.served(pair.local.as_str()).cloned() else {
-            let text = "This server does not serve that domain";
+        let local = cx.settings.served(pair.local.as_str());
+        let Some(local) = local.filter(|local| local.s2s.enabled).cloned() else {
+            let text = "This server does not serve that domain to other servers";
             let trouble = Trouble::new(Condition::ItemNotFound, text);
             return Some(Ruling::Refuse(trouble));
         };

