@@ -7,7 +7,7 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::Mutex;
+use std::sync::{LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
 use openssl::asn1::Asn1Time;
@@ -26,6 +26,7 @@ use stanzad::server::control::{
 };
 use stanzad::storage::WriterCore;
 
+use super::names::{NameServer, Zone};
 use super::site::{Ended, Site};
 
 /// The password of every account that [`Server::start`] makes.
@@ -45,8 +46,7 @@ pub const ACCOUNTS: [&str; 6] = [
 /// The longest wait for anything.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What the conf file says unless a test says otherwise. No name server is at that address: nothing is
-/// asked of any outside.
+/// What the conf file says unless a test says otherwise; `NAMES` is the address of [`NAMES`].
 const CONF: &str = r#"
 [server]
 data = "data"
@@ -59,7 +59,7 @@ component = ["127.0.0.1:0"]
 s2s = ["127.0.0.1:0"]
 s2s_tls = ["127.0.0.1:0"]
 [dns]
-servers = ["127.0.0.1:9"]
+servers = ["NAMES"]
 [tls]
 certificates = "certs"
 [auth]
@@ -75,6 +75,9 @@ to = "./log"
 [domain."example.org"]
 [domain."example.net"]
 "#;
+
+/// A name server that knows no name: nothing is asked of any outside.
+static NAMES: LazyLock<NameServer> = LazyLock::new(|| Zone::of(".").serve());
 
 /// The file of a site over which conf files are laid.
 const BASE: &str = "base.toml";
@@ -397,7 +400,8 @@ fn control_of(site: &Site) -> PathBuf {
 
 /// A directory that is ready for a server: conf file, certificates, accounts.
 pub fn site(conf: &str) -> Site {
-    let site = site_of(CONF, conf);
+    let base = CONF.replace("NAMES", &NAMES.address.to_string());
+    let site = site_of(&base, conf);
     site.certify();
     add_offline(&site, &ACCOUNTS);
     site

@@ -131,7 +131,7 @@ fn an_iq_without_to_is_answered_by_the_account() {
     );
 }
 
-/// [stanza/remote-server-not-found] RFC 6120 §8.3.3.16, §10.4: there are no other servers yet.
+/// [stanza/remote-server-not-found] RFC 6120 §8.3.3.16, §10.4: the DNS knows no such domain.
 #[test]
 fn a_stanza_to_another_domain_comes_back() {
     let server = Server::start("");
