@@ -151,11 +151,7 @@ fn what_a_peer_sends_is_acknowledged_once_it_is_settled() {
     for id in ["before", "1", "2"] {
         assert_eq!(juliet.stanza("message").attribute("id"), Some(id));
     }
-    // What need not be sent again is said at the end, too.
-    stream.send(message("4"));
     stream.send("</stream:stream>");
-    let ack = stream.element();
-    assert_eq!(ack.attribute("h"), Some("4"), "{}", text(&ack));
     stream.closes();
 }
 
