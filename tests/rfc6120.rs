@@ -36,7 +36,7 @@ use std::fs;
 use std::path::Path;
 
 /// Stream errors of §4.9.3 that this server never sends.
-const NEVER_ON_STREAMS: [(&str, &str); 5] = [
+const NEVER_ON_STREAMS: [(&str, &str); 4] = [
     (
         "internal-server-error",
         "faults of our own are answered to the stanza or login that met them; the stream goes on",
@@ -48,10 +48,6 @@ const NEVER_ON_STREAMS: [(&str, &str); 5] = [
     (
         "see-other-host",
         "one process serves all clients of a domain",
-    ),
-    (
-        "undefined-condition",
-        "each reason to end a stream has a defined condition",
     ),
     (
         "unsupported-feature",

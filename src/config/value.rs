@@ -261,6 +261,10 @@ impl<'a> Given<'a> {
     /// Addresses with ports. An empty list is fine.
     pub(super) fn addresses(&self) -> Result<Vec<(Range<usize>, SocketAddr)>, Vec<Wrong>> {
         let (mut addresses, mut wrong) = (Vec::new(), Vec::new());
+        // That of the default, or a name server's.
+        let port = self.default.rsplit_once(':').map_or("53", |(_, port)| {
+            port.trim_end_matches(|c: char| !c.is_ascii_digit())
+        });
         for (span, text) in self.strings()? {
             match text.parse::<SocketAddr>() {
                 Ok(address) => addresses.push((span, address)),
@@ -268,7 +272,7 @@ impl<'a> Given<'a> {
                     span,
                     format!(
                         "{} has {text:?}, which is not an IP address with a port; \
-                         write one like \"[::]:5222\" or \"192.0.2.1:5222\"",
+                         write one like \"[::]:{port}\" or \"192.0.2.1:{port}\"",
                         self.name
                     ),
                 )),

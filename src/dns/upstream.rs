@@ -235,7 +235,20 @@ fn trust_anchors(settings: &DnsSettings) -> Result<TrustAnchors, Error> {
     if !has_key {
         return Err(error("it has no DNSKEY record".to_owned()));
     }
+    let text: String = text.lines().map(with_time_to_live).collect();
     text.parse().map_err(|cause| error(format!("{cause}")))
+}
+
+/// A line of a zone file as the library takes it: it wants a time to live and a class, which dig and
+/// keymgr leave out and which mean nothing for an anchor.
+fn with_time_to_live(line: &str) -> String {
+    let (name, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
+    let rest = rest.trim_start();
+    let record = rest.strip_prefix("IN").map_or(rest, str::trim_start);
+    match record.starts_with("DNSKEY") {
+        true => format!("{name} 3600 IN {record}\n"),
+        false => format!("{line}\n"),
+    }
 }
 
 #[cfg(test)]
@@ -248,6 +261,21 @@ mod tests {
             ..DnsSettings::default()
         };
         Upstream::new(&settings).unwrap()
+    }
+
+    #[test]
+    fn an_anchor_may_be_written_as_dig_and_keymgr_write_it() {
+        for line in [
+            ". DNSKEY 257 3 13 AwEA",
+            ".\tIN\tDNSKEY 257 3 13 AwEA",
+            ".  IN  DNSKEY 257 3 13 AwEA",
+        ] {
+            let whole = ". 3600 IN DNSKEY 257 3 13 AwEA\n";
+            assert_eq!(with_time_to_live(line), whole);
+        }
+        for line in [". 60 IN DNSKEY 257 3 13 AwEA", "; a note", ""] {
+            assert_eq!(with_time_to_live(line), format!("{line}\n"));
+        }
     }
 
     fn without_query(upstream: &Upstream, name: &str, rtype: Rtype) -> Option<Vec<String>> {

@@ -67,6 +67,8 @@ pub struct ServerStream {
     unruled: Vec<Pair>,
     /// Accepted: the peer has proven the pair of its header by EXTERNAL.
     is_external: bool,
+    /// Accepted: how often the peer has tried SASL in vain.
+    sasl_failures: u32,
     is_header_sent: bool,
     /// Whether both sides have agreed that stanzas flow both ways.
     is_bidirectional: bool,
@@ -188,6 +190,7 @@ impl ServerStream {
             looked_up: Vec::new(),
             unruled: Vec::new(),
             is_external: false,
+            sasl_failures: 0,
             is_header_sent: false,
             is_bidirectional: false,
             writes: Vec::new(),

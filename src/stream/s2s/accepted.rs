@@ -205,12 +205,12 @@ impl ServerStream {
     /// XEP-0178 §3: the authorization identity is the domain of the stream's `from`, or says nothing.
     fn external(&mut self, top: &Top, cx: &mut Context<'_>) -> Result<State, StreamError> {
         if top.attribute("mechanism") != Some("EXTERNAL") {
-            write_failure(cx.out, "invalid-mechanism");
-            return Ok(State::Open);
+            return self.refuse_sasl("invalid-mechanism", cx);
         }
-        let Role::Accepted(Some((local, Some(remote)))) = &self.role else {
-            write_failure(cx.out, "not-authorized");
-            return Ok(State::Open);
+        // Who has proven itself has nothing more to prove.
+        let (Role::Accepted(Some((local, Some(remote)))), false) = (&self.role, self.is_external)
+        else {
+            return self.refuse_sasl("not-authorized", cx);
         };
         let (local, remote) = (local.clone(), remote.clone());
         let text = top.text();
@@ -223,19 +223,16 @@ impl ServerStream {
                 .and_then(|name| Domain::parse(&name).ok()),
         };
         if asked.as_ref() != Some(&remote) {
-            write_failure(cx.out, "invalid-authzid");
-            return Ok(State::Open);
+            return self.refuse_sasl("invalid-authzid", cx);
         }
         let Some(settings) = cx.settings.served(local.as_str()).cloned() else {
-            write_failure(cx.out, "not-authorized");
-            return Ok(State::Open);
+            return self.refuse_sasl("not-authorized", cx);
         };
         let judged = self.judge(&settings, &remote, Dialback::NotTried, cx);
         let pair = Pair { local, remote };
         let Outcome::Accept(means) = judged.verdict.outcome else {
             self.tell_refusal(&pair, &judged.verdict, cx);
-            write_failure(cx.out, "not-authorized");
-            return Ok(State::Open);
+            return self.refuse_sasl("not-authorized", cx);
         };
         write_feature(cx.out, "success", ns::SASL, "");
         self.accept(&pair, means, &judged, cx);
@@ -246,6 +243,19 @@ impl ServerStream {
         self.unruled.clear();
         cx.actions.push(Action::Restart);
         Ok(State::Opening)
+    }
+
+    /// RFC 6120 §6.4.5: some tries are for mistakes; each costs a look at the certificate.
+    fn refuse_sasl(&mut self, condition: &str, cx: &mut Context<'_>) -> Result<State, StreamError> {
+        write_failure(cx.out, condition);
+        self.sasl_failures += 1;
+        if self.sasl_failures < cx.settings.limits.login_failures_per_stream_max {
+            return Ok(State::Open);
+        }
+        Err(StreamError::new(
+            StreamCondition::PolicyViolation,
+            "Too many attempts to authenticate have failed",
+        ))
     }
 }
 

@@ -37,10 +37,20 @@ impl ServerStream {
         };
         let domain = local.and_then(|local| settings.served(local.as_str()));
         let s2s = domain.map_or(&settings.s2s, |domain| &domain.s2s);
-        let seconds = s2s.idle_seconds;
+        let idle = Duration::from_secs(s2s.idle_seconds);
+        let wait = match self.role {
+            // What is on its way when a stream is closed may be taken for lost and sent again. Who has
+            // opened it knows of no such thing, and closes it first.
+            Role::Accepted(_) => idle * 2,
+            // An acknowledgment is due, and has its own time.
+            Role::Dialled(_) if self.is_managed() && self.touched < self.written => {
+                idle.max(Duration::from_secs(s2s.ack_timeout_seconds))
+            }
+            Role::Dialled(_) => idle,
+        };
         // A stream is idle if neither side sends.
         let last = self.touched.max(self.written);
-        (seconds > 0).then(|| last + Duration::from_secs(seconds))
+        (!idle.is_zero()).then(|| last + wait)
     }
 
     pub(super) fn deadline_reached(

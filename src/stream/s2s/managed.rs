@@ -24,6 +24,11 @@ pub(super) enum Management {
 }
 
 impl ServerStream {
+    /// Whether both sides count.
+    pub(super) fn is_managed(&self) -> bool {
+        self.management == Management::On
+    }
+
     /// Offers it to a peer that has opened a stream.
     pub(super) fn write_management(cx: &mut Context<'_>) {
         let feature = format!("<sm xmlns='{}'/>", ns::STREAM_MANAGEMENT);

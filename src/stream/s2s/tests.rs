@@ -427,6 +427,26 @@ fn nothing_is_taken_before_a_domain_is_proven() {
     assert!(answer.contains("<not-authorized "), "{answer}");
 }
 
+/// RFC 6120 §6.4.5.
+#[test]
+fn who_tries_external_in_vain_over_and_over_is_sent_away() {
+    const EXTERNAL: &str =
+        "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='EXTERNAL'>=</auth>";
+    let mut wire = Wire::new(lenient(), lenient());
+    for end in [&mut wire.a, &mut wire.b] {
+        end.judge.trusts = false;
+    }
+    wire.run();
+    for _ in 1..Settings::default().limits.login_failures_per_stream_max {
+        let answer = wire.b.hear(EXTERNAL);
+        assert!(answer.contains("<not-authorized/>"), "{answer}");
+        assert!(!wire.b.is_over);
+    }
+    let answer = wire.b.hear(EXTERNAL);
+    assert!(answer.contains("<policy-violation "), "{answer}");
+    assert!(wire.b.is_over);
+}
+
 /// RFC 6120 §4.9.3.6.
 #[test]
 fn a_domain_that_is_not_served_is_unknown_and_the_dialler_is_told() {
@@ -517,6 +537,9 @@ fn a_stream_that_nobody_needs_is_closed_without_an_error() {
         due,
         wire.a.now + Duration::from_secs(S2s::default().idle_seconds)
     );
+    // Who has opened it closes it first: it knows whether anything is on its way.
+    let other = wire.b.stream.deadline(&wire.b.settings).unwrap();
+    assert!(other >= due + Duration::from_secs(S2s::default().idle_seconds));
     wire.a.now = due;
     assert_eq!(wire.a.on(Event::Deadline), "</stream:stream>");
     let ended = |action: &Action| matches!(action, Action::LinkEnded(_));
