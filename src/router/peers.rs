@@ -273,14 +273,18 @@ impl Router {
     }
 
     /// The link by whose stream the server of a remote domain can be asked something, and its connection;
-    /// without one, a stream is being made. None if that server was not reached a short while ago, or
-    /// there are too many links.
+    /// without one, a stream is being made. None if that server is not to be reached, or there are too many
+    /// links.
     pub fn link_for_ask(&mut self, local: Domain, remote: Domain) -> Option<(Key, Option<Key>)> {
         let key = self.peers.link((local, remote))?;
         match &self.peers.links.get(key)?.way {
             Way::Ready(_) => return Some((key, self.stream_for_ask(key))),
             Way::Making => return Some((key, None)),
-            Way::Resting(until, _) if *until > self.now.mono => return None,
+            Way::Resting(until, failure) if *until > self.now.mono && failure.is_final => {
+                return None;
+            }
+            // It has just reached us, so it is tried without regard to when that came to nothing: each of
+            // two servers would wait for the other one to be reached, and both ever longer.
             Way::Idle | Way::Resting(..) => {}
         }
         self.make_link(key);
@@ -312,6 +316,24 @@ impl Router {
             seq,
         });
         self.route(Routed::new(stanza, ticket));
+    }
+
+    /// A server has proven itself on a stream of its own, so it is there: a link to it that rests since it
+    /// was not reached is tried as soon as there is something to send. What it is answered would not wait.
+    pub fn peer_reached_us(&mut self, local: Domain, remote: Domain) {
+        let Some(&key) = self.peers.by_domains.get(&(local, remote)) else {
+            return;
+        };
+        let Some(link) = self.peers.links.get_mut(key) else {
+            return;
+        };
+        if !matches!(&link.way, Way::Resting(_, failure) if !failure.is_final) {
+            return;
+        }
+        link.way = Way::Idle;
+        if !link.queue.is_empty() {
+            self.make_link(key);
+        }
     }
 
     /// The stream has ended.

@@ -11,8 +11,8 @@ use crate::router::Router;
 use crate::router::delivery::Routed;
 use crate::router::settlement::Ticket;
 use crate::stanza::{Condition, StanzaError};
+use crate::storage::PeerDone;
 use crate::storage::peer_queue::PeerMessage;
-use crate::storage::{PeerDone, Row};
 
 impl Router {
     /// Has the messages wait again that waited when the server ended, in the order in which they came.
@@ -97,7 +97,7 @@ impl Router {
             came: _,
             stanza,
         } = message;
-        self.row(Row::PeerDone(Box::new(PeerDone { local, remote, id })));
+        self.end_peer_message(PeerDone { local, remote, id });
         Routed::new(stanza, Ticket::none())
     }
 }

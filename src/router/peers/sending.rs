@@ -11,7 +11,7 @@ use crate::router::{Router, RowContinuation};
 use crate::slots::Key;
 use crate::stanza::{Condition, StanzaError};
 use crate::storage::peer_queue::PeerMessage;
-use crate::storage::{PeerDone, Row};
+use crate::storage::{PeerDone, Row, StoreError};
 
 impl Router {
     /// Takes a stanza for another server of this shard.
@@ -177,7 +177,7 @@ impl Router {
             }
             Some(waiting) => waiting.row = None,
             // It has left the link meanwhile.
-            None if is_stored => self.row(Row::PeerDone(Box::new(done))),
+            None if is_stored => self.end_peer_message(done),
             None => {}
         }
     }
@@ -220,8 +220,24 @@ impl Router {
                 remote: link.remote.clone(),
                 id: waiting.place.id,
             };
-            self.row(Row::PeerDone(Box::new(done)));
+            self.end_peer_message(done);
         }
+    }
+
+    /// Forgets the row of a message whose way has ended: it would go that way once more after a restart.
+    pub(crate) fn end_peer_message(&mut self, done: PeerDone) {
+        let row = Row::PeerDone(Box::new(done.clone()));
+        let then: RowContinuation = Box::new(move |router, result| match result {
+            // The next start has it sent again.
+            Ok(()) | Err(StoreError::Stopped) => {}
+            Err(error) => {
+                ::log::log!(error.level(), to:% = done.remote, error:%;
+                    "message for another server not deleted, it is tried again"
+                );
+                router.postponed.end_message_later(router.now.mono, done);
+            }
+        });
+        self.row_then(row, then);
     }
 }
 

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use super::*;
 use crate::jid::Jid;
-use crate::limits::{PEER_REQUEST_WAIT, PEER_RETRY_FIRST, UNSETTLED_STANZAS_MAX};
+use crate::limits::{HANDOFF_RETRY, PEER_REQUEST_WAIT, PEER_RETRY_FIRST, UNSETTLED_STANZAS_MAX};
 use crate::router::testing::{Seat, Site, stanza};
 use crate::slots::Slots;
 use crate::stanza::{Kind, Type};
-use crate::storage::peer_queue;
+use crate::storage::{StoreError, peer_queue};
 
 const ROMEO: &str = "romeo@example.net/orchard";
 
@@ -367,4 +367,86 @@ fn a_link_that_nobody_needs_is_forgotten() {
     );
     wait(&mut site, PEER_REFUSED_PAUSE);
     assert_eq!(site.router.peers.links().count(), 0);
+}
+
+/// Two servers that do not reach each other for a while would each refuse to verify the other's keys until
+/// they are reached themselves.
+#[test]
+fn a_server_that_rests_is_asked_about_a_key_all_the_same_unless_it_is_refused() {
+    for (is_final, is_tried) in [(false, true), (true, false)] {
+        let (mut site, juliet) = site();
+        site.send(juliet, message("1"));
+        let link = dialled(&mut site);
+        site.router.link_failed(link, failure(is_final));
+        let [local, remote] =
+            ["example.org", "example.net"].map(|name| Domain::parse(name).unwrap());
+        let found = site.router.link_for_ask(local, remote);
+        assert_eq!(found, is_tried.then_some((link, None)));
+        assert_eq!(site.router.out.dials.len(), usize::from(is_tried));
+        site.router.work();
+        site.run_store();
+    }
+}
+
+/// What it is answered, errors and presence, does not wait while its link rests.
+#[test]
+fn a_server_that_has_reached_us_is_tried_again_at_once() {
+    for (is_final, is_tried) in [(false, true), (true, false)] {
+        let (mut site, juliet) = site();
+        let [local, remote] =
+            ["example.org", "example.net"].map(|name| Domain::parse(name).unwrap());
+        let ask = || stanza(Kind::Iq, Type::Get, Some(ROMEO));
+        site.send(juliet, ask());
+        let link = dialled(&mut site);
+        site.router.link_failed(link, failure(is_final));
+        site.router.work();
+        site.take(juliet);
+        site.router.peer_reached_us(local, remote);
+        assert!(site.router.out.dials.is_empty(), "nothing waits");
+        site.send(juliet, ask());
+        assert_eq!(site.router.out.dials.len(), usize::from(is_tried));
+        assert_eq!(site.take(juliet).is_empty(), is_tried);
+        site.router.link_failed(link, failure(true));
+        site.router.work();
+    }
+}
+
+/// A row that outlived its message would be sent again after a restart.
+#[test]
+fn a_row_that_could_not_be_deleted_is_deleted_later() {
+    let (mut site, juliet) = site();
+    site.send(juliet, message("1"));
+    site.run_store();
+    assert_eq!(stored(&site), 1);
+    let link = dialled(&mut site);
+    let mut conns = Slots::default();
+    let conn = connection(&mut site, &mut conns);
+    site.router.link_ready(link, conn);
+    let batch = &mut site.router.out.batch;
+    assert_eq!(std::mem::take(&mut batch.rows).len(), 1);
+    let last = batch.last_row;
+    site.router.rows_answered(last, &Err(StoreError::Full));
+    site.run_store();
+    assert_eq!(stored(&site), 1);
+    wait(&mut site, HANDOFF_RETRY);
+    site.run_store();
+    assert_eq!(stored(&site), 0);
+}
+
+/// Found by `tests/simulation.rs`: what was sent when the rest was over waited until its time was.
+#[test]
+fn a_server_that_has_rested_with_nothing_to_send_is_tried_by_the_next_stanza() {
+    let (mut site, juliet) = site();
+    let ask = || stanza(Kind::Iq, Type::Get, Some(ROMEO));
+    site.send(juliet, ask());
+    let link = dialled(&mut site);
+    wait(&mut site, Duration::from_secs(1));
+    site.router.link_failed(link, failure(true));
+    wait(&mut site, PEER_REQUEST_WAIT - Duration::from_secs(1));
+    wait(&mut site, Duration::from_secs(2));
+    site.take(juliet);
+    site.send(juliet, ask());
+    let link = dialled(&mut site);
+    site.router.link_failed(link, failure(true));
+    site.router.work();
 }

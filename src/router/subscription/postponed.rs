@@ -1,12 +1,13 @@
 //! What the router of a shard does some time later: hand-offs that the store could not complete, since
 //! a disk that is full has room again some time; and a look whether the contacts of an account that
-//! was deleted know.
+//! was deleted know; and rows of messages for other servers that could not be deleted.
 
 use crate::clock::Mono;
 use crate::limits::HANDOFF_RETRY;
 use crate::router::Router;
 use crate::router::delivery::Routed;
 use crate::router::subscription::parting::Deceased;
+use crate::storage::PeerDone;
 
 /// What waits for its time. No bound is needed: each hand-off was committed by its sender's change, which
 /// fails, too, while the store does; and accounts are deleted by operators.
@@ -17,6 +18,9 @@ pub(crate) struct Postponed {
     /// Rows to be deleted.
     ended: Vec<(Mono, i64)>,
     deceased: Vec<(Mono, Deceased)>,
+    /// Rows of messages for other servers that are to be deleted. As many as have left a queue since the
+    /// store began to fail, which takes no more into one.
+    messages: Vec<(Mono, PeerDone)>,
 }
 
 impl Postponed {
@@ -42,12 +46,18 @@ impl Postponed {
         self.deceased.push((due, deceased));
     }
 
+    /// Lets the row of a message for another server wait, whose way has ended.
+    pub(crate) fn end_message_later(&mut self, now: Mono, done: PeerDone) {
+        self.messages.push((now + HANDOFF_RETRY, done));
+    }
+
     /// When the first of all is due.
     pub(crate) fn next(&self) -> Option<Mono> {
         let handoffs = self.handoffs.iter().map(|(due, _)| *due);
         let ended = self.ended.iter().map(|(due, _)| *due);
         let deceased = self.deceased.iter().map(|(due, _)| *due);
-        handoffs.chain(ended).chain(deceased).min()
+        let messages = self.messages.iter().map(|(due, _)| *due);
+        handoffs.chain(ended).chain(deceased).chain(messages).min()
     }
 }
 
@@ -66,6 +76,9 @@ impl Router {
         }
         for id in take_due(&mut self.postponed.ended, now) {
             self.end_handoff(Some(id));
+        }
+        for done in take_due(&mut self.postponed.messages, now) {
+            self.end_peer_message(done);
         }
         for deceased in take_due(&mut self.postponed.deceased, now) {
             self.tell_contacts(deceased);

@@ -10,6 +10,7 @@ use crate::shard::budget::Budget;
 use crate::shard::connection::{Ending, Moving, Proven};
 use crate::slots::Key;
 use crate::storage::{self, ReadFn, logins};
+use crate::stream::dialback::Pair;
 use crate::stream::machine::Machine;
 use crate::stream::s2s::{Ask, Asker};
 use crate::stream::{Action, BindRequest, Context, Event};
@@ -233,6 +234,13 @@ impl Shard {
     pub(super) fn place_peer(&mut self, key: Key, outside: &mut dyn Outside) {
         let source = self.router.peer_opened(key);
         self.event(key, Event::Placed(source), outside);
+        let Some(Machine::Server(stream)) = self.connections.get(key).map(|it| &it.stream) else {
+            return;
+        };
+        let pairs: Vec<Pair> = stream.proofs().map(|proof| proof.pair.clone()).collect();
+        for Pair { local, remote } in pairs {
+            self.router.peer_reached_us(local, remote);
+        }
     }
 
     /// Takes the connection to the shard of the account or the domain that it has proven (DESIGN §3).

@@ -278,20 +278,25 @@ impl ServerStream {
 
     /// The peer has answered our key. False: it does not take our stanzas.
     pub(super) fn dialback_answered(&mut self, answer: &Answer, cx: &mut Context<'_>) -> bool {
-        let why = match answer {
+        let (why, is_final) = match answer {
             Answer::Valid => {
                 self.ready(Exchange::Dialback, cx);
                 return true;
             }
-            Answer::Invalid => "it says that our dialback key is not ours".to_owned(),
-            Answer::Error(trouble) => {
+            Answer::Invalid => ("it says that our dialback key is not ours".to_owned(), true),
+            Answer::Error(trouble) => (
                 format!(
                     "it refuses our dialback: {} {}",
                     trouble.condition, trouble.text
-                )
-            }
+                ),
+                !is_passing(&trouble.condition),
+            ),
         };
-        self.failed(Condition::RemoteServerNotFound, why, true, cx.actions);
+        let condition = match is_final {
+            true => Condition::RemoteServerNotFound,
+            false => Condition::RemoteServerTimeout,
+        };
+        self.failed(condition, why, is_final, cx.actions);
         false
     }
 
@@ -382,4 +387,16 @@ impl ServerStream {
         self.failed(condition, text, is_final, cx.actions);
         self.close(cx)
     }
+}
+
+/// Whether an error of dialback (XEP-0220 §2.5) says that the peer cannot verify our key now: it may be
+/// able to later, and what waits for it goes on waiting.
+fn is_passing(condition: &str) -> bool {
+    matches!(
+        condition,
+        "internal-server-error"
+            | "remote-connection-failed"
+            | "remote-server-timeout"
+            | "resource-constraint"
+    )
 }

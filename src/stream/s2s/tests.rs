@@ -20,7 +20,7 @@ use crate::router::pipeline::Pipeline;
 use crate::router::placement::Placement;
 use crate::slots::Slots;
 use crate::stanza::Condition;
-use crate::stream::dialback::{Answer, Secret};
+use crate::stream::dialback::{Answer, Secret, Unreached};
 use crate::stream::peer_facts::{Ends, PeerFacts, PeerQuestion};
 use crate::stream::policy::s2s::{Direction, Fault, Shown};
 use crate::stream::{Certificates, Context};
@@ -356,6 +356,25 @@ fn a_key_that_is_not_the_domains_ends_the_stream() {
     wire.a.hear(&to_a);
     assert!(!wire.a.is_ready());
     assert!(wire.a.failure().unwrap().is_final);
+}
+
+/// XEP-0220 §2.5: a peer that cannot ask our server now may be able to later.
+#[test]
+fn a_key_that_cannot_be_verified_now_does_not_end_what_waits() {
+    for (unreached, is_final) in [(Unreached::Timeout, false), (Unreached::NotFound, true)] {
+        let mut wire = Wire::new(lenient(), lenient());
+        for end in [&mut wire.a, &mut wire.b] {
+            end.judge.trusts = false;
+        }
+        wire.run();
+        let (asked, ..) = wire.b.to_verify().unwrap();
+        let checked = Checked::Unreached(unreached);
+        let to_a = wire.b.on(Event::Verified(asked, checked));
+        assert!(to_a.contains("type='error'"), "{to_a}");
+        wire.a.hear(&to_a);
+        assert!(!wire.a.is_ready());
+        assert_eq!(wire.a.failure().unwrap().is_final, is_final);
+    }
 }
 
 /// The default: `s2s.secure_auth = true`.
