@@ -128,7 +128,7 @@ impl World {
         for index in 0..self.accounts.all.len() {
             let jid = self.accounts.all[index].jid.clone();
             let password = credentials(self.accounts.all[index].state.password);
-            self.store_mut()
+            self.store_mut(&jid)
                 .change(move |db| accounts::create(db, &jid, &password, Wall::from_micros(1)))
                 .unwrap();
             self.identify(index);
@@ -138,8 +138,9 @@ impl World {
     /// Looks which account has a name now.
     fn identify(&mut self, index: usize) {
         let jid = self.jid_of(index);
-        let id = accounts::find(self.store().db(), &jid).unwrap();
-        let id = id.map(|record| record.id);
+        let id = accounts::find(self.store(&jid).db(), &jid).unwrap();
+        let server = self.server_of_account(index);
+        let id = id.map(|record| self.life(server, record.id));
         let now = self.now;
         let account = &mut self.accounts.all[index];
         if account.id.is_some() && account.id != id {
@@ -205,7 +206,7 @@ impl World {
         };
         let replies = Arc::clone(&self.accounts.replies);
         let reply = Box::new(move |result| replies.lock().unwrap().push((index, result)));
-        let shard = self.placement.shard_of(jid.as_str());
+        let shard = self.shard_of(jid.as_str());
         self.deliver(
             Sender::Control,
             shard,
@@ -263,12 +264,15 @@ impl World {
         }
     }
 
-    /// What was acknowledged before the crash is stored; what was not may be, in order.
-    pub fn accounts_after_crash(&mut self) {
+    /// What was acknowledged before the crash of a server is stored; what was not may be, in order.
+    pub fn accounts_after_crash(&mut self, server: usize) {
         for index in 0..self.accounts.all.len() {
+            if self.server_of_account(index) != server {
+                continue;
+            }
             let account = &self.accounts.all[index];
             let jid = account.jid.clone();
-            let stored = accounts::credentials(self.store().db(), &jid).unwrap();
+            let stored = accounts::credentials(self.store(&jid).db(), &jid).unwrap();
             let is_stored = |state: &Standing| match &stored {
                 None => !state.exists,
                 Some((record, credentials)) => {
@@ -304,6 +308,8 @@ impl World {
             account.disturbed = now;
             self.identify(index);
         }
-        self.accounts.replies.lock().unwrap().clear();
+        let replies = Arc::clone(&self.accounts.replies);
+        let mut replies = replies.lock().unwrap();
+        replies.retain(|(index, _)| self.server_of_account(*index) != server);
     }
 }

@@ -103,6 +103,8 @@ pub struct Client {
     /// It says nothing, and answers nothing, until this request of its own is answered: what a
     /// client says wakes its connection, whatever else should have.
     pub awaits: Option<u64>,
+    /// It has come to repair what was lost between the servers.
+    pub is_repairing: bool,
     /// What it will say all at once.
     withheld: Option<Vec<u8>>,
     /// Its next read takes all there is, as that of a device that wakes up.
@@ -125,7 +127,6 @@ impl World {
         if self.phase != Phase::Busy {
             return;
         }
-        let index = self.clients.len();
         let mut chance: Chance = self.chance.split();
         let mut account = match chance.one_in(4) {
             true => chance.index(self.accounts.all.len()),
@@ -145,7 +146,38 @@ impl World {
             false => chance.within(64..=8_192).max(chance.within(1..=8_192)),
         } as usize;
         let leaves = self.now + chance.within(500..=14_000);
+        let server = self.server_of_account(account);
+        if self.now < self.servers[server].is_away_until {
+            let pause = self.chance.within(200..=2_000);
+            return self.after(pause, Event::Connect(slot));
+        }
         let wire = Wire::new(chance, room);
+        let index = self.push_client(slot, account, password, wire, leaves);
+        // Some hang up before they have logged in.
+        if self.chance.one_in(12) {
+            let at = self.now + self.chance.within(0..=600);
+            self.clients[index].leaves = at;
+            self.at(at, Event::Act(index));
+        }
+    }
+
+    /// A client that stays until the end.
+    pub fn connect_to_repair(&mut self, slot: usize, account: usize) {
+        let password = self.accounts.all[account].state.password;
+        let wire = Wire::new(self.chance.split(), 400_000);
+        let index = self.push_client(slot, account, password, wire, u64::MAX);
+        self.clients[index].is_repairing = true;
+    }
+
+    fn push_client(
+        &mut self,
+        slot: usize,
+        account: usize,
+        password: usize,
+        wire: Wire,
+        leaves: u64,
+    ) -> usize {
+        let index = self.clients.len();
         self.clients.push(Client {
             slot,
             account,
@@ -175,6 +207,7 @@ impl World {
             is_bad: false,
             is_hasty: false,
             awaits: None,
+            is_repairing: false,
             withheld: None,
             is_thirsty: false,
             has_closed: false,
@@ -187,12 +220,7 @@ impl World {
         self.accept(index, &wire);
         self.send_header(index);
         self.after(LOGIN_MILLIS_MAX, Event::Act(index));
-        // Some hang up before they have logged in.
-        if self.chance.one_in(12) {
-            let at = self.now + self.chance.within(0..=600);
-            self.clients[index].leaves = at;
-            self.at(at, Event::Act(index));
-        }
+        index
     }
 
     // --- sending ---

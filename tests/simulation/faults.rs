@@ -9,7 +9,10 @@ use stanzad::router::account::Proof;
 use stanzad::router::effects::RouterPost;
 use stanzad::shard::Post;
 use stanzad::shard::connection::Proven;
+use stanzad::stanza::{Stanza, Type};
+use stanzad::storage::peer_queue::PeerMessage;
 use stanzad::storage::{Answer, Batch, ChangeFn, Row, StoreError, Value, accounts, handoff};
+use stanzad::stream::dialback::{Answer as Answered, Checked};
 use stanzad::xml::Element;
 
 use crate::running::abandon;
@@ -52,6 +55,69 @@ pub enum Fault {
     GateStaysShut,
     /// The row that stands for a subscription stanza outlives its way.
     HandoffNotDeleted,
+    /// A start forgets the messages that wait for another server.
+    CrashLosesPeerQueue,
+    /// A message for another server is acknowledged that is not stored.
+    PeerMessageNotStored,
+    /// The row of a message for another server outlives its way.
+    PeerRowNotDeleted,
+    /// What two shards send to another server leaves in another order than it came.
+    PeerPostsSwapped,
+    /// Another server is not told that a session has ended.
+    UnavailableNotSent,
+    /// Who claims to be another server is believed.
+    UnprovenAccepted,
+    /// A probe is not answered by `unsubscribed`.
+    ProbeNotAnswered,
+}
+
+/// What a run must have for a fault to have its occasions.
+#[derive(Clone, Copy, Default)]
+pub struct Needs {
+    pub crash: bool,
+    pub two_servers: bool,
+    pub breaks: bool,
+    pub no_breaks: bool,
+}
+
+impl Fault {
+    pub fn needs(self) -> Needs {
+        let federated = Needs {
+            two_servers: true,
+            ..Needs::default()
+        };
+        match self {
+            Fault::CrashLosesHandoff => Needs {
+                crash: true,
+                ..Needs::default()
+            },
+            Fault::CrashLosesPeerQueue | Fault::PeerMessageNotStored => Needs {
+                crash: true,
+                breaks: true,
+                ..federated
+            },
+            Fault::PeerRowNotDeleted | Fault::UnprovenAccepted => federated,
+            Fault::PeerPostsSwapped | Fault::UnavailableNotSent => Needs {
+                no_breaks: true,
+                ..federated
+            },
+            Fault::ProbeNotAnswered => Needs {
+                breaks: true,
+                ..federated
+            },
+            _ => Needs::default(),
+        }
+    }
+}
+
+/// Whether certificates that prove nothing are believed.
+#[derive(Clone, Copy)]
+pub struct Lenience(bool);
+
+impl Lenience {
+    pub fn is_lenient(self) -> bool {
+        self.0
+    }
 }
 
 /// Each of them, and words of what is found: any of them will do, since a fault may show in more ways
@@ -132,6 +198,28 @@ pub const FAULTS: &[(Fault, &[&str])] = &[
         &["is stuck while", "says nothing until", "was not answered"],
     ),
     (Fault::HandoffNotDeleted, &["hand-offs are never completed"]),
+    (
+        Fault::CrashLosesPeerQueue,
+        &["was neither delivered nor returned", "waits for ever"],
+    ),
+    (
+        Fault::PeerMessageNotStored,
+        &["was neither delivered nor returned"],
+    ),
+    (Fault::PeerRowNotDeleted, &["waits for ever"]),
+    (
+        Fault::PeerPostsSwapped,
+        &[
+            "too late, ",
+            "after m",
+            "after p",
+            "last presence is",
+            "who is not there",
+        ],
+    ),
+    (Fault::UnavailableNotSent, &["who is not there"]),
+    (Fault::UnprovenAccepted, &["of an impostor"]),
+    (Fault::ProbeNotAnswered, &["do not agree"]),
 ];
 
 /// The fault of a run.
@@ -153,6 +241,10 @@ impl Planted {
         }
     }
 
+    pub fn lenience(&self) -> Lenience {
+        Lenience(self.is(Fault::UnprovenAccepted))
+    }
+
     fn is(&self, fault: Fault) -> bool {
         self.fault == Some(fault)
     }
@@ -167,21 +259,39 @@ impl Planted {
     }
 }
 
+impl Planted {
+    /// Of what the server makes itself; that has no ticket which would be missed.
+    fn loses_on_its_way_to_a_peer(&self, stanza: &Stanza) -> bool {
+        let is_made = stanza.id.is_none();
+        match stanza.type_ {
+            Type::Unavailable => self.is(Fault::UnavailableNotSent) && is_made,
+            Type::Unsubscribed => self.is(Fault::ProbeNotAnswered) && is_made,
+            _ => false,
+        }
+    }
+}
+
 impl World {
+    /// The post by which a start has messages wait again.
+    pub fn restored(&mut self, messages: Vec<PeerMessage>) -> Option<Post> {
+        let is_forgotten = self.planted.is(Fault::CrashLosesPeerQueue);
+        (!is_forgotten && !messages.is_empty()).then_some(Post::PeerMessages(messages))
+    }
+
     /// Whether a start forgets its duty.
-    pub fn forgets_handoffs(&mut self) -> bool {
+    pub fn forgets_handoffs(&mut self, server: usize) -> bool {
         if !self.planted.is(Fault::CrashLosesHandoff) {
             return false;
         }
-        let (rows, _) = handoff::all(self.store().db(), 0, usize::MAX).unwrap();
+        let (rows, _) = handoff::all(self.servers[server].store.db(), 0, usize::MAX).unwrap();
         for row in rows {
-            self.forget_handoff(row.id);
+            self.forget_handoff(server, row.id);
         }
         true
     }
 
-    fn forget_handoff(&mut self, id: i64) {
-        let store = self.store_mut();
+    fn forget_handoff(&mut self, server: usize, id: i64) {
+        let store = &mut self.servers[server].store;
         store.change(move |db| handoff::delete(db, id)).unwrap();
     }
 
@@ -197,21 +307,28 @@ impl World {
 
     /// What arrives at a shard.
     pub fn arrives(&self, posts: &mut [Post]) {
+        if self.planted.is(Fault::UnprovenAccepted) {
+            for post in posts.iter_mut() {
+                if let Post::Verified(_, checked) = post {
+                    *checked = Checked::Answered(Answered::Valid);
+                }
+            }
+        }
         if !self.planted.is(Fault::CredentialNotChecked) {
             return;
         }
         for post in posts {
             if let Post::Moved(moving) = post
                 && let Proven::Account(jid, proof) = &mut moving.proven
-                && let Some(record) = accounts::find(self.store().db(), jid).unwrap()
+                && let Some(record) = accounts::find(self.store(jid).db(), jid).unwrap()
             {
                 *proof = Proof::Credentials(record.generation);
             }
         }
     }
 
-    /// What is left of posts between shards.
-    pub fn carried(&mut self, mut posts: Vec<Post>) -> Vec<Post> {
+    /// What is left of posts between shards of a server.
+    pub fn carried(&mut self, server: usize, mut posts: Vec<Post>) -> Vec<Post> {
         if self.planted.strikes(Fault::PostLost) {
             abandon(posts);
             return Vec::new();
@@ -223,18 +340,24 @@ impl World {
                 settled.extend_from_within(..);
             }
         }
-        if !self.planted.is(Fault::MailLosesHandoff) {
-            return posts;
+        if self.planted.is(Fault::PeerPostsSwapped) {
+            posts.reverse();
         }
         let mut carried = Vec::new();
         for post in posts {
             let handoff = match &post {
+                Post::Router(RouterPost::ToPeer(routed))
+                    if self.planted.loses_on_its_way_to_a_peer(&routed.stanza) =>
+                {
+                    abandon(post);
+                    continue;
+                }
                 Post::Router(RouterPost::Route(routed)) => routed.handoff,
                 _ => None,
             };
             match handoff {
                 Some(id) if self.planted.strikes(Fault::MailLosesHandoff) => {
-                    self.forget_handoff(id);
+                    self.forget_handoff(server, id);
                 }
                 _ => carried.push(post),
             }
@@ -243,12 +366,13 @@ impl World {
     }
 
     /// What is written of a batch. Whoever asked is told that all of it is.
-    pub fn written(&mut self, mut batch: Batch) -> Batch {
+    pub fn written(&mut self, server: usize, mut batch: Batch) -> Batch {
+        self.note_asked(server, &batch);
         let is_early = self.phase == Phase::Busy && self.planted.strikes(Fault::ReplyBeforeCommit);
         if is_early && !self.planted.is_ahead {
             self.planted.is_ahead = true;
             let pause = self.chance.within(20..=400);
-            self.after(pause, Event::Crash);
+            self.after(pause, Event::Crash(server));
         }
         let planted = &mut self.planted;
         let is_ahead = planted.is_ahead;
@@ -257,7 +381,9 @@ impl World {
             Row::Offline(_) => !planted.strikes(Fault::MessageNotStored),
             Row::OfflineDelivered { .. } => !planted.strikes(Fault::DeliveredNotDeleted),
             Row::HandedOff { .. } => !planted.strikes(Fault::HandoffNotDeleted),
-            Row::LastSeen { .. } | Row::PeerQueued(_) | Row::PeerDone(_) => true,
+            Row::PeerQueued(_) => !planted.is(Fault::PeerMessageNotStored),
+            Row::PeerDone(_) => !planted.strikes(Fault::PeerRowNotDeleted),
+            Row::LastSeen { .. } => true,
         });
         for (_, change) in &mut batch.changes {
             if is_ahead || self.planted.strikes(Fault::ChangeNotStored) {

@@ -5,6 +5,9 @@ use crate::world::World;
 impl World {
     /// A client that has bound its resource begins as most do.
     pub fn begin_session(&mut self, index: usize) {
+        if self.clients[index].is_repairing {
+            return self.repair_session(index);
+        }
         if !self.chance.one_in(5) {
             self.get_roster(index);
         }

@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 
 use stanzad::limits::{
     ASKED_MAX, DIRECTED_MAX, INBOX_SERVER_BYTES_MAX, LATER_MAX, OUTPUT_BYTES_MAX,
-    OUTPUT_HOLD_BYTES, UNSETTLED_STANZAS_MAX, WAITING_BYTES_MAX, WAITING_POSTS_MAX,
+    OUTPUT_HOLD_BYTES, PEER_QUEUE_STANZAS_MAX, UNSETTLED_STANZAS_MAX, WAITING_BYTES_MAX,
+    WAITING_POSTS_MAX,
 };
 use stanzad::post::Weigh;
 use stanzad::shard::Post;
@@ -50,6 +51,12 @@ pub fn check(shard: &Shard, world: &mut World) {
             world.violated(format!("{} is no session of its account", session.jid));
         }
         check_session(session.jid.as_str(), session.origin.stream as usize, world);
+    }
+    for (_, link) in router.peers.links() {
+        let waiting = link.waiting();
+        if waiting > PEER_QUEUE_STANZAS_MAX {
+            world.violated(format!("{waiting} stanzas wait for {}", link.remote));
+        }
     }
     for (_, account) in router.accounts.iter() {
         let waiting = account.inbox.bytes();
@@ -114,12 +121,21 @@ pub fn check_quiet(shards: &[Shard], world: &mut World) {
                 world.violated(format!("{} is busy for ever", account.jid));
             }
             if let Some(roster) = &account.roster {
-                let stored = states(world.store().db(), &account.jid).unwrap();
+                let stored = states(world.store(&account.jid).db(), &account.jid).unwrap();
                 let stored = stored.iter().map(|(jid, state)| (jid.as_str(), *state));
                 if !roster.iter().eq(stored) {
                     let what = format!("{} has another roster in memory than stored", account.jid);
                     world.violated(what);
                 }
+            }
+        }
+        for (_, link) in router.peers.links() {
+            if link.waiting() > 0 {
+                world.violated(format!(
+                    "{} stanzas wait for ever for {}",
+                    link.waiting(),
+                    link.remote
+                ));
             }
         }
         for (_, session) in router.sessions.iter() {
@@ -129,6 +145,13 @@ pub fn check_quiet(shards: &[Shard], world: &mut World) {
                 let jid = &session.jid;
                 world.violated(format!("{open} stanzas of {jid} are never settled"));
             }
+        }
+    }
+    for server in &world.servers {
+        for message in server.waiting_messages() {
+            let id = message.stanza.id.unwrap_or_default();
+            let what = format!("{id} waits for ever for {}", message.remote);
+            world.violations.push(what);
         }
     }
     let online = world

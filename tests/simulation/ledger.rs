@@ -8,6 +8,7 @@ use stanzad::xml::{Element, escape_text};
 
 use crate::client::{ANSWER_MILLIS_MAX, Reading, Stage, condition};
 use crate::offline::{Got, Way};
+use crate::servers::DOMAINS;
 use crate::world::{Event, World};
 
 /// Bursts in one run.
@@ -44,6 +45,9 @@ pub struct Message {
     pub errors: u32,
     /// It is known to have been in the store.
     pub was_stored: bool,
+    /// It was stored for the other server when its own was killed: since when nothing that was under way
+    /// then can be what gets lost.
+    pub kept_since: Option<u64>,
 }
 
 /// A request that a client has sent.
@@ -190,6 +194,7 @@ impl World {
                 got: Vec::new(),
                 errors: 0,
                 was_stored: false,
+                kept_since: None,
             },
         );
         self.send(index, stanza.as_bytes());
@@ -338,6 +343,9 @@ impl World {
         let id = element.attribute("id").unwrap_or_default().to_owned();
         let number = id.get(1..).and_then(|number| number.parse::<u64>().ok());
         let type_ = element.attribute("type").unwrap_or_default().to_owned();
+        if id.starts_with('x') {
+            return self.violated(format!("client {index} got {id} of an impostor"));
+        }
         if let Some(to) = element.attribute("to")
             && !self.is_own(index, to)
         {
@@ -373,7 +381,8 @@ impl World {
                 // Another connection may have the asker's full JID by now.
                 if request.asker == index {
                     request.answers += 1;
-                    if request.answers > 1 {
+                    let (answers, sent_at) = (request.answers, request.sent_at);
+                    if answers > 1 && !self.links.is_lossy_since(sent_at) {
                         self.violated(format!("client {index} got two answers to {id}"));
                     }
                     if self.clients[index].awaits == Some(number) {
@@ -404,9 +413,13 @@ impl World {
         };
         message.errors += 1;
         let (errors, got) = (message.errors, message.got.clone());
-        let is_own = Some(&message.from) == self.clients[index].jid.as_ref();
+        // Who has sent it again after a break does not know that it had arrived.
+        let (from, to, sent_at) = (message.from.clone(), message.to.clone(), message.sent_at);
+        let may_come_again = self.is_between(&from, &to) && self.links.is_lossy_since(sent_at);
+        let got = if may_come_again { Vec::new() } else { got };
+        let is_own = Some(&from) == self.clients[index].jid.as_ref();
         self.note(|| format!("client {index} got m{number} back: {condition}"));
-        if errors > 1 {
+        if errors > 1 && !may_come_again {
             self.violated(format!("m{number} was returned twice"));
         } else if !got.is_empty() {
             self.violated(format!(
@@ -430,12 +443,16 @@ impl World {
             && let Some(request) = self.ledger.requests.get_mut(&number)
         {
             let (asker, is_again) = (request.asker, request.got.is_some());
+            let sent_at = request.sent_at;
             request.got = Some(index);
-            if is_again {
+            let own = self.own_jid(index);
+            let may_come_again =
+                self.is_between(&self.own_jid(asker), &own) && self.links.is_lossy_since(sent_at);
+            if is_again && !may_come_again {
                 return self.violated(format!("request q{number} was delivered twice"));
             }
             let heard = self.clients[index].heard.entry(Some(asker)).or_default();
-            if !heard.take(number, Way::Direct) {
+            if !heard.take(number, Way::Direct) && !may_come_again {
                 return self.violated(format!("client {index} got q{number} too late"));
             }
         }
@@ -462,6 +479,27 @@ impl World {
         })
     }
 
+    /// Whether a message reaches an account, there or in the store, though nobody hears of it any more if
+    /// it does not.
+    fn reaches(&self, message: &Message) -> bool {
+        let is_taken = match message.type_ {
+            "chat" => true,
+            "normal" => !message.to.contains('/'),
+            _ => false,
+        };
+        let account = message.account.map(|account| &self.accounts.all[account]);
+        is_taken
+            && account.is_some_and(|account| {
+                account.state.is_enabled && account.disturbed < message.sent_at
+            })
+    }
+
+    /// Whether two addresses are of different servers.
+    pub fn is_between(&self, one: &str, other: &str) -> bool {
+        let is_known = |jid: &str| DOMAINS.iter().any(|domain| jid.contains(domain));
+        is_known(one) && is_known(other) && self.server_of(one) != self.server_of(other)
+    }
+
     /// Everything that was said by those who are still there must have come to its end.
     pub fn reckon(&mut self) {
         let mut wrong = Vec::new();
@@ -471,13 +509,20 @@ impl World {
             let is_here = |sender: Option<usize>| {
                 sender.is_none_or(|it| self.clients[it].stage == Stage::Online)
             };
-            if !message.was_stored && !is_here(message.sender) {
+            let must_arrive = message.kept_since.is_some() && self.reaches(message);
+            if !message.was_stored && !must_arrive && !is_here(message.sender) {
                 continue;
             }
             let is_lost = message.errors == 0 && message.got.is_empty() && !stored.contains(number);
+            let is_under_way_since = message.kept_since.unwrap_or(message.sent_at);
             let may_be_lost = match (message.account, message.type_) {
                 // RFC 6121 §8.5.1, §8.5.2.1.1, §8.5.3.2.1: nobody is told.
                 (_, "headline") => !message.to.contains("elsewhere.example"),
+                _ if self.is_between(&message.from, &message.to)
+                    && self.links.is_lossy_since(is_under_way_since) =>
+                {
+                    true
+                }
                 (Some(account), _) => {
                     // What waits for an account goes with it.
                     let deleted_at = self.accounts.all[account].deleted_at;
@@ -503,7 +548,13 @@ impl World {
                 .all
                 .iter()
                 .position(|account| account.jid.as_str() == bare);
+            let asker = self.own_jid(request.asker);
             let may_be_lost = match (request.got, account) {
+                _ if self.is_between(&asker, &request.to)
+                    && self.links.is_lossy_since(request.sent_at) =>
+                {
+                    true
+                }
                 (Some(got), _) => self.clients[got].stage != Stage::Online,
                 (None, Some(account)) if request.to.contains('/') => {
                     self.may_have_lost(account, request.sent_at)

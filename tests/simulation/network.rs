@@ -13,10 +13,12 @@ use crate::chance::Chance;
 
 /// What a client sends to begin the made-up handshake.
 pub const CLIENT_HELLO: &[u8] = b"\x16\x03hello";
+/// What another server is answered. A client that is no server needs none.
+pub const SERVER_HELLO: &[u8] = b"\x16\x03there";
 /// What a SCRAM exchange with `-PLUS` binds to.
 pub const EXPORTER: &[u8] = b"exported keying material of 32 by";
 
-/// A connection between a client and the server.
+/// A server's end of a connection, and what lies between it and the network.
 #[derive(Clone)]
 pub struct Wire(Arc<Mutex<Ends>>);
 
@@ -45,6 +47,9 @@ pub struct Ends {
     /// The server has dropped the connection.
     pub is_gone: bool,
     tls: Tls,
+    role: Role,
+    /// What the other end shows in the handshake: whatever is taken for its certificate.
+    shown: Vec<Vec<u8>>,
     /// The last bytes written, to find elements that are cut apart.
     tail: Vec<u8>,
     /// A `<success/>` was written.
@@ -58,6 +63,16 @@ enum Tls {
     Clear,
     Handshaking,
     Established,
+}
+
+/// Who is at the other end.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    Client,
+    /// A server that has opened the connection.
+    Initiating,
+    /// A server to which it was opened.
+    Receiving,
 }
 
 /// The server's end of a [`Wire`].
@@ -82,10 +97,32 @@ impl Wire {
             is_shut: false,
             is_gone: false,
             tls: Tls::Clear,
+            role: Role::Client,
+            shown: Vec::new(),
             tail: Vec::new(),
             is_success_written: false,
             misuse: None,
         })))
+    }
+
+    /// A server's end of a connection with another one, which shows that in the handshake.
+    pub fn between_servers(
+        chance: Chance,
+        room: usize,
+        role: Role,
+        shown: Vec<Vec<u8>>,
+        is_direct: bool,
+    ) -> Wire {
+        let wire = Wire::new(chance, room);
+        {
+            let mut ends = wire.ends();
+            ends.role = role;
+            ends.shown = shown;
+            if is_direct {
+                ends.begin_handshake();
+            }
+        }
+        wire
     }
 
     pub fn ends(&self) -> MutexGuard<'_, Ends> {
@@ -123,12 +160,25 @@ impl Ends {
         self.room = self.room.max(room);
     }
 
+    fn begin_handshake(&mut self) {
+        self.tls = Tls::Handshaking;
+        if self.role == Role::Receiving {
+            self.sent.extend(CLIENT_HELLO);
+        }
+    }
+
     fn push_inside(&mut self) {
         let count = self.inside.len().min(self.room - self.sent.len());
         self.sent.extend(self.inside.drain(..count));
         if self.inside.is_empty() && self.is_shutting {
             self.is_shut = true;
         }
+    }
+
+    /// Bytes that have arrived and were not read, that TLS holds, and that were sent and not taken.
+    pub fn waiting(&self) -> [usize; 3] {
+        let sent = self.sent.len() + self.inside.len();
+        [self.arrived.len(), self.decrypted.len(), sent]
     }
 
     /// Looks for `<success`, which may be cut apart by partial writes.
@@ -153,16 +203,23 @@ impl Transport for SimulatedTransport {
             return Err(ErrorKind::ConnectionReset.into());
         }
         if ends.tls == Tls::Handshaking {
-            if ends.arrived.len() < CLIENT_HELLO.len() {
+            let expected = match ends.role {
+                Role::Client | Role::Initiating => CLIENT_HELLO,
+                Role::Receiving => SERVER_HELLO,
+            };
+            if ends.arrived.len() < expected.len() {
                 return Ok(if ends.is_finished {
                     Read::End
                 } else {
                     Read::Blocked
                 });
             }
-            let hello: Vec<u8> = ends.arrived.drain(..CLIENT_HELLO.len()).collect();
-            if hello != CLIENT_HELLO {
+            let hello: Vec<u8> = ends.arrived.drain(..expected.len()).collect();
+            if hello != expected {
                 return Err(ErrorKind::InvalidData.into());
+            }
+            if ends.role == Role::Initiating {
+                ends.sent.extend(SERVER_HELLO);
             }
             ends.tls = Tls::Established;
             return Ok(Read::Established(Box::new(TlsFacts {
@@ -173,6 +230,7 @@ impl Transport for SimulatedTransport {
                     exporter: Some(EXPORTER.to_vec()),
                     end_point: None,
                 },
+                peer_chain: ends.shown.clone(),
                 ..TlsFacts::default()
             })));
         }
@@ -213,8 +271,12 @@ impl Transport for SimulatedTransport {
         if plain.is_empty() {
             ends.misuse = Some("nothing was written");
         }
-        if ends.tls == Tls::Handshaking {
+        if ends.tls == Tls::Handshaking && ends.role == Role::Client {
             ends.misuse = Some("clear text was written during the handshake");
+        }
+        if ends.tls == Tls::Handshaking {
+            // It waits for TLS.
+            return Ok(0);
         }
         if ends.is_reset {
             return Err(ErrorKind::ConnectionReset.into());
@@ -261,8 +323,12 @@ impl Transport for SimulatedTransport {
         if ends.tls != Tls::Clear || !ends.inside.is_empty() || domain.is_none() {
             ends.misuse = Some("a handshake was begun where none may");
         }
-        ends.tls = Tls::Handshaking;
+        ends.begin_handshake();
         Ok(())
+    }
+
+    fn is_securing(&self) -> bool {
+        self.wire.ends().tls == Tls::Handshaking
     }
 
     fn shutdown(&mut self) {

@@ -13,6 +13,8 @@ use crate::world::World;
 
 /// How long before a client is bound something may have been sent that it still gets.
 const SLACK_MILLIS: u64 = 1_000;
+/// The same between servers, where presence waits for a connection.
+const SLACK_BETWEEN_SERVERS_MILLIS: u64 = 90_000;
 
 /// What has been said, by number.
 #[derive(Default)]
@@ -42,6 +44,8 @@ pub struct Sight {
     left: u64,
     /// The server has told it that it is available.
     is_there: bool,
+    /// Since when.
+    there_since: u64,
     was_away: bool,
     /// Resources of others that are available, as far as it has heard.
     seen: BTreeMap<String, Seen>,
@@ -98,6 +102,13 @@ impl World {
             "<presence id='p{number}'><show>away</show><priority>{priority}</priority></presence>"
         );
         self.say(index, number, None, true, is_bad, &stanza);
+    }
+
+    /// A client broadcasts that it is available, and nothing is wrong with that.
+    pub fn say_available_well(&mut self, index: usize) {
+        let number = self.number();
+        let stanza = format!("<presence id='p{number}'/>");
+        self.say(index, number, None, true, false, &stanza);
     }
 
     /// A client broadcasts that it is unavailable.
@@ -201,6 +212,7 @@ impl World {
                 let condition = condition(element);
                 let is_due = match condition.as_str() {
                     "remote-server-not-found" => true,
+                    "remote-server-timeout" => self.links.is_broken_since(0),
                     "internal-server-error" | "resource-constraint" => self.trouble_at.is_some(),
                     _ => false,
                 };
@@ -262,14 +274,16 @@ impl World {
             && said.is_available == is_available
             && !said.is_bad
             && (said.to.is_none() || is_to_me);
-        let (speaker, is_directed) = (said.client, said.to.is_some());
+        let (speaker, is_directed, said_at) = (said.client, said.to.is_some(), said.at);
         let is_seen = is_to_me
             || of == viewer
-            || self.grants.has_since(of, viewer, said.at, now)
+            || self.grants.has_since(of, viewer, said_at, now)
             // It may have been seen before, and is told that this is over.
             || (!is_available && self.may_be_told_of_end(index, of));
+        // What an old connection still brings may come behind what a new one does.
+        let may_be_late = self.is_between_servers(of, viewer) && self.links.is_lossy_since(said_at);
         let last = self.clients[index].sight.last.entry(speaker).or_default();
-        let is_late = !last.is_before(number, is_directed);
+        let is_late = !last.is_before(number, is_directed) && !may_be_late;
         *last = last.after(number, is_directed);
         let heard = last.number;
         if !is_said {
@@ -306,7 +320,11 @@ impl World {
 
     fn may_be_told_of_end(&self, index: usize, of: usize) -> bool {
         let client = &self.clients[index];
-        let since = client.started.saturating_sub(SLACK_MILLIS);
+        let slack = match self.is_between_servers(of, client.account) {
+            true => SLACK_BETWEEN_SERVERS_MILLIS,
+            false => SLACK_MILLIS,
+        };
+        let since = client.started.saturating_sub(slack);
         self.grants.has_since(of, client.account, since, self.now)
             || self.presences.directed.contains(&(of, client.account))
     }
@@ -320,10 +338,12 @@ impl World {
         let is_own = number
             .and_then(|number| self.presences.said.get(&number))
             .is_some_and(|said| said.client == index);
+        let now = self.now;
         let sight = &mut self.clients[index].sight;
         if is_own && !is_directed {
             if is_available != sight.is_there {
                 sight.seen.clear();
+                sight.there_since = now;
             }
             sight.was_away |= !is_available;
             sight.is_there = is_available;
@@ -361,6 +381,7 @@ impl World {
             "bad-request" => said.is_bad,
             // A broadcast also goes to whom presence was directed.
             "remote-server-not-found" => said.to.is_none() || to.contains("elsewhere.example"),
+            "remote-server-timeout" => self.links.is_broken_since(0),
             "resource-constraint" => {
                 had_trouble || self.character.has_flood || self.character.has_bursts
             }
@@ -410,7 +431,7 @@ impl World {
 
     fn check_sight(&mut self, index: usize, wrong: &mut Vec<String>) {
         let own = self.jid_of(self.clients[index].account);
-        let states = roster::states(self.store().db(), &own).unwrap();
+        let states = roster::states(self.store(&own).db(), &own).unwrap();
         let is_subscribed = |other: usize| {
             let jid = self.jid_of(other);
             jid == own
@@ -433,7 +454,9 @@ impl World {
             let seen = self.clients[index].sight.seen.get(jid);
             let is_heard = seen
                 .is_some_and(|seen| seen.number == said || seen.is_directed && seen.number > said);
-            if !is_heard && !self.is_excused(index, *other, said) {
+            let is_excused =
+                self.is_excused(index, *other, said) || self.waits_for_probe(index, client.account);
+            if !is_heard && !is_excused {
                 wrong.push(format!(
                     "client {index} sees {jid} as {seen:?}, whose last presence is p{said}"
                 ));
@@ -446,7 +469,10 @@ impl World {
                 let is_shown = speaker.sight.said.is_some() && is_subscribed(speaker.account);
                 is_shown || (seen.is_directed && seen.number > speaker.sight.left)
             });
-            let is_forgiven = seen.is_directed && self.may_be_forgotten(index, jid);
+            let is_forgiven = (seen.is_directed && self.may_be_forgotten(index, jid))
+                || self
+                    .account_of(jid)
+                    .is_some_and(|of| self.waits_for_probe(index, of));
             if !is_there && !is_forgiven {
                 wrong.push(format!(
                     "client {index} sees {jid} as {seen:?}, who is not there"
@@ -454,6 +480,15 @@ impl World {
             }
         }
         self.count_more("resources seen at rest", expected);
+    }
+
+    /// Whether a client may not know what is with an account of the other server: something was lost on the
+    /// way, and the next probe will tell it (RFC 6121 §4.3.1).
+    fn waits_for_probe(&self, index: usize, of: usize) -> bool {
+        let client = &self.clients[index];
+        self.is_between_servers(of, client.account)
+            && self.links.is_broken_since(0)
+            && client.sight.there_since < self.links.healed_at
     }
 
     /// RFC 6121 §4.6.1: who has sent presence directly forgets it of somebody whose unavailable

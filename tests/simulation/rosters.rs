@@ -58,6 +58,8 @@ pub struct Rosters {
 
 pub struct Request {
     pub asker: usize,
+    /// It is for an account of the other server.
+    pub is_far: bool,
     kind: Kind,
     pub answers: u32,
 }
@@ -208,8 +210,10 @@ impl World {
         let number = self.number();
         let stanza = format!("<iq type='{type_}' id='r{number}'{to}>{query}</iq>");
         self.note(|| format!("client {index} asks r{number}: {type_}{to} {query}"));
+        let is_far = self.is_federated() && self.is_between(&self.own_jid(index), to);
         let request = Request {
             asker: index,
+            is_far,
             kind,
             answers: 0,
         };
@@ -262,6 +266,7 @@ impl World {
         let had_trouble = self.trouble_at.is_some();
         let own = self.own_jid(index);
         let is_due = match (kind, condition) {
+            (Kind::Bad(_), "remote-server-timeout") => self.links.is_broken_since(0),
             // Too many stanzas wait for the account.
             (_, "resource-constraint") => {
                 had_trouble || self.character.has_flood || self.character.has_bursts

@@ -2,8 +2,6 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
-use std::io;
-use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 
@@ -13,23 +11,23 @@ use stanzad::features::FEATURES;
 use stanzad::jid::Domain;
 use stanzad::limits::IDLE_ACCOUNT_AGE;
 use stanzad::net::throttle::{Throttle, ThrottleLimits};
-use stanzad::net::transport::Transport;
 use stanzad::router::pipeline::Pipeline;
 use stanzad::router::placement::Placement;
 use stanzad::sasl::Hash;
 use stanzad::shard::turn::{Due, Ready, Shard};
-use stanzad::shard::{Dialler, Generation, Post};
+use stanzad::shard::{Generation, Post};
 use stanzad::storage::WriterCore;
-use stanzad::stream::Certificates;
 
 use crate::accounts::Accounts;
 use crate::chance::Chance;
 use crate::faults::{Fault, Planted};
 use crate::ledger::Ledger;
+use crate::links::{Links, MadeUpCertificates};
 use crate::number;
 use crate::presence::Presences;
 use crate::rosters::Rosters;
 use crate::scram::ITERATIONS;
+use crate::servers::{DOMAINS, Server, Waiting};
 use crate::sockets::View;
 use crate::subscriptions::{Grants, Signals};
 use crate::wishes::Wishes;
@@ -45,38 +43,11 @@ const SPINS_MAX: u64 = 2_000;
 pub struct Simulation {
     pub world: World,
     pub shards: Vec<Shard>,
-    settings: Arc<Settings>,
+    /// Of each server.
+    settings: Vec<Arc<Settings>>,
 }
 
-/// Certificates enough for the made-up TLS.
-struct AnyCertificate;
-
-impl Certificates for AnyCertificate {
-    fn has_certificate(&self, _domain: &str) -> bool {
-        true
-    }
-
-    fn client_identities(&self, _domain: &str, _chain: &[Vec<u8>]) -> Vec<String> {
-        Vec::new()
-    }
-}
-
-/// There are no other servers yet.
-struct NoNetwork;
-
-impl Dialler for NoNetwork {
-    fn dial(
-        &self,
-        _address: SocketAddr,
-        _local: &str,
-        _remote: &str,
-        _is_direct: bool,
-    ) -> io::Result<(Box<dyn Transport>, u64)> {
-        Err(io::ErrorKind::NetworkUnreachable.into())
-    }
-}
-
-fn settings(character: &Character) -> Settings {
+fn settings(character: &Character, domains: &[&str]) -> Settings {
     let mut settings = Settings {
         generation: 1,
         ..Settings::default()
@@ -91,13 +62,19 @@ fn settings(character: &Character) -> Settings {
         true => 4096,
         false => ITERATIONS,
     };
-    for (name, iterations) in [("example.org", ITERATIONS), ("example.net", more)] {
+    settings.s2s.idle_seconds = character.idle_seconds;
+    for (name, iterations) in DOMAINS.into_iter().zip([ITERATIONS, more]) {
+        if !domains.contains(&name) {
+            continue;
+        }
         let name = Domain::parse(name).unwrap();
         let mut domain = DomainSettings::new(name.clone());
         domain.auth.hashes = vec![Hash::Sha256, Hash::Sha1];
         domain.auth.iterations = iterations;
         domain.c2s.idle_seconds = if character.has_pings { 20 } else { 300 };
         domain.c2s.ping_timeout_seconds = 10;
+        domain.s2s.secure_auth = character.has_certificates;
+        domain.s2s.idle_seconds = character.idle_seconds;
         settings.domains.insert(name, Arc::new(domain));
     }
     settings
@@ -115,11 +92,12 @@ fn throttle() -> Arc<Throttle> {
 impl Simulation {
     pub fn new(seed: u64, fault: Option<Fault>) -> Simulation {
         let mut chance = Chance::new(seed);
+        let needs = fault.map(Fault::needs).unwrap_or_default();
         let character = Character {
             shards: chance.within(2..=4) as u32,
             slots: chance.within(8..=16) as usize,
             has_trouble: chance.one_in(4),
-            has_crash: chance.one_in(3) | (fault == Some(Fault::CrashLosesHandoff)),
+            has_crash: chance.one_in(3) | needs.crash,
             has_flood: chance.one_in(4),
             has_bursts: chance.one_in(3),
             has_false_news: chance.one_in(3),
@@ -130,12 +108,33 @@ impl Simulation {
             has_tight_limits: chance.one_in(5),
             talks_in: chance.within(2..=6),
             busy_millis: chance.within(10_000..=24_000),
+            is_federated: chance.one_in(3) | needs.two_servers,
+            has_breaks: chance.one_in(2) & !needs.no_breaks | needs.breaks,
+            has_certificates: chance.one_in(2),
+            idle_seconds: chance.pick(&[2, 5, 300]),
         };
-        let shards = character.shards as usize;
-        let mut secret = [0; 32];
-        chance.fill(&mut secret);
-        let store = WriterCore::memory(&secret).unwrap();
-        let placement = Placement::with_key(character.shards, chance.next());
+        let served: &[&[&str]] = match character.is_federated {
+            true => &[&DOMAINS[..1], &DOMAINS[1..]],
+            false => &[&DOMAINS],
+        };
+        let mut servers = Vec::new();
+        for _ in served {
+            let mut secret = [0; 32];
+            chance.fill(&mut secret);
+            servers.push(Server {
+                base: servers.len() as u32 * character.shards,
+                shards: character.shards,
+                placement: Placement::with_key(character.shards, chance.next()),
+                throttle: throttle(),
+                store: WriterCore::memory(&secret).unwrap(),
+                batches: Vec::new(),
+                is_commit_due: false,
+                is_gate_shut: false,
+                is_away_until: 0,
+                waiting: Waiting::default(),
+            });
+        }
+        let shards = servers.len() * character.shards as usize;
         let mut world = World {
             now: 0,
             turns: 0,
@@ -150,8 +149,11 @@ impl Simulation {
             signals: Signals::default(),
             grants: Grants::default(),
             presences: Presences::default(),
-            throttle: throttle(),
-            placement,
+            servers,
+            ends: Vec::new(),
+            live_ends: Vec::new(),
+            links: Links::new(chance.split()),
+            impostors: Vec::new(),
             planted: Planted::new(fault),
             undone: Arc::default(),
             violations: Vec::new(),
@@ -170,23 +172,23 @@ impl Simulation {
             last_at: BTreeMap::new(),
             registered: HashMap::new(),
             by_address: HashMap::new(),
-            store,
-            batches: Vec::new(),
-            is_commit_due: false,
-            is_gate_shut: false,
             chance,
             character,
         };
         world.create_accounts();
         world.create_contacts();
         world.create_offline_messages();
-        let settings = settings(&world.character);
+        let settings = |domains: &&[&str]| Arc::new(settings(&world.character, domains));
+        let settings = served.iter().map(settings).collect();
         let mut simulation = Simulation {
             world,
             shards: Vec::new(),
-            settings: Arc::new(settings),
+            settings,
         };
-        simulation.start_shards(&secret);
+        for server in 0..served.len() {
+            let shards = simulation.start_shards(server);
+            simulation.shards.extend(shards);
+        }
         let world = &mut simulation.world;
         for slot in 0..world.character.slots {
             let at = world.chance.within(0..=2_000);
@@ -195,33 +197,46 @@ impl Simulation {
         if world.character.has_admin {
             world.after(1_000, Event::Admin);
         }
-        world.after(500, Event::Gate);
+        for server in 0..served.len() {
+            world.after(500, Event::Gate(server));
+        }
         if world.character.has_crash {
             let at = world.chance.within(4_000..=world.character.busy_millis);
-            world.at(at, Event::Crash);
+            let server = world.chance.index(served.len());
+            world.at(at, Event::Crash(server));
+            if world.is_federated() && (needs.crash || world.chance.one_in(2)) {
+                // Something waits for the other server then.
+                world.at(at - 1_500, Event::Part(4_000));
+            }
         }
+        world.begin_links();
         simulation
     }
 
-    fn start_shards(&mut self, secret: &[u8; 32]) {
+    fn start_shards(&mut self, index: usize) -> Vec<Shard> {
+        let world = &self.world;
+        let server = &world.servers[index];
+        let secret = stanzad::storage::accounts::secret(server.store.db()).unwrap();
         let generation = Arc::new(Generation {
-            settings: Arc::clone(&self.settings),
-            certificates: Arc::new(AnyCertificate),
-            dialler: Arc::new(NoNetwork),
+            settings: Arc::clone(&self.settings[index]),
+            certificates: Arc::new(MadeUpCertificates {
+                lenience: world.planted.lenience(),
+            }),
+            dialler: world.links.dialler(index, world.character.has_certificates),
         });
         let pipeline = Arc::new(Pipeline::new(FEATURES));
-        self.shards = (0..self.world.character.shards)
-            .map(|index| {
+        (0..server.shards)
+            .map(|shard| {
                 Shard::new(
-                    index,
-                    self.world.placement.clone(),
+                    shard,
+                    server.placement.clone(),
                     Arc::clone(&generation),
                     Arc::clone(&pipeline),
-                    Arc::clone(&self.world.throttle),
-                    *secret,
+                    Arc::clone(&server.throttle),
+                    secret,
                 )
             })
-            .collect();
+            .collect()
     }
 
     /// Lets everything happen that is due until then, or until something is wrong.
@@ -269,6 +284,8 @@ impl Simulation {
             Event::Wake(client) => world.wake(client),
             Event::Expect(client, number) => world.expect_answer(client, number),
             Event::Connect(slot) => world.connect(slot),
+            Event::Restate(client) => world.restate(client),
+            Event::Repair(slot, account) => world.connect_to_repair(slot, account),
             Event::Admin => world.administer(),
             Event::Read(shard, id, read) => world.run_read(shard, id, read),
             Event::Work(shard, conn, job) => {
@@ -280,20 +297,28 @@ impl Simulation {
                     vec![Post::Worked(conn, value)],
                 );
             }
-            Event::Commit => world.commit(),
-            Event::Gate => {
-                let was_shut = world.is_gate_shut;
-                world.is_gate_shut = match was_shut {
+            Event::Commit(server) => world.commit(server),
+            Event::Gate(server) => {
+                let was_shut = world.servers[server].is_gate_shut;
+                let is_shut = match was_shut {
                     true => !world.reopens_gate(),
                     false => world.phase == Phase::Busy,
                 };
-                let pause = match world.is_gate_shut {
+                world.servers[server].is_gate_shut = is_shut;
+                let pause = match is_shut {
                     true => world.chance.within(1..=60),
                     false => world.chance.within(50..=3_000),
                 };
-                world.after(pause, Event::Gate);
+                world.after(pause, Event::Gate(server));
             }
-            Event::Crash => self.crash(),
+            Event::Crash(server) => self.crash(server),
+            Event::Pump(end) => world.pump(end),
+            Event::Carry(end, bytes) => world.carry(end, &bytes),
+            Event::PeerHang(end, is_reset) => world.peer_hangs(end, is_reset),
+            Event::Reach(end) => world.reach(end),
+            Event::Disturb => world.disturb(),
+            Event::Part(pause) => world.part_servers(pause),
+            Event::Impostor(impostor) => world.impostor_acts(impostor),
         }
     }
 
@@ -325,9 +350,11 @@ impl Simulation {
             let accounts = &mut self.shards[shard].router.accounts;
             accounts.forget_idle(now.mono + IDLE_ACCOUNT_AGE);
         }
+        let server = world.server_of_shard(index);
         let mut view = View {
             world,
             shard: index,
+            server,
         };
         let due = self.shards[shard].turn(now, &mut posts, &ready, &mut view);
         let world = &mut self.world;
@@ -347,6 +374,8 @@ impl Simulation {
         }
         world.took_replies();
         world.look_at_wires();
+        world.look_at_ends();
+        world.note_log();
         crate::invariants::check(&self.shards[shard], &mut self.world);
     }
 
@@ -359,19 +388,24 @@ impl Simulation {
             self.world.check_rosters_at_rest();
             self.world.check_wishes();
             self.world.check_presence_at_rest(&self.shards);
+            self.world.check_links_at_rest();
         }
     }
 
     /// The operator stops the server.
     pub fn stop(&mut self) {
-        for shard in 0..self.world.character.shards {
+        for shard in 0..self.shards.len() as u32 {
             self.world.deliver(Sender::Control, shard, vec![Post::Stop]);
         }
     }
 
-    /// The process is killed: all that is not committed is gone, and so is every connection.
-    fn crash(&mut self) {
-        abandon(std::mem::take(&mut self.shards));
+    /// The process of a server is killed: all that is not committed is gone, and so is every connection.
+    fn crash(&mut self, index: usize) {
+        let server = &self.world.servers[index];
+        let own = server.base..server.base + server.shards;
+        let range = own.start as usize..own.end as usize;
+        let after: Vec<Shard> = self.shards.drain(range.end..).collect();
+        abandon(self.shards.split_off(range.start));
         let world = &mut self.world;
         world.stops_pretending();
         world.count("crashes");
@@ -379,42 +413,56 @@ impl Simulation {
         world.crashed_at = Some(world.now);
         let events = std::mem::take(&mut world.events).into_vec();
         for Reverse(scheduled) in events {
-            match scheduled.2 {
-                Event::Connect(_)
-                | Event::Admin
-                | Event::Gate
-                | Event::Act(_)
-                | Event::Mutter(_)
-                | Event::Wake(_)
-                | Event::Expect(..) => world.events.push(Reverse(scheduled)),
+            let is_its = match &scheduled.2 {
+                Event::Mail(shard, _)
+                | Event::Turn(shard)
+                | Event::Read(shard, ..)
+                | Event::Work(shard, ..) => own.contains(shard),
+                Event::Arrive(client, _) | Event::Hang(client, _) => {
+                    world.server_of_account(world.clients[*client].account) == index
+                }
+                Event::Commit(server) | Event::Crash(server) => *server == index,
                 // The bytes that were on their way to a client may still be read.
-                Event::Drain(_) => world.events.push(Reverse(scheduled)),
-                other => abandon(other),
+                _ => false,
+            };
+            match is_its {
+                true => abandon(scheduled.2),
+                false => world.events.push(Reverse(scheduled)),
             }
         }
-        for mail in &mut world.mail {
-            abandon(std::mem::take(mail));
+        for shard in range {
+            abandon(std::mem::take(&mut world.mail[shard]));
+            world.turn_at[shard] = None;
+            world.ready[shard].clear();
         }
-        std::mem::take(&mut world.batches)
+        world
+            .registered
+            .retain(|(shard, _), _| !own.contains(shard));
+        world.last_at.retain(|(_, shard), _| !own.contains(shard));
+        let server = &mut world.servers[index];
+        std::mem::take(&mut server.batches)
             .into_iter()
             .for_each(drop);
-        world.store.crash().unwrap();
-        world.is_commit_due = false;
-        world.is_gate_shut = false;
-        world.turn_at.fill(None);
-        world.ready.iter_mut().for_each(Vec::clear);
-        world.registered.clear();
-        world.last_at.clear();
-        world.throttle = throttle();
-        for client in std::mem::take(&mut world.live) {
-            world.server_died(client);
+        server.store.crash().unwrap();
+        server.is_commit_due = false;
+        server.is_gate_shut = false;
+        server.throttle = throttle();
+        for client in world.live.clone() {
+            if world.server_of_account(world.clients[client].account) == index {
+                world.live.retain(|live| *live != client);
+                world.server_died(client);
+            }
         }
-        world.accounts_after_crash();
-        world.recover(self.settings.limits.pending_requests_max as usize);
-        let secret = stanzad::storage::accounts::secret(world.store.db()).unwrap();
-        self.start_shards(&secret);
+        world.links_after_crash(index);
+        world.accounts_after_crash(index);
+        let requests_max = self.settings[index].limits.pending_requests_max as usize;
+        world.recover(index, requests_max);
+        let shards = self.start_shards(index);
+        self.shards.extend(shards);
+        self.shards.extend(after);
+        self.world.restore_peer_messages(index);
         self.world
-            .note(|| "the server was killed and starts again".to_owned());
+            .note(|| format!("server {index} was killed and starts again"));
     }
 }
 

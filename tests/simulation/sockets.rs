@@ -4,6 +4,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use stanzad::clock::Mono;
+use stanzad::dns::{Question, Refused};
 use stanzad::net::transport::Transport;
 use stanzad::shard::turn::{Outside, Ready};
 use stanzad::shard::{Accepted, Peer, Post};
@@ -14,10 +15,23 @@ use stanzad::stream::Origin;
 use crate::client::Reading;
 use crate::network::{SimulatedTransport, Wire};
 use crate::world::{Event, Sender, World};
+
+/// Whose end of a connection it is that a server has the other end of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Socket {
+    Client(usize),
+    /// Its own end of a connection between servers.
+    Peer(usize),
+}
+
 impl World {
     /// An edge of a connection, for the shard that watches it.
-    fn edge(&mut self, client: usize, is_closed: bool) {
-        let Some((shard, index)) = self.clients[client].registered else {
+    pub fn edge(&mut self, socket: Socket, is_closed: bool) {
+        let registered = match socket {
+            Socket::Client(client) => self.clients[client].registered,
+            Socket::Peer(end) => self.ends[end].registered,
+        };
+        let Some((shard, index)) = registered else {
             return;
         };
         // As epoll has it, one event tells of all that is new.
@@ -33,7 +47,7 @@ impl World {
     pub fn arrive(&mut self, client: usize, bytes: &[u8]) {
         let wire = self.clients[client].wire.clone();
         wire.ends().arrived.extend(bytes);
-        self.edge(client, false);
+        self.edge(Socket::Client(client), false);
     }
 
     pub fn hang(&mut self, client: usize, is_reset: bool) {
@@ -43,7 +57,7 @@ impl World {
             ends.is_finished = true;
             ends.is_reset = is_reset;
         }
-        self.edge(client, true);
+        self.edge(Socket::Client(client), true);
     }
 
     /// A client reads some of what the server has sent.
@@ -72,7 +86,7 @@ impl World {
             (bytes, has_room, ends.is_over())
         };
         if has_room {
-            self.edge(index, false);
+            self.edge(Socket::Client(index), false);
         }
         if !bytes.is_empty() {
             self.hash(&bytes);
@@ -125,10 +139,13 @@ impl World {
             Ipv4Addr::new(10, 0, 0, slot + 1),
             1024 + u16::try_from(client).unwrap(),
         ));
-        self.by_address.insert(address, client);
+        self.by_address.insert(address, Socket::Client(client));
         self.clients[client].address = address;
         let now = Mono::from_millis(self.now);
-        assert!(self.throttle.connect(address.ip(), now).is_ok());
+        let server = self.server_of_account(self.clients[client].account);
+        let server = &self.servers[server];
+        assert!(server.throttle.connect(address.ip(), now).is_ok());
+        let (base, shards) = (server.base, server.shards as usize);
         let accepted = Accepted {
             transport: Box::new(SimulatedTransport::new(wire.clone(), address)),
             origin: Origin {
@@ -138,7 +155,7 @@ impl World {
             },
             peer: Peer::Client,
         };
-        let shard = self.chance.index(self.character.shards as usize) as u32;
+        let shard = base + self.chance.index(shards) as u32;
         self.deliver(
             Sender::Listener,
             shard,
@@ -150,32 +167,59 @@ impl World {
 /// The world as one shard's turn sees it.
 pub struct View<'a> {
     pub world: &'a mut World,
+    /// The shard, among those of all servers.
     pub shard: u32,
+    pub server: usize,
+}
+
+impl View<'_> {
+    fn socket(&mut self, transport: &dyn Transport) -> Socket {
+        self.world.take_dials();
+        self.world.by_address[&transport.peer()]
+    }
 }
 
 impl Outside for View<'_> {
     fn register(&mut self, key: Key, transport: &dyn Transport) -> io::Result<()> {
-        let client = self.world.by_address[&transport.peer()];
+        let socket = self.socket(transport);
         let place = (self.shard, key.index());
-        self.world.registered.insert(place, client);
-        self.world.clients[client].registered = Some(place);
-        self.world.clients[client].released = None;
+        self.world.registered.insert(place, socket);
+        let wire = match socket {
+            Socket::Client(client) => {
+                let client = &mut self.world.clients[client];
+                client.registered = Some(place);
+                client.released = None;
+                &client.wire
+            }
+            Socket::Peer(end) => {
+                let end = &mut self.world.ends[end];
+                end.registered = Some(place);
+                &end.wire
+            }
+        };
         // What the socket holds is told once; what TLS holds is not.
         let (has_bytes, is_finished) = {
-            let ends = self.world.clients[client].wire.ends();
+            let ends = wire.ends();
             (!ends.arrived.is_empty(), ends.is_finished)
         };
         if has_bytes || is_finished {
-            self.world.edge(client, is_finished);
+            self.world.edge(socket, is_finished);
         }
         Ok(())
     }
 
     fn deregister(&mut self, transport: &dyn Transport) {
-        let client = self.world.by_address[&transport.peer()];
-        if let Some(place) = self.world.clients[client].registered.take() {
+        let now = self.world.now;
+        let place = match self.socket(transport) {
+            Socket::Client(client) => {
+                let client = &mut self.world.clients[client];
+                client.released = client.registered.map(|_| now).or(client.released);
+                client.registered.take()
+            }
+            Socket::Peer(end) => self.world.ends[end].registered.take(),
+        };
+        if let Some(place) = place {
             self.world.registered.remove(&place);
-            self.world.clients[client].released = Some(self.world.now);
         }
     }
 
@@ -183,21 +227,24 @@ impl Outside for View<'_> {
         if posts.iter().any(|post| matches!(post, Post::Moved(_))) {
             self.world.count("moves");
         }
-        let posts = self.world.carried(posts);
+        let posts = self.world.carried(self.server, posts);
+        let shard = self.world.servers[self.server].base + shard;
         self.world.deliver(Sender::Shard(self.shard), shard, posts);
     }
 
     fn write(&mut self, batch: Batch) {
         let world = &mut *self.world;
-        let batch = world.written(batch);
-        world.batches.push((self.shard as usize, batch));
-        if !world.is_commit_due {
-            world.is_commit_due = true;
+        let batch = world.written(self.server, batch);
+        let server = &mut world.servers[self.server];
+        let shard = self.shard - server.base;
+        server.batches.push((shard as usize, batch));
+        if !server.is_commit_due {
+            server.is_commit_due = true;
             let pause = match world.chance.one_in(12) {
                 true => world.chance.within(100..=800),
                 false => world.chance.within(1..=25),
             };
-            world.after(pause, Event::Commit);
+            world.after(pause, Event::Commit(self.server));
         }
     }
 
@@ -209,7 +256,8 @@ impl Outside for View<'_> {
     fn work(&mut self, conn: Key, job: Box<dyn FnOnce() -> Value + Send>) -> bool {
         let world = &mut *self.world;
         if world.chance.one_in(50) {
-            if let Some(client) = world.registered.get(&(self.shard, conn.index())) {
+            let socket = world.registered.get(&(self.shard, conn.index()));
+            if let Some(Socket::Client(client)) = socket {
                 world.clients[*client].had_trouble = true;
             }
             return false;
@@ -219,11 +267,15 @@ impl Outside for View<'_> {
         true
     }
 
+    fn resolve(&mut self, link: Key, question: Question) -> Result<(), Refused> {
+        self.world.resolve(self.shard, link, question)
+    }
+
     fn random(&mut self, buffer: &mut [u8]) {
         self.world.chance.fill(buffer);
     }
 
     fn is_gate_shut(&self) -> bool {
-        self.world.is_gate_shut
+        self.world.servers[self.server].is_gate_shut
     }
 }

@@ -9,7 +9,9 @@ use stanzad::storage::handoff;
 use stanzad::storage::roster::{self, State};
 use stanzad::xml::Element;
 
+use crate::accounts::Account;
 use crate::client::condition;
+use crate::servers::{Server, stored_id};
 use crate::world::{Phase, World};
 
 /// How long a shard may go by what was stored before, in milliseconds: until it has the answer.
@@ -104,9 +106,9 @@ impl World {
         if from {
             state = state.with(State::FROM);
         }
-        let life = self.accounts.all[one].id.unwrap();
+        let life = stored_id(self.accounts.all[one].id.unwrap());
         let is_named = self.chance.one_in(2);
-        self.store_mut()
+        self.store_mut(&self.jid_of(one))
             .change(move |db| {
                 roster::set_state(db, &own, &contact, state, None)?;
                 if is_named {
@@ -167,7 +169,7 @@ impl World {
         ])
     }
 
-    fn signal(&mut self, index: usize, type_: &'static str, contact: &str) {
+    pub fn signal(&mut self, index: usize, type_: &'static str, contact: &str) {
         if !self.clients[index].is_online() {
             return;
         }
@@ -217,7 +219,9 @@ impl World {
                 && element.find(ns::CLIENT, "status").map(Element::text)
                     == Some(format!("Pray, {number}"))
         });
-        if !is_sent {
+        // RFC 6121 §3.1.2, last paragraph.
+        let is_sent_again = id.is_empty() && self.has_asked(&from, index);
+        if !is_sent && !is_sent_again {
             return self.violated(format!(
                 "client {index} got the request {id} of {from}, which nobody sent"
             ));
@@ -235,6 +239,15 @@ impl World {
         }
     }
 
+    /// Whether an account of the other server has ever asked for a client's presence.
+    fn has_asked(&self, contact: &str, index: usize) -> bool {
+        let own = self.own_jid(index);
+        let is_request = |sent: &Sent| {
+            sent.type_ == "subscribe" && sent.contact == own && self.own_jid(sent.client) == contact
+        };
+        self.is_between(contact, &own) && self.signals.0.values().any(is_request)
+    }
+
     /// A subscription stanza came back.
     pub fn signal_returned(&mut self, index: usize, number: u64, element: &Element) {
         let condition = condition(element);
@@ -248,6 +261,7 @@ impl World {
         sent.returned.push(index);
         let is_due = match condition.as_str() {
             "remote-server-not-found" => sent.contact.ends_with("elsewhere.example"),
+            "remote-server-timeout" => self.links.is_broken_since(0),
             "policy-violation" => is_tight,
             "internal-server-error" | "resource-constraint" => had_trouble,
             _ => false,
@@ -265,11 +279,11 @@ impl World {
         let now = self.now;
         for of in 0..self.accounts.all.len() {
             let jid = self.jid_of(of);
-            let shard = self.placement.shard_of(jid.as_str());
+            let shard = self.shard_of(jid.as_str());
             if shards.is_some_and(|shards| !shards.contains(&shard)) {
                 continue;
             }
-            let states = roster::states(self.store().db(), &jid).unwrap();
+            let states = roster::states(self.store(&jid).db(), &jid).unwrap();
             for viewer in 0..self.accounts.all.len() {
                 let contact = &self.accounts.all[viewer].jid;
                 let found = states.iter().find(|(jid, _)| jid == contact);
@@ -286,7 +300,8 @@ impl World {
     /// At rest: nothing is on its way between two accounts, and they agree.
     pub fn check_agreement(&mut self) {
         let mut wrong = Vec::new();
-        let waiting = handoff::count(self.store().db()).unwrap();
+        let count = |server: &Server| handoff::count(server.store.db()).unwrap();
+        let waiting: u64 = self.servers.iter().map(count).sum();
         if waiting > 0 {
             wrong.push(format!("{waiting} hand-offs are never completed"));
         }
@@ -300,8 +315,13 @@ impl World {
                     self.state_between(&one.jid, &other.jid),
                     self.state_between(&other.jid, &one.jid),
                 );
-                let is_agreed = self.agrees(mine, theirs, other.was_absent)
-                    && self.agrees(theirs, mine, one.was_absent);
+                let is_agreed = match self.is_between(one.jid.as_str(), other.jid.as_str()) {
+                    true => self.agrees_across(one, other, mine, theirs),
+                    false => {
+                        self.agrees(mine, theirs, other.was_absent)
+                            && self.agrees(theirs, mine, one.was_absent)
+                    }
+                };
                 if !is_agreed {
                     wrong.push(format!(
                         "{} and {} do not agree: {mine:?} and {theirs:?}",
@@ -326,8 +346,26 @@ impl World {
         wrong.into_iter().for_each(|what| self.violated(what));
     }
 
-    fn state_between(&self, own: &BareJid, contact: &BareJid) -> State {
-        let states = roster::states(self.store().db(), own).unwrap();
+    /// Between servers stanzas that cross, or get lost, are made up for by what is said again (RFC 6121
+    /// §3.1.2, §4.3.1).
+    fn agrees_across(&self, one: &Account, other: &Account, mine: State, theirs: State) -> bool {
+        if self.phase < Phase::Repairing {
+            return true;
+        }
+        match (self.was_repaired(one), self.was_repaired(other)) {
+            (true, true) => {
+                self.agrees(mine, theirs, other.was_absent)
+                    && self.agrees(theirs, mine, one.was_absent)
+            }
+            // What the other one, who is not there, has lost cannot be told to it.
+            (true, false) => !mine.has(State::TO) || theirs.has(State::FROM),
+            (false, true) => !theirs.has(State::TO) || mine.has(State::FROM),
+            (false, false) => true,
+        }
+    }
+
+    pub fn state_between(&self, own: &BareJid, contact: &BareJid) -> State {
+        let states = roster::states(self.store(own).db(), own).unwrap();
         let found = states.into_iter().find(|(jid, _)| jid == contact);
         found.map_or(State::NONE, |(_, state)| state)
     }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use stanzad::jid::BareJid;
 use stanzad::storage::roster::item;
 
+use crate::servers::stored_id;
 use crate::world::World;
 
 /// Name and groups; none for a removal.
@@ -99,7 +100,8 @@ impl World {
             contacts.dedup();
             for contact in contacts {
                 let jid = BareJid::parse(contact).unwrap();
-                let stored = item(self.store().db(), life, &jid).unwrap();
+                let db = self.store(&account.jid).db();
+                let stored = item(db, stored_id(life), &jid).unwrap();
                 let stored = stored.filter(|item| item.state.is_listed());
                 let found = stored.map(|item| (item.name, item.groups));
                 let candidates = self.wishes.candidates(life, contact);

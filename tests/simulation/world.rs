@@ -6,25 +6,27 @@ use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
-use stanzad::net::throttle::Throttle;
-use stanzad::router::placement::Placement;
 use stanzad::shard::Post;
 use stanzad::shard::turn::Ready;
 use stanzad::slots::Key;
-use stanzad::storage::{Batch, ReadFn, Value, WriterCore};
+use stanzad::storage::{ReadFn, Value};
 
 use crate::accounts::Accounts;
 use crate::chance::Chance;
 use crate::client::Client;
 use crate::faults::Planted;
+use crate::impostor::Impostor;
 use crate::ledger::Ledger;
+use crate::links::{End, Links};
 use crate::presence::Presences;
 use crate::rosters::Rosters;
+use crate::servers::Server;
+use crate::sockets::Socket;
 use crate::subscriptions::{Grants, Signals};
 use crate::wishes::Wishes;
 
 /// Who sends posts to shards, beside the shards themselves. Batches of one sender to one shard
-/// arrive in order; those of different senders do not.
+/// arrive in order; those of different senders do not. Shards are numbered among all servers.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Sender {
     Shard(u32),
@@ -33,6 +35,7 @@ pub enum Sender {
     Writer,
     Reader(u64),
     Worker(u64),
+    Resolver,
 }
 
 /// What happens at some time.
@@ -54,12 +57,30 @@ pub enum Event {
     /// A client that waits in silence for the answer to that request must have got it.
     Expect(usize, u64),
     Connect(usize),
+    /// A client of an account comes to a slot of its own, to repair what was lost.
+    Repair(usize, usize),
+    /// It says what it wants of its contacts.
+    Restate(usize),
     Admin,
     Read(u32, u64, ReadFn),
     Work(u32, Key, Box<dyn FnOnce() -> Value + Send>),
-    Commit,
-    Gate,
-    Crash,
+    Commit(usize),
+    Gate(usize),
+    Crash(usize),
+    /// What one end of a connection between servers has sent is taken by the network.
+    Pump(usize),
+    /// Bytes arrive at an end.
+    Carry(usize, Vec<u8>),
+    /// The other end's FIN arrives, or its RST.
+    PeerHang(usize, bool),
+    /// A connection arrives at the server that it was opened to.
+    Reach(usize),
+    /// Something happens to the network between servers.
+    Disturb,
+    /// They do not reach each other for so long.
+    Part(u64),
+    /// Somebody who claims to be a server he is not does what he does next.
+    Impostor(usize),
 }
 
 /// An event, and when it happens: the time, and a number among those of the same time.
@@ -89,6 +110,8 @@ pub enum Phase {
     Busy,
     /// What was begun comes to its end; nobody begins anything.
     Settling,
+    /// Everybody logs in anew, and says once more what he wants of his contacts at the other server.
+    Repairing,
     /// Whoever is left says one last thing.
     Probing,
     /// The server stops.
@@ -121,6 +144,14 @@ pub struct Character {
     /// One in so many things that clients do is about their contacts.
     pub talks_in: u64,
     pub busy_millis: u64,
+    /// Each domain has a server of its own, and they talk over links.
+    pub is_federated: bool,
+    /// These links break.
+    pub has_breaks: bool,
+    /// Servers show certificates; else they prove themselves by dialback.
+    pub has_certificates: bool,
+    /// After so many seconds a link is closed that nobody needs.
+    pub idle_seconds: u64,
 }
 
 /// All but the shards.
@@ -143,8 +174,13 @@ pub struct World {
     pub signals: Signals,
     pub grants: Grants,
     pub presences: Presences,
-    pub throttle: Arc<Throttle>,
-    pub placement: Placement,
+    pub servers: Vec<Server>,
+    /// The ends of all connections between servers.
+    pub ends: Vec<End>,
+    /// Those that may still have something to say.
+    pub live_ends: Vec<usize>,
+    pub links: Links,
+    pub impostors: Vec<Impostor>,
     pub planted: Planted,
     /// What changes have yielded that a planted fault has undone.
     pub undone: Arc<Mutex<Vec<Value>>>,
@@ -165,13 +201,8 @@ pub struct World {
     pub ready: Vec<Vec<Ready>>,
     pub turn_at: Vec<Option<u64>>,
     pub last_at: BTreeMap<(Sender, u32), u64>,
-    pub registered: HashMap<(u32, usize), usize>,
-    pub by_address: HashMap<SocketAddr, usize>,
-    pub store: WriterCore,
-    /// What the shards have written, by shard.
-    pub batches: Vec<(usize, Batch)>,
-    pub is_commit_due: bool,
-    pub is_gate_shut: bool,
+    pub registered: HashMap<(u32, usize), Socket>,
+    pub by_address: HashMap<SocketAddr, Socket>,
 }
 
 impl World {
@@ -206,8 +237,21 @@ impl World {
 
     /// Goes into the trace, and into the story if the run fails.
     pub fn note(&mut self, text: impl FnOnce() -> String) {
+        self.note_log();
         let line = format!("{:>6} ms  {}", self.now, text());
         self.hash(line.as_bytes());
+        self.tell(line);
+    }
+
+    /// What the servers have logged goes into the story alone.
+    pub fn note_log(&mut self) {
+        for line in crate::telling::lines() {
+            let line = format!("{:>6} ms      {line}", self.now);
+            self.tell(line);
+        }
+    }
+
+    fn tell(&mut self, line: String) {
         if self.story.len() >= self.story_lines {
             self.story.pop_front();
         }
