@@ -66,7 +66,7 @@ const NEVER_IN_SASL: [(&str, &str); 2] = [
 ];
 
 /// Stanza errors of §8.3.3 that this server never sends itself; those of clients it carries.
-const NEVER_IN_STANZAS: [(&str, &str); 9] = [
+const NEVER_IN_STANZAS: [(&str, &str); 8] = [
     (
         "feature-not-implemented",
         "a namespace that is not built gets service-unavailable, and what is built is whole",
@@ -89,10 +89,6 @@ const NEVER_IN_STANZAS: [(&str, &str); 9] = [
     (
         "undefined-condition",
         "each refusal has a defined condition",
-    ),
-    (
-        "unexpected-request",
-        "no request depends on an earlier one yet; before a bind the stream ends",
     ),
 ];
 

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use stanzad::ns;
+use stanzad::xml::Element;
 
 use super::common::client::{Client, error_of};
 use super::common::network::Network;
@@ -97,7 +98,7 @@ fn a_peer_that_neither_reads_nor_answers_is_given_up_and_its_stanzas_go_on() {
     drop(stalled);
 }
 
-/// XEP-0198 §6.
+/// XEP-0198 §6; RFC 6120 §4.9.3.21: [stream/undefined-condition].
 #[test]
 fn a_peer_that_acknowledges_too_much_is_told() {
     let network = Network::new();
@@ -112,6 +113,32 @@ fn a_peer_that_acknowledges_too_much_is_told() {
     let too_high = error.find(ns::STREAM_MANAGEMENT, "handled-count-too-high");
     let too_high = too_high.expect("the condition of the application");
     assert_eq!(too_high.attribute("send-count"), Some("1"));
+}
+
+/// XEP-0198 §3; RFC 6120 §8.3.3.22: [stanza/unexpected-request].
+#[test]
+fn a_peer_that_asks_for_it_twice_or_too_early_is_refused_and_goes_on() {
+    const ENABLE: &str = "<enable xmlns='urn:xmpp:sm:3'/>";
+    let network = Network::new();
+    let capulet = network.server("capulet.example", "");
+    let peer = network.peer("montague.example");
+    let (mut stream, _) = peer.dial_secured(&capulet, "capulet.example");
+    let is_refused = |answer: &Element| {
+        let condition = answer.find(ns::STANZA_ERROR, "unexpected-request");
+        answer.is(ns::STREAM_MANAGEMENT, "failed") && condition.is_some()
+    };
+    stream.send(ENABLE);
+    let answer = stream.element();
+    assert!(is_refused(&answer), "{}", text(&answer));
+    stream.external();
+    stream.open();
+    stream.send(ENABLE);
+    assert!(stream.element().is(ns::STREAM_MANAGEMENT, "enabled"));
+    stream.send(ENABLE);
+    let answer = stream.element();
+    assert!(is_refused(&answer), "{}", text(&answer));
+    stream.send("</stream:stream>");
+    stream.closes();
 }
 
 /// XEP-0198 §3, §4.

@@ -466,7 +466,9 @@ impl World {
             let found = others.iter().find(|(other, _)| other == jid);
             let speaker = found.map(|(_, other)| &self.clients[*other]);
             let is_there = speaker.is_some_and(|speaker| {
-                let is_shown = speaker.sight.said.is_some() && is_subscribed(speaker.account);
+                let may_see =
+                    is_subscribed(speaker.account) || self.is_granted(index, speaker.account);
+                let is_shown = speaker.sight.said.is_some() && may_see;
                 is_shown || (seen.is_directed && seen.number > speaker.sight.left)
             });
             let is_forgiven = (seen.is_directed && self.may_be_forgotten(index, jid))
@@ -480,6 +482,15 @@ impl World {
             }
         }
         self.count_more("resources seen at rest", expected);
+    }
+
+    /// Whether an account of the other server lets a client's account see it. Between servers the answer to
+    /// an earlier `unsubscribe` may end a request that was sent after it, and be passed by that one's
+    /// approval (RFC 6121 Appendix A knows no order of the two): then only the one side counts on it.
+    fn is_granted(&self, index: usize, by: usize) -> bool {
+        let account = self.clients[index].account;
+        let state = self.state_between(&self.jid_of(by), &self.jid_of(account));
+        self.is_between_servers(by, account) && state.has(State::FROM)
     }
 
     /// Whether a client may not know what is with an account of the other server: something was lost on the
