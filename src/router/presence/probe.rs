@@ -140,18 +140,20 @@ impl Router {
             resource.is_none_or(|resource| resource == session.jid.resource())
                 && has_directed(session, from)
         });
-        if seen.is_empty() {
-            let (Some(to), from) = (&probe.to, from.bare().to_jid()) else {
-                return Vec::new();
-            };
-            let to = to.bare().to_jid();
-            return vec![mere(&to, &from, Type::Unsubscribed, probe.id.as_deref())];
+        // Another server probes in the name of an account that takes itself to be subscribed (§4.3.1):
+        // that must learn better, also where it has been sent presence beside it.
+        let is_mistaken = from.resource().is_none() && resource.is_none();
+        let mut answers = Vec::new();
+        if let Some(to) = probe.to.as_ref().filter(|_| seen.is_empty() || is_mistaken) {
+            let (to, from) = (to.bare().to_jid(), from.bare().to_jid());
+            answers.push(mere(&to, &from, Type::Unsubscribed, probe.id.as_deref()));
         }
         let seen = seen
             .iter()
             .filter_map(|session| self.sessions.get(*session));
-        seen.map(|session| mere(&session.jid.to_jid(), from, Type::Available, None))
-            .collect()
+        answers
+            .extend(seen.map(|session| mere(&session.jid.to_jid(), from, Type::Available, None)));
+        answers
     }
 }
 

@@ -137,6 +137,14 @@ fn directed_presence_to_another_server_lasts_until_the_session_ends() {
         ask(&mut site, &mut remote, home, "juliet@example.org/garden"),
         ["unsubscribed juliet@example.org paris@example.net"]
     );
+    // His server probes for a subscription that it believes in, and juliet knows of none.
+    assert_eq!(
+        ask(&mut site, &mut remote, PARIS, JULIET),
+        [
+            "unsubscribed juliet@example.org paris@example.net",
+            "- juliet@example.org/balcony paris@example.net",
+        ]
+    );
     site.end(balcony);
     let mut told = site.told_remote(&mut remote);
     told.sort();
