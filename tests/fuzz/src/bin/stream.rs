@@ -21,7 +21,7 @@ use stanzad::router::placement::Placement;
 use stanzad::sasl::simple;
 use stanzad::sasl::{Credentials, Hash, Verifier};
 use stanzad::shard::turn::{Due, Outside, Ready, Shard};
-use stanzad::shard::{Accepted, Generation, Post};
+use stanzad::shard::{Accepted, Dialler, Generation, Peer, Post};
 use stanzad::slots::Key;
 use stanzad::storage::{Answer, Batch, Lane, ReadFn, Value, WriterCore, accounts};
 use stanzad::stream::{Certificates, Origin};
@@ -222,6 +222,21 @@ impl Certificates for AnyCertificate {
     }
 }
 
+/// No other server is reached.
+struct NoNetwork;
+
+impl Dialler for NoNetwork {
+    fn dial(
+        &self,
+        _: SocketAddr,
+        _: &str,
+        _: &str,
+        _: bool,
+    ) -> io::Result<(Box<dyn Transport>, u64)> {
+        Err(io::ErrorKind::NetworkUnreachable.into())
+    }
+}
+
 /// A server of one shard with one connection.
 struct Server {
     generation: Arc<Generation>,
@@ -240,6 +255,7 @@ impl Server {
         let generation = Arc::new(Generation {
             settings: Arc::new(settings()),
             certificates: Arc::new(AnyCertificate),
+            dialler: Arc::new(NoNetwork),
         });
         let pipeline = Arc::new(Pipeline::new(FEATURES));
         Server {
@@ -275,6 +291,7 @@ impl Server {
                 address: address(),
                 accepted: self.now,
             },
+            peer: Peer::Client,
         })));
         self.run();
     }
