@@ -148,6 +148,8 @@ new_connections_per_address_max = 0
 handshakes_per_address_max = 0
 bytes_per_second_max = 0
 stanzas_per_second_max = 0
+server_bytes_per_second_max = 0
+server_stanzas_per_second_max = 0
 [log]
 level = "warn"
 CONF
