@@ -139,19 +139,7 @@ s2s_tls = []
 certificates = "$home/certs"
 [dns]
 servers = ["$NAMES:53"]
-[auth]
-mechanisms = ["SCRAM-SHA-256", "PLAIN"]
-hashes = ["SHA-256"]
-[limits]
-connections_per_address_max = 20000
-new_connections_per_address_max = 0
-handshakes_per_address_max = 0
-bytes_per_second_max = 0
-stanzas_per_second_max = 0
-server_bytes_per_second_max = 0
-server_stanzas_per_second_max = 0
-[log]
-level = "warn"
+$(stanzad_settings)
 CONF
     federation_domains "$1" | while read -r domain; do
         echo "[domain.\"$domain\"]"

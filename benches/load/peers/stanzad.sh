@@ -8,6 +8,25 @@ describe_stanzad() {
     echo "$version; shards = $SHARDS, limits off, durability as by default"
 }
 
+# What all of its conf files have: one hash, no rate limits, a quiet log.
+stanzad_settings() {
+    cat <<'CONF'
+[auth]
+mechanisms = ["SCRAM-SHA-256", "PLAIN"]
+hashes = ["SHA-256"]
+[limits]
+connections_per_address_max = 20000
+new_connections_per_address_max = 0
+handshakes_per_address_max = 0
+bytes_per_second_max = 0
+stanzas_per_second_max = 0
+server_bytes_per_second_max = 0
+server_stanzas_per_second_max = 0
+[log]
+level = "warn"
+CONF
+}
+
 start_stanzad() {
     local server=$1 home=${dir[$1]} config=${dir[$1]}/stanzad.toml shards=$SHARDS
     [ "$server" = stanzad ] || shards=1
@@ -24,19 +43,7 @@ c2s = ["127.0.0.1:${port[$server]}"]
 c2s_tls = []
 [tls]
 certificates = "$home/certs"
-[auth]
-mechanisms = ["SCRAM-SHA-256", "PLAIN"]
-hashes = ["SHA-256"]
-[limits]
-connections_per_address_max = 20000
-new_connections_per_address_max = 0
-handshakes_per_address_max = 0
-bytes_per_second_max = 0
-stanzas_per_second_max = 0
-server_bytes_per_second_max = 0
-server_stanzas_per_second_max = 0
-[log]
-level = "warn"
+$(stanzad_settings)
 [domain."example.org"]
 CONF
     nice -n "$NICE" "$STANZAD" run --config "$config" >>"$home.log" 2>&1 &
