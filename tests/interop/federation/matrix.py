@@ -67,7 +67,7 @@ class Matrix(Part):
         # Not by certificate alone, since the host without TLS could then reach nobody.
         lenient = ["s2s_secure_auth = false", "s2s_require_encryption = false", "s2s_timeout = 5"]
         folder = self.folder / "prosody"
-        self.theirs = Prosody("prosody", folder, address, suite.ca, sections, lenient)
+        self.theirs = Prosody(suite, folder, address, sections, lenient)
         self.servers.append(self.theirs)
         self._progress = 0
         self._ended = asyncio.Condition()

@@ -19,11 +19,12 @@ MODULES = (
 class Prosody(Process):
     """`hosts` maps each virtual host to the Lua lines of its section."""
 
-    def __init__(self, name, folder, address, ca, hosts, settings=(), modules=()):
-        super().__init__(name, folder)
+    def __init__(self, suite, folder, address, hosts, settings=(), modules=()):
+        super().__init__("prosody", folder)
         self.address = address
         self._hosts = hosts
-        self._ca = ca
+        self._ca = suite.ca
+        self._trust_anchor = suite.trust_anchor
         self._more = settings
         self._modules = (*MODULES, *modules)
         self._data = self.folder / "data"
@@ -50,6 +51,7 @@ class Prosody(Process):
         await self.until(is_up, "does not accept")
 
     def _settings(self):
+        root_key = self._trust_anchor.read_text().strip()
         modules = ", ".join(f'"{name}"' for name in self._modules)
         lines = [
             "run_as_root = true",
@@ -64,6 +66,10 @@ class Prosody(Process):
             'authentication = "internal_hashed"',
             'storage = "internal"',
             f'ssl = {{ cafile = "{self._ca}" }}',
+            f"unbound = {{ resolvconf = true, trusted = '{root_key}', options = {{",
+            # Of itself it answers for these names, and asks nobody on loopback.
+            '    ["local-zone:"] = "test. transparent", ["do-not-query-localhost:"] = "no",',
+            "} }",
             f'log = {{ debug = "{self.log}" }}',
             *self._more,
         ]
