@@ -51,11 +51,7 @@ fn it_is_agreed_on_after_tls_and_before_external() {
 /// XEP-0288 §2.2: nothing is sent before the peer is proven, nor for others.
 #[test]
 fn with_dialback_the_pair_opens_when_its_key_is_verified() {
-    let mut wire = wire(lenient());
-    for end in [&mut wire.a, &mut wire.b] {
-        end.judge.trusts = false;
-    }
-    wire.run();
+    let mut wire = Wire::untrusting();
     let places = [BIDI, "<db:result "].map(|text| wire.a.said.find(text).expect(text));
     assert!(places.is_sorted(), "{}", wire.a.said);
     assert_eq!(opened(&wire.b), []);
@@ -101,18 +97,12 @@ fn what_was_agreed_on_in_the_clear_is_void_with_tls() {
         require_encryption: false,
         ..lenient()
     };
-    let mut b = End::new(B, ServerStream::accepted(origin()), s2s);
-    let header = |end: &mut End| {
-        end.hear(
-            "<stream:stream from='a.example' to='b.example' version='1.0' xmlns='jabber:server' \
-             xmlns:db='jabber:server:dialback' xmlns:stream='http://etherx.jabber.org/streams'>",
-        )
-    };
-    assert!(!header(&mut b).contains(FEATURE));
+    let mut b = End::accepting(s2s);
+    assert!(!b.hear(HEADER).contains(FEATURE));
     b.hear(BIDI);
     b.hear("<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>");
     b.on(established(A));
-    assert!(header(&mut b).contains(FEATURE));
+    assert!(b.hear(HEADER).contains(FEATURE));
     let key = "<db:result from='a.example' to='b.example'>k</db:result>";
     assert!(b.hear(key).contains("type='valid'"));
     assert_eq!(opened(&b), []);

@@ -59,10 +59,7 @@ fn who_dials_asks_for_it_where_it_is_offered_and_before_stanzas_flow() {
 
 #[test]
 fn who_proves_itself_by_dialback_asks_for_it_too() {
-    let mut wire = Wire::new(lenient(), lenient());
-    wire.a.judge.trusts = false;
-    wire.b.judge.trusts = false;
-    wire.run();
+    let mut wire = Wire::untrusting();
     assert!(!wire.a.said.contains(ENABLE), "nothing is proven yet");
     wire.verify();
     assert!(wire.a.is_ready());
@@ -87,10 +84,7 @@ fn who_has_dialled_counts_what_comes_back() {
 /// XEP-0198 §3: "unexpected-request".
 #[test]
 fn it_is_refused_before_a_proof_and_a_second_time() {
-    let mut wire = Wire::new(lenient(), lenient());
-    wire.a.judge.trusts = false;
-    wire.b.judge.trusts = false;
-    wire.run();
+    let mut wire = Wire::untrusting();
     let answer = wire.b.hear(ENABLE);
     assert!(answer.contains("<unexpected-request"), "{answer}");
     assert!(peer_news(&mut wire.b).is_empty());
@@ -131,10 +125,7 @@ fn what_has_no_sense_ends_the_stream() {
         // Only `<a/>` has sense on a stream where it is enabled.
         let answer = match nonsense.starts_with("<a ") {
             true => {
-                let mut wire = Wire::new(lenient(), lenient());
-                wire.a.judge.trusts = false;
-                wire.b.judge.trusts = false;
-                wire.run();
+                let mut wire = Wire::untrusting();
                 wire.b.hear(nonsense)
             }
             false => wire.b.hear(nonsense),

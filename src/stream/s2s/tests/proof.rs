@@ -6,11 +6,6 @@ use crate::dns::TlsaRecord;
 use crate::net::certificate::{Pin, Vouched};
 use crate::stream::policy::s2s::Means;
 
-const HEADER: &str = "<stream:stream from='a.example' to='b.example' version='1.0' \
-                      xmlns='jabber:server' xmlns:db='jabber:server:dialback' \
-                      xmlns:stream='http://etherx.jabber.org/streams'>";
-const ANSWER: &str = "<stream:stream from='b.example' id='1' version='1.0' xmlns='jabber:server' \
-                      xmlns:stream='http://etherx.jabber.org/streams'>";
 const STARTTLS: &str = "<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>";
 
 fn key_from(remote: &str) -> String {
@@ -48,7 +43,7 @@ fn places() -> PeerDns {
 
 /// b.example, to which a.example has come with TLS; and what it answers to the header that follows.
 fn secured(s2s: S2s) -> (End, String) {
-    let mut b = End::new(B, ServerStream::accepted(origin()), s2s);
+    let mut b = End::accepting(s2s);
     b.hear(HEADER);
     b.hear(STARTTLS);
     b.on(established(A));
@@ -58,9 +53,7 @@ fn secured(s2s: S2s) -> (End, String) {
 
 /// a.example, which has come to b.example, with or without TLS; b.example's header is there.
 fn dialled(s2s: S2s, is_direct: bool, dns: PeerDns) -> End {
-    let mut slots = Slots::default();
-    let dialled = Dialled::new(slots.insert(()), domain(A), domain(B), is_direct, dns);
-    let mut a = End::new(A, ServerStream::dialled(origin(), dialled), s2s);
+    let mut a = End::dialling_by(s2s, is_direct, dns);
     a.on(Event::Begin);
     if is_direct {
         a.on(established(B));
@@ -228,7 +221,7 @@ fn with_dane_keys_for_other_domains_wait_for_the_dns_too() {
         ""
     );
     // Without TLS the first thing is TLS.
-    let mut b = End::new(B, ServerStream::accepted(origin()), with_dane(lenient()));
+    let mut b = End::accepting(with_dane(lenient()));
     assert!(b.hear(HEADER).contains("<starttls "));
     assert!(b.lookups().is_empty());
 }
