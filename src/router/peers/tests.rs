@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
+use crate::config::S2s;
 use crate::jid::Jid;
 use crate::limits::{HANDOFF_RETRY, PEER_REQUEST_WAIT, PEER_RETRY_FIRST, UNSETTLED_STANZAS_MAX};
 use crate::router::testing::{Seat, Site, stanza};
@@ -43,6 +44,13 @@ fn connection(site: &mut Site, conns: &mut Slots<()>) -> Key {
     key
 }
 
+/// The link's stream is there: its connection.
+fn connected(site: &mut Site, link: Key) -> Key {
+    let conn = connection(site, &mut Slots::default());
+    site.router.link_ready(link, conn);
+    conn
+}
+
 fn written(site: &mut Site, conn: Key) -> String {
     let bytes = site.router.out.outputs.bytes(conn).to_vec();
     site.router.out.outputs.consume(conn, bytes.len());
@@ -69,6 +77,15 @@ fn wait(site: &mut Site, time: Duration) {
     site.router.work();
 }
 
+/// Changes the options of each domain.
+fn set(site: &mut Site, change: impl Fn(&mut S2s)) {
+    let mut settings = (*site.router.settings).clone();
+    for domain in settings.domains.values_mut() {
+        change(&mut Arc::make_mut(domain).s2s);
+    }
+    site.router.settings = Arc::new(settings);
+}
+
 /// RFC 6120 §10.1, §10.4.
 #[test]
 fn what_is_sent_to_another_server_waits_for_its_stream_and_leaves_in_order() {
@@ -78,9 +95,7 @@ fn what_is_sent_to_another_server_waits_for_its_stream_and_leaves_in_order() {
     }
     let link = dialled(&mut site);
     assert_eq!(site.open(juliet), 2);
-    let mut conns = Slots::default();
-    let conn = connection(&mut site, &mut conns);
-    site.router.link_ready(link, conn);
+    let conn = connected(&mut site, link);
     site.send(juliet, message("3"));
     let text = written(&mut site, conn);
     let places: Vec<usize> = ["id='1'", "id='2'", "id='3'"]
@@ -105,9 +120,7 @@ fn a_message_that_waits_is_settled_by_its_row_and_the_row_goes_with_it() {
     assert_eq!(site.open(juliet), 1, "of the request nothing is stored");
     assert_eq!(stored(&site), 1);
     let link = dialled(&mut site);
-    let mut conns = Slots::default();
-    let conn = connection(&mut site, &mut conns);
-    site.router.link_ready(link, conn);
+    connected(&mut site, link);
     site.run_store();
     assert_eq!((site.open(juliet), stored(&site)), (0, 0));
 }
@@ -132,9 +145,7 @@ fn requests_and_presence_come_back_when_nobody_is_reached_and_messages_wait_on()
     assert!(site.router.out.dials.is_empty());
     wait(&mut site, PEER_RETRY_FIRST);
     assert_eq!(dialled(&mut site), link);
-    let mut conns = Slots::default();
-    let conn = connection(&mut site, &mut conns);
-    site.router.link_ready(link, conn);
+    let conn = connected(&mut site, link);
     assert_eq!(written(&mut site, conn).matches("<message ").count(), 2);
 }
 
@@ -161,11 +172,7 @@ fn all_come_back_from_a_server_that_does_not_exist() {
 #[test]
 fn a_domain_that_talks_to_no_others_sends_nothing_and_tells_why() {
     let (mut site, juliet) = site();
-    let mut settings = (*site.router.settings).clone();
-    for domain in settings.domains.values_mut() {
-        Arc::make_mut(domain).s2s.enabled = false;
-    }
-    site.router.settings = Arc::new(settings);
+    set(&mut site, |s2s| s2s.enabled = false);
     for (kind, type_) in [
         (Kind::Message, Type::Chat),
         (Kind::Presence, Type::Available),
@@ -214,9 +221,7 @@ fn a_stream_that_ends_is_made_anew_by_the_next_stanza() {
     let (mut site, juliet) = site();
     site.send(juliet, message("1"));
     let link = dialled(&mut site);
-    let mut conns = Slots::default();
-    let conn = connection(&mut site, &mut conns);
-    site.router.link_ready(link, conn);
+    let conn = connected(&mut site, link);
     site.router.link_ended(link, conn);
     site.router.work();
     assert!(
@@ -281,11 +286,7 @@ fn what_a_peer_is_answered_goes_to_its_server() {
 #[test]
 fn a_message_whose_time_is_over_comes_back_with_the_failure_of_the_try_that_it_waits_for() {
     let (mut site, juliet) = site();
-    let mut settings = (*site.router.settings).clone();
-    for domain in settings.domains.values_mut() {
-        Arc::make_mut(domain).s2s.message_wait_seconds = 1;
-    }
-    site.router.settings = Arc::new(settings);
+    set(&mut site, |s2s| s2s.message_wait_seconds = 1);
     site.send(juliet, message("1"));
     site.run_store();
     let link = dialled(&mut site);
@@ -344,9 +345,7 @@ fn a_link_that_nobody_needs_is_forgotten() {
     let (mut site, juliet) = site();
     site.send(juliet, message("1"));
     let link = dialled(&mut site);
-    let mut conns = Slots::default();
-    let conn = connection(&mut site, &mut conns);
-    site.router.link_ready(link, conn);
+    let conn = connected(&mut site, link);
     site.router.link_ended(link, conn);
     assert_eq!(site.router.peers.links().count(), 1);
     wait(&mut site, crate::limits::PEER_LINK_IDLE);
@@ -419,9 +418,7 @@ fn a_row_that_could_not_be_deleted_is_deleted_later() {
     site.run_store();
     assert_eq!(stored(&site), 1);
     let link = dialled(&mut site);
-    let mut conns = Slots::default();
-    let conn = connection(&mut site, &mut conns);
-    site.router.link_ready(link, conn);
+    connected(&mut site, link);
     let batch = &mut site.router.out.batch;
     assert_eq!(std::mem::take(&mut batch.rows).len(), 1);
     let last = batch.last_row;

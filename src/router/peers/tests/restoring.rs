@@ -36,9 +36,7 @@ fn what_waited_when_the_server_ended_goes_on_in_its_order_and_before_newer_ones(
     site.run_store();
     assert_eq!(stored(&site), 4);
     let link = dialled(&mut site);
-    let mut conns = Slots::default();
-    let conn = connection(&mut site, &mut conns);
-    site.router.link_ready(link, conn);
+    let conn = connected(&mut site, link);
     let text = written(&mut site, conn);
     let places = ["id='1'", "id='2'", "id='3'", "id='4'"].map(|id| text.find(id).expect(id));
     assert!(places.is_sorted(), "{text}");
@@ -97,11 +95,7 @@ fn what_goes_back_to_a_resource_that_is_gone_is_dropped() {
 fn what_a_domain_sent_that_may_talk_no_more_goes_back() {
     let messages = killed();
     let (mut site, juliet) = site();
-    let mut settings = (*site.router.settings).clone();
-    for domain in settings.domains.values_mut() {
-        Arc::make_mut(domain).s2s.enabled = false;
-    }
-    site.router.settings = Arc::new(settings);
+    set(&mut site, |s2s| s2s.enabled = false);
     site.router.restore_peer_messages(messages);
     site.router.work();
     let back = site.take(juliet);
