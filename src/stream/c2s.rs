@@ -22,7 +22,7 @@ mod tests;
 
 use ::log::{debug, info, warn};
 
-use self::ending::{drop_now, while_closing};
+use self::ending::drop_now;
 use crate::clock::Mono;
 use crate::config::Settings;
 use crate::jid::{BareJid, FullJid, Jid};
@@ -36,10 +36,11 @@ use crate::slots::Key;
 use crate::stanza::{self, Stanza};
 use crate::stanza::{StreamCondition, StreamError};
 use crate::stream::authenticate::{Attempt, Identity, Negotiating, Responding};
+use crate::stream::ending::is_awaited;
 use crate::stream::features::{self, Offer};
 use crate::stream::header::{self, Opened};
 use crate::stream::policy::c2s::{Facts, StartTls};
-use crate::stream::{Action, Context, Event, Origin, too_many_handshakes};
+use crate::stream::{Action, Context, Event, Origin, starttls};
 use crate::xml::{Header, Top};
 
 /// The stream of one client connection.
@@ -216,10 +217,7 @@ impl ClientStream {
             Ok(state) => self.state = state,
             Err(error) => self.fail(error, cx),
         }
-        let after = self.state.name();
-        if before != after {
-            debug!(stream = self.origin.stream, before, after; "state changed");
-        }
+        self.origin.tell_change(before, self.state.name());
     }
 
     fn next(
@@ -230,7 +228,10 @@ impl ClientStream {
     ) -> Result<State, StreamError> {
         match (state, event) {
             (State::Closed, _) => Ok(State::Closed),
-            (State::Closing { until }, event) => Ok(while_closing(until, &event, cx)),
+            (State::Closing { until }, event) => Ok(match is_awaited(until, &event, cx) {
+                true => State::Closing { until },
+                false => State::Closed,
+            }),
             // No stream to write an error to: the handshake runs.
             (State::Securing, Event::End(_)) => Ok(drop_now(cx)),
             // Whatever the state, these end the stream.
@@ -430,30 +431,11 @@ impl ClientStream {
         cx: &mut Context<'_>,
     ) -> Result<State, StreamError> {
         if negotiating.offer.starttls == StartTls::No {
-            // §5.4.2.2: the failure, then the end of stream and connection.
-            cx.out.extend_from_slice(b"<failure xmlns='");
-            cx.out.extend_from_slice(ns::TLS.as_bytes());
-            cx.out.extend_from_slice(b"'/>");
+            starttls::refuse(cx);
             return Ok(self.close(State::Negotiating(negotiating), cx));
         }
-        if cx.unread > 0 {
-            // What an attacker slips in behind `<starttls/>` must not be taken for the client's
-            // words under TLS.
-            return Err(StreamError::new(
-                StreamCondition::PolicyViolation,
-                "Bytes were sent behind <starttls/> before the handshake",
-            ));
-        }
-        let turn = self
-            .origin
-            .handshake_waits(cx.settings, cx.throttle, cx.now.mono);
-        cx.actions
-            .extend(turn.map_err(too_many_handshakes)?.map(Action::Pause));
-        cx.out.extend_from_slice(b"<proceed xmlns='");
-        cx.out.extend_from_slice(ns::TLS.as_bytes());
-        cx.out.extend_from_slice(b"'/>");
-        let domain = negotiating.opened.domain.name.as_str().to_owned();
-        cx.actions.push(Action::StartTls(domain));
+        let domain = negotiating.opened.domain.name.as_str();
+        starttls::proceed(&self.origin, domain, cx)?;
         Ok(State::Securing)
     }
 

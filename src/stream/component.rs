@@ -18,16 +18,17 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::log::{debug, info};
+use ::log::info;
 
 use crate::clock::Mono;
 use crate::config::{ComponentSettings, Secret, Settings};
 use crate::jid::{Domain, Jid};
-use crate::limits::{CLOSE_WAIT, COMPONENT_PROBE_EVERY};
+use crate::limits::COMPONENT_PROBE_EVERY;
 use crate::net::throttle::Verdict;
 use crate::ns;
 use crate::slots::Key;
 use crate::stanza::{self, Condition, Stanza, StanzaError, StreamCondition, StreamError};
+use crate::stream::ending::{self, is_awaited};
 use crate::stream::{Action, Context, Event, Origin, header};
 use crate::xml::{Header, Top};
 
@@ -150,10 +151,7 @@ impl ComponentStream {
         if let (Some(component), State::Closing { .. } | State::Closed) = (held, &self.state) {
             cx.actions.push(Action::ComponentClosed(component));
         }
-        let after = self.state.name();
-        if before != after {
-            debug!(stream = self.origin.stream, before, after; "state of component stream changed");
-        }
+        self.origin.tell_change(before, self.state.name());
     }
 
     fn next(
@@ -164,7 +162,10 @@ impl ComponentStream {
     ) -> Result<State, StreamError> {
         match (state, event) {
             (State::Closed, _) => Ok(State::Closed),
-            (State::Closing { until }, event) => Ok(while_closing(until, &event, cx)),
+            (State::Closing { until }, event) => Ok(match is_awaited(until, &event, cx) {
+                true => State::Closing { until },
+                false => State::Closed,
+            }),
             (_, Event::Close) => Ok(self.close(cx)),
             (_, Event::Top(top)) if top.is(ns::STREAM, "error") => {
                 info!(stream = self.origin.stream, text = top.text(); "component reported an error");
@@ -357,13 +358,8 @@ impl ComponentStream {
     /// Answers the component's end of stream (RFC 6120 §4.4).
     fn close(&mut self, cx: &mut Context<'_>) -> State {
         info!(stream = self.origin.stream, address:% = self.origin.ip(); "component stream closed");
-        if self.is_header_sent {
-            cx.out.extend_from_slice(header::CLOSE);
-        }
-        cx.actions.push(Action::Shutdown);
-        cx.actions.push(Action::Drop);
         State::Closing {
-            until: cx.now.mono + CLOSE_WAIT,
+            until: ending::close(self.is_header_sent, cx),
         }
     }
 
@@ -378,11 +374,8 @@ impl ComponentStream {
             let id = cx.random_hex(16);
             self.send_header(None, &id, cx);
         }
-        error.write(cx.out);
-        cx.out.extend_from_slice(header::CLOSE);
-        cx.actions.push(Action::Shutdown);
         self.state = State::Closing {
-            until: cx.now.mono + CLOSE_WAIT,
+            until: ending::fail(&error, cx),
         };
     }
 
@@ -435,19 +428,4 @@ fn wrong() -> StreamError {
         StreamCondition::NotAuthorized,
         "The handshake does not fit: the secret here is another one",
     )
-}
-
-/// What the component says after our end is not looked at.
-fn while_closing(until: Mono, event: &Event, cx: &mut Context<'_>) -> State {
-    match event {
-        Event::Close => {
-            cx.actions.push(Action::Drop);
-            State::Closing { until }
-        }
-        Event::Deadline if until <= cx.now.mono => {
-            cx.actions.push(Action::Drop);
-            State::Closed
-        }
-        _ => State::Closing { until },
-    }
 }

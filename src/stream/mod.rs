@@ -9,12 +9,14 @@ pub mod bind;
 pub mod c2s;
 pub mod component;
 pub mod dialback;
+mod ending;
 pub mod features;
 pub mod header;
 pub mod machine;
 pub mod peer_facts;
 pub mod policy;
 pub mod s2s;
+mod starttls;
 #[cfg(test)]
 mod testing;
 
@@ -42,7 +44,7 @@ use crate::sasl::Credentials;
 use crate::slots::Key;
 use crate::stanza::Stanza;
 use crate::stanza::StanzaError;
-use crate::stanza::{StreamCondition, StreamError};
+use crate::stanza::StreamError;
 use crate::storage::logins::Login;
 use crate::storage::{StoreError, Value};
 use crate::stream::dialback::{Checked, Pair};
@@ -293,14 +295,13 @@ impl Origin {
         debug!(stream, milliseconds; "TLS handshake waits for its turn");
         Ok(Some(at))
     }
-}
 
-/// What ends a stream whose handshake would have its turn too late.
-fn too_many_handshakes(_: Refused) -> StreamError {
-    StreamError::new(
-        StreamCondition::PolicyViolation,
-        "Too many TLS handshakes with this address; come again later",
-    )
+    /// Tells the log that the state of the connection's stream has changed, if it has.
+    fn tell_change(&self, before: &'static str, after: &'static str) {
+        if before != after {
+            debug!(stream = self.stream, before, after; "stream state changed");
+        }
+    }
 }
 
 impl Context<'_> {

@@ -270,10 +270,7 @@ impl ServerStream {
         {
             cx.actions.push(Action::PeerProven(remote));
         }
-        let after = self.state.name();
-        if before != after {
-            debug!(stream = self.origin.stream, before, after; "state of server stream changed");
-        }
+        self.origin.tell_change(before, self.state.name());
     }
 
     fn next(

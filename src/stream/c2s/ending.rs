@@ -8,10 +8,9 @@ use super::{Bound, ClientStream, State};
 use crate::clock::Mono;
 use crate::config::Settings;
 use crate::jid::Jid;
-use crate::limits::CLOSE_WAIT;
 use crate::ns;
 use crate::stanza::{self, Stanza, StreamCondition, StreamError};
-use crate::stream::{Action, Context, Event, header};
+use crate::stream::{Action, Context, ending};
 use crate::xml::{Element, Payload};
 
 impl ClientStream {
@@ -75,10 +74,9 @@ impl ClientStream {
     /// Answers the peer's end of stream, or makes ours (RFC 6120 §4.4).
     pub(super) fn close(&mut self, state: State, cx: &mut Context<'_>) -> State {
         self.leave(state, cx.actions);
-        if self.is_header_sent {
-            cx.out.extend_from_slice(header::CLOSE);
+        State::Closing {
+            until: ending::close(self.is_header_sent, cx),
         }
-        self.closing(true, cx)
     }
 
     /// Ends the stream with an error (RFC 6120 §4.9.1.1). Our header goes first if it is still due
@@ -93,19 +91,9 @@ impl ClientStream {
             let domain = domain.map_or(String::new(), |domain| domain.as_str().to_owned());
             self.send_header(&domain, None, cx);
         }
-        error.write(cx.out);
-        cx.out.extend_from_slice(header::CLOSE);
-        self.state = self.closing(false, cx);
-    }
-
-    fn closing(&mut self, peer_closed: bool, cx: &mut Context<'_>) -> State {
-        cx.actions.push(Action::Shutdown);
-        if peer_closed {
-            cx.actions.push(Action::Drop);
-        }
-        State::Closing {
-            until: cx.now.mono + CLOSE_WAIT,
-        }
+        self.state = State::Closing {
+            until: ending::fail(&error, cx),
+        };
     }
 
     /// The connection is gone without an end of the stream.
@@ -146,20 +134,4 @@ impl Bound {
 pub(super) fn drop_now(cx: &mut Context<'_>) -> State {
     cx.actions.push(Action::Drop);
     State::Closed
-}
-
-/// What the peer says after our end is not looked at, and may well be broken.
-pub(super) fn while_closing(until: Mono, event: &Event, cx: &mut Context<'_>) -> State {
-    match event {
-        // What is still to be sent is sent, until the time is up.
-        Event::Close => {
-            cx.actions.push(Action::Drop);
-            State::Closing { until }
-        }
-        Event::Deadline if until <= cx.now.mono => {
-            cx.actions.push(Action::Drop);
-            State::Closed
-        }
-        _ => State::Closing { until },
-    }
 }

@@ -10,7 +10,7 @@ use crate::stanza::{StreamCondition, StreamError};
 use crate::stream::dialback::{Ledger, Pair};
 use crate::stream::header::{self, ServerOpened};
 use crate::stream::policy::s2s::{Dialback, Means, Outcome, S2sPolicy, shut_out};
-use crate::stream::{Action, Context, too_many_handshakes};
+use crate::stream::{Action, Context, starttls};
 use crate::xml::Top;
 
 impl ServerStream {
@@ -183,22 +183,10 @@ impl ServerStream {
             return Err(no_stream());
         };
         if self.tls.is_some() || !cx.certificates.has_certificate(local.as_str()) {
-            write_feature(cx.out, "failure", ns::TLS, "");
+            starttls::refuse(cx);
             return Ok(self.close(cx));
         }
-        if cx.unread > 0 {
-            return Err(StreamError::new(
-                StreamCondition::PolicyViolation,
-                "Bytes were sent behind <starttls/> before the handshake",
-            ));
-        }
-        let turn = self
-            .origin
-            .handshake_waits(cx.settings, cx.throttle, cx.now.mono);
-        cx.actions
-            .extend(turn.map_err(too_many_handshakes)?.map(Action::Pause));
-        write_feature(cx.out, "proceed", ns::TLS, "");
-        cx.actions.push(Action::StartTls(local.as_str().to_owned()));
+        starttls::proceed(&self.origin, local.as_str(), cx)?;
         Ok(State::Securing)
     }
 

@@ -12,7 +12,7 @@ use crate::limits::{CLOSE_WAIT, DIAL_WAIT};
 use crate::ns;
 use crate::stanza::{Condition, StreamCondition, StreamError};
 use crate::stream::dialback::{Checked, Unreached};
-use crate::stream::{Action, Context, Event, header};
+use crate::stream::{Action, Context, Event, ending, header};
 use crate::xml::Top;
 
 impl ServerStream {
@@ -141,13 +141,8 @@ impl ServerStream {
             cx.actions,
         );
         self.leave(cx.actions);
-        if self.is_header_sent {
-            cx.out.extend_from_slice(header::CLOSE);
-        }
-        cx.actions.push(Action::Shutdown);
-        cx.actions.push(Action::Drop);
         State::Closing {
-            until: cx.now.mono + CLOSE_WAIT,
+            until: ending::close(self.is_header_sent, cx),
         }
     }
 
@@ -188,11 +183,8 @@ impl ServerStream {
                 }
             }
         }
-        error.write(cx.out);
-        cx.out.extend_from_slice(header::CLOSE);
-        cx.actions.push(Action::Shutdown);
         self.state = State::Closing {
-            until: cx.now.mono + CLOSE_WAIT,
+            until: ending::fail(&error, cx),
         };
     }
 
