@@ -3,7 +3,6 @@
 Started by `run`, which installs what this needs. See README.md in this folder.
 """
 
-import argparse
 import asyncio
 import itertools
 import json
@@ -20,6 +19,7 @@ import channel_binding
 import components
 import contacts
 import expat_check
+import invocation
 import terminal
 import tls_promises
 from certificates import Authority
@@ -37,15 +37,11 @@ BURST = 50
 
 
 def arguments():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--stanzad", required=True, help="the server's binary")
-    parser.add_argument("--tools", required=True, type=Path, help="folder that `run` filled")
+    parser = invocation.parser(__doc__)
     parser.add_argument(
         "--examples", required=True, type=Path, help="folder of our example binaries"
     )
     parser.add_argument("--seed", default=secrets.token_hex(4), help="of the random documents")
-    parser.add_argument("--only", help="run the parts whose name contains this")
-    parser.add_argument("--keep", action="store_true", help="keep the temporary folder")
     return parser.parse_args()
 
 
@@ -426,9 +422,7 @@ PARTS = {
 
 async def main():
     options = arguments()
-    parts = {name: part for name, part in PARTS.items() if not options.only or options.only in name}
-    if not parts:
-        sys.exit(f"no part has {options.only} in its name; there are {', '.join(PARTS)}")
+    parts = invocation.wanted(PARTS, options.only)
     folder = Path(tempfile.mkdtemp(prefix="stanzad-interop-"))
     suite = Suite(options, folder)
     report = suite.report
@@ -449,11 +443,7 @@ async def main():
             await report.check(name, "stops", each.stop())
     if report.failed:
         print(f"\nThe end of the server's log:\n{suite.server.log_tail()}")
-    if report.failed or options.keep:
-        print(f"\nThe logs are kept in {folder}")
-    else:
-        shutil.rmtree(folder)
-    return report.close()
+    return invocation.close(report, folder, options.keep)
 
 
 if __name__ == "__main__":

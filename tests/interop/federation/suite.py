@@ -3,11 +3,9 @@
 Started by `../federate`, which installs what this needs. See ../README.md.
 """
 
-import argparse
 import asyncio
 import os
 import secrets
-import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -15,6 +13,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
+import invocation  # noqa: E402
 from certificates import Authority, issue_self_signed  # noqa: E402
 from client import Client  # noqa: E402
 from federation.matrix import Matrix  # noqa: E402
@@ -34,15 +33,6 @@ PARTS = {
 
 # Each has a dozen of logins at its start, which cost Prosody the most.
 PARTS_AT_ONCE = 2
-
-
-def arguments():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--stanzad", required=True, help="the server's binary")
-    parser.add_argument("--tools", required=True, type=Path, help="folder that `federate` filled")
-    parser.add_argument("--only", help="run the parts whose name contains this")
-    parser.add_argument("--keep", action="store_true", help="keep the temporary folder")
-    return parser.parse_args()
 
 
 class Suite:
@@ -116,10 +106,8 @@ async def in_turn(turns, part):
 
 
 async def main():
-    options = arguments()
-    parts = {name: part for name, part in PARTS.items() if not options.only or options.only in name}
-    if not parts:
-        sys.exit(f"no part has {options.only} in its name; there are {', '.join(PARTS)}")
+    options = invocation.parser(__doc__).parse_args()
+    parts = invocation.wanted(PARTS, options.only)
     loopback_up()
     folder = Path(tempfile.mkdtemp(prefix="stanzad-federation-"))
     suite = Suite(options, folder)
@@ -135,11 +123,7 @@ async def main():
     finally:
         for each in (suite.client, dns):
             await report.check(each.name, "stops", each.stop())
-    if report.failed or options.keep:
-        print(f"\nThe logs are kept in {folder}")
-    else:
-        shutil.rmtree(folder)
-    return report.close()
+    return invocation.close(report, folder, options.keep)
 
 
 if __name__ == "__main__":
