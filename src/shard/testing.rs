@@ -47,6 +47,8 @@ pub struct Wire {
     pub hidden: usize,
     /// What the next read yields, once TLS has begun.
     pub facts: Option<TlsFacts>,
+    /// Whether a TLS handshake is to come, or runs: what is written comes to nothing.
+    pub is_securing: bool,
 }
 
 /// The server's end of a [`Wire`].
@@ -92,6 +94,9 @@ impl Transport for Socket {
         if wire.is_shut {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
+        if wire.is_securing {
+            return Ok(0);
+        }
         let count = plain.len().min(wire.room.unwrap_or(usize::MAX));
         wire.room = wire.room.map(|room| room - count);
         wire.got.extend_from_slice(&plain[..count]);
@@ -105,6 +110,10 @@ impl Transport for Socket {
     fn start_tls(&mut self, domain: Option<&str>) -> io::Result<()> {
         self.0.lock().unwrap().tls = domain.map(str::to_owned);
         Ok(())
+    }
+
+    fn is_securing(&self) -> bool {
+        self.0.lock().unwrap().is_securing
     }
 
     fn shutdown(&mut self) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Outside, Shard};
 use crate::router;
 use crate::router::session::Session;
-use crate::shard::connection::{Connection, Moving, Proven};
+use crate::shard::connection::{Connection, Ending, Moving, Proven};
 use crate::shard::{Accepted, Generation, Peer, Post, Survey, SurveyedComponent, SurveyedSession};
 use crate::slots::Key;
 use crate::stanza::capabilities::Identity;
@@ -194,7 +194,26 @@ impl Shard {
         self.is_stopping = true;
         let keys: Vec<Key> = self.connections.iter().map(|(key, _)| key).collect();
         for key in keys {
+            let connection = self.connections.get(key);
+            let is_stranger = connection.is_some_and(|it| !it.stream.is_authenticated());
             self.event(key, Event::End(shutting_down()), outside);
+            if is_stranger {
+                self.dismiss(key, outside);
+            }
+        }
+    }
+
+    /// Who has proven nothing has nothing to lose, and is not waited for: a handshake, or a connection
+    /// that is being made, is broken off, and another stranger hears the error and no more.
+    fn dismiss(&mut self, key: Key, outside: &mut dyn Outside) {
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        if connection.transport.is_securing() || connection.stream.is_dialled() {
+            self.remove(key, outside);
+        } else {
+            connection.ending = Ending::Drop;
+            self.router.out.outputs.append(key);
         }
     }
 

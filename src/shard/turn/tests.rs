@@ -257,6 +257,27 @@ fn a_stop_ends_every_stream_and_then_the_shard() {
     assert!(server.shards.iter().all(Shard::is_stopped));
 }
 
+/// Who has proven nothing is told and let go; a handshake that waits for the client is not waited for.
+#[test]
+fn a_stop_waits_for_nobody_who_has_proven_nothing() {
+    let mut server = Server::new(2, open_settings());
+    let silent = server.connect(0);
+    let securing = server.connect(1);
+    securing.wire.lock().unwrap().is_securing = true;
+    let bound = server.log_in(0, "juliet", "balcony");
+    for shard in 0..2 {
+        server.post(shard, Post::Stop);
+    }
+    server.run();
+    let end = silent.take();
+    assert!(end.contains("<system-shutdown"), "{end}");
+    assert!(silent.is_dropped() && securing.is_dropped());
+    assert_eq!(securing.take(), "");
+    assert!(!bound.is_dropped(), "its end is waited for");
+    server.say(&bound, "</stream:stream>");
+    assert!(server.shards.iter().all(Shard::is_stopped));
+}
+
 #[test]
 fn every_connection_gives_its_place_back_once() {
     let mut server = Server::new(2, open_settings());
