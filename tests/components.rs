@@ -117,7 +117,8 @@ fn one_stream_at_a_time_and_status_tells_of_it() {
     Component::connect(&server, "irc.example.org");
 }
 
-/// The first component of a reload has its addresses listened on; one that is gone is closed.
+/// The first component of a reload has its addresses listened on; one that is gone is closed, and one that
+/// has another secret by now, too.
 #[test]
 fn a_reload_adds_and_removes_components() {
     let server = Server::start("");
@@ -126,13 +127,16 @@ fn a_reload_adds_and_removes_components() {
     server.reload();
     let mut irc = Component::connect(&server, "irc.example.org");
     let mut rooms = Component::connect(&server, "rooms.example.com");
-    server.configure("[component.\"rooms.example.com\"]\nsecret = \"another one\"\n");
+    let with_secret =
+        |secret: &str| format!("[component.\"rooms.example.com\"]\nsecret = \"{secret}\"\n");
+    server.configure(&with_secret(SECRET));
     server.reload();
     irc.fails("host-gone");
     rooms.send("<iq from='rooms.example.com' to='example.org' type='get' id='p'><ping xmlns='urn:xmpp:ping'/></iq>");
     assert_eq!(rooms.stanza("iq").attribute("type"), Some("result"));
-    rooms.send("</stream:stream>");
-    rooms.closes();
+    server.configure(&with_secret("open, the rye seed, please"));
+    server.reload();
+    rooms.fails("not-authorized");
     Component::shake(&server, "rooms.example.com", SECRET).fails("not-authorized");
 }
 

@@ -13,6 +13,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use crate::clock::{Mono, Wall};
+use crate::config::Secret;
 use crate::jid::Domain;
 use crate::limits::{
     COMPONENT_QUEUE_BYTES_MAX, COMPONENT_QUEUE_STANZAS_MAX, COMPONENT_STALL_WAIT, OUTPUT_HOLD_BYTES,
@@ -39,6 +40,8 @@ pub struct Component {
     pub conn: Key,
     /// Since when.
     pub since: Wall,
+    /// What it has proven itself by.
+    secret: Secret,
     unsettled: Unsettled,
     queue: VecDeque<Routed>,
     queue_bytes: usize,
@@ -47,18 +50,26 @@ pub struct Component {
 }
 
 impl Router {
-    /// Lets in a component that has proven itself, on the shard of its domain.
+    /// Lets in a component that has proven itself by a secret, on the shard of its domain.
     ///
     /// # Errors
     /// `conflict` if it is connected already: the older stream stays, so that two programs with one
     /// configuration do not end each other's streams for ever. `host-unknown` if it is gone from the
-    /// conf file.
-    pub fn component_opened(&mut self, conn: Key, domain: &Domain) -> Result<Key, StreamError> {
-        if !self.settings.components.contains_key(domain) {
+    /// conf file, and `not-authorized` if it has another secret there by now.
+    pub fn component_opened(
+        &mut self,
+        conn: Key,
+        domain: &Domain,
+        secret: &Secret,
+    ) -> Result<Key, StreamError> {
+        let Some(settings) = self.settings.components.get(domain) else {
             return Err(StreamError::new(
                 StreamCondition::HostUnknown,
                 "This server has no such component",
             ));
+        };
+        if settings.secret != *secret {
+            return Err(other_secret());
         }
         let older = self.components.find(domain.as_str());
         if let Some(older) = older.and_then(|older| self.components.get(older)) {
@@ -77,6 +88,7 @@ impl Router {
             domain: domain.clone(),
             conn,
             since: self.now.wall,
+            secret: secret.clone(),
             unsettled: Unsettled::default(),
             queue: VecDeque::new(),
             queue_bytes: 0,
@@ -209,14 +221,19 @@ impl Router {
         }
     }
 
-    /// Ends the streams of components that the conf file does not name any more.
-    pub fn end_removed_components(&mut self) {
+    /// Ends the streams of components that the conf file does not name any more (RFC 6120 §4.9.3.5),
+    /// or for which it has another secret than they have proven themselves by (§4.9.3.12).
+    pub fn end_revoked_components(&mut self) {
         for (_, component) in self.components.connected.iter() {
-            if !self.settings.components.contains_key(&component.domain) {
-                let text = "This server does not serve the component any more";
-                let error = StreamError::new(StreamCondition::HostGone, text);
-                self.out.ends.push((component.conn, error));
-            }
+            let error = match self.settings.components.get(&component.domain) {
+                Some(settings) if settings.secret == component.secret => continue,
+                Some(_) => other_secret(),
+                None => StreamError::new(
+                    StreamCondition::HostGone,
+                    "This server does not serve the component any more",
+                ),
+            };
+            self.out.ends.push((component.conn, error));
         }
     }
 }
@@ -251,6 +268,13 @@ impl Component {
     }
 }
 
+fn other_secret() -> StreamError {
+    StreamError::new(
+        StreamCondition::NotAuthorized,
+        "The secret of this component has been changed",
+    )
+}
+
 /// Nobody knows when it is there again.
 fn not_connected() -> StanzaError {
     StanzaError::new(Condition::RemoteServerTimeout)
@@ -262,7 +286,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::config::{ComponentSettings, DomainSettings, Secret};
+    use crate::config::{ComponentSettings, DomainSettings};
     use crate::jid::Jid;
     use crate::router::testing::{Site, stanza};
     use crate::stanza::{Kind, Type};
@@ -284,7 +308,8 @@ mod tests {
             .insert(name.clone(), Arc::new(component));
         let conn = Slots::default().insert(());
         site.router.out.outputs.open(conn, Vec::new());
-        let key = site.router.component_opened(conn, &name).unwrap();
+        let secret = Secret::new("sesame");
+        let key = site.router.component_opened(conn, &name, &secret).unwrap();
         let output = site.router.out.outputs.append(conn).unwrap();
         output.resize(OUTPUT_HOLD_BYTES + 1, b' ');
         (site, key, conn)

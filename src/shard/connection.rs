@@ -1,7 +1,10 @@
 //! A connection as its shard holds it: transport, parser and stream machine.
 
+use std::sync::Arc;
+
 use crate::clock::Mono;
-use crate::jid::{BareJid, Domain};
+use crate::config::ComponentSettings;
+use crate::jid::BareJid;
 use crate::limits::UNAUTHENTICATED_ELEMENT_BYTES_MAX;
 use crate::net::transport::Transport;
 use crate::router::account::Proof;
@@ -96,8 +99,8 @@ pub enum Proven {
     Account(BareJid, Proof),
     /// Another server has proven its first domain.
     Peer,
-    /// A component has proven that it is the one of this domain.
-    Component(Domain),
+    /// A component has proven that it is the one of these settings.
+    Component(Arc<ComponentSettings>),
 }
 
 impl Connection {

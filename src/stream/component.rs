@@ -265,7 +265,7 @@ impl ComponentStream {
         }
         if is_proof(&top.text(), id, &settings.secret) {
             cx.actions
-                .push(Action::AdmitComponent(settings.domain.name.clone()));
+                .push(Action::AdmitComponent(Arc::clone(&settings)));
             return Ok(State::Admitting(settings));
         }
         self.tell_failure(name, "the secrets differ");

@@ -27,7 +27,7 @@ use std::time::Duration;
 use ::log::debug;
 
 use crate::clock::{Mono, Now, Wall};
-use crate::config::Settings;
+use crate::config::{ComponentSettings, Settings};
 use crate::jid::{BareJid, Domain, FullJid};
 use crate::net::arrivals::Refused;
 use crate::net::certificate::Pin;
@@ -138,8 +138,9 @@ pub enum Action {
     /// The peer has proven a domain, the first of the stream: take the connection to that domain's shard,
     /// if it is not there, and make a place for what the peer sends. Nothing comes behind it.
     PeerProven(Domain),
-    /// Take the connection to the shard of a component's domain, if it is not there, and let it in.
-    AdmitComponent(Domain),
+    /// Take the connection to the shard of a component's domain, if it is not there, and let it in: it
+    /// has proven itself by these settings.
+    AdmitComponent(Arc<ComponentSettings>),
     /// Route a stanza of the component; its size as received.
     FromComponent(Box<Stanza>, usize),
     /// The component's stream has ended.

@@ -2,7 +2,7 @@
 //! domain's.
 
 use super::spec::Form::{Number, OptionalPath, Other};
-use super::spec::Reload::NewConnections;
+use super::spec::Reload::{NewConnections, Now};
 use super::spec::{Spec, spec};
 use crate::config::Secret;
 
@@ -11,7 +11,7 @@ pub(super) const COMPONENTS: &[Spec] = &[
         "component",
         "secret",
         r#""""#,
-        NewConnections,
+        Now,
         Other(|d, given| {
             let secret = given.string().map_err(|wrong| vec![wrong])?;
             d.component.secret = (!secret.is_empty()).then(|| Secret::new(secret));

@@ -1,7 +1,7 @@
 //! Events for the stream machines, and what these ask for in return.
 
 use super::{Outside, Shard};
-use crate::jid::Domain;
+use crate::config::ComponentSettings;
 use crate::router;
 use crate::router::feature::SessionEvent;
 use crate::router::peers::PeerNews;
@@ -134,12 +134,13 @@ impl Shard {
                     self.router.from_peer(source, *stanza, size);
                 }
             }
-            Action::AdmitComponent(domain) => {
-                let owner = self.router.placement.shard_of(domain.as_str());
+            Action::AdmitComponent(component) => {
+                let domain = component.domain.name.as_str();
+                let owner = self.router.placement.shard_of(domain);
                 if owner == self.router.shard {
-                    self.admit_component(key, &domain, outside);
+                    self.admit_component(key, &component, outside);
                 } else {
-                    self.move_to(owner, key, Proven::Component(domain), outside);
+                    self.move_to(owner, key, Proven::Component(component), outside);
                 }
             }
             Action::FromComponent(stanza, size) => {
@@ -224,8 +225,14 @@ impl Shard {
     }
 
     /// Lets a component in, on the shard of its domain.
-    pub(super) fn admit_component(&mut self, key: Key, domain: &Domain, outside: &mut dyn Outside) {
-        let admitted = self.router.component_opened(key, domain);
+    pub(super) fn admit_component(
+        &mut self,
+        key: Key,
+        component: &ComponentSettings,
+        outside: &mut dyn Outside,
+    ) {
+        let ComponentSettings { domain, secret, .. } = component;
+        let admitted = self.router.component_opened(key, &domain.name, secret);
         self.event(key, Event::ComponentAdmitted(admitted), outside);
         self.list(key);
     }

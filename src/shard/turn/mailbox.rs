@@ -96,7 +96,7 @@ impl Shard {
             self.router
                 .end_session(key, StreamError::new(StreamCondition::HostGone, text));
         }
-        self.router.end_removed_components();
+        self.router.end_revoked_components();
         // The time for a login may be shorter now.
         let keys: Vec<Key> = self.connections.iter().map(|(key, _)| key).collect();
         for key in keys {
@@ -136,7 +136,7 @@ impl Shard {
             match proven {
                 Proven::Account(jid, proof) => self.router.admit(key, &jid, proof),
                 Proven::Peer => self.place_peer(key, outside),
-                Proven::Component(domain) => self.admit_component(key, &domain, outside),
+                Proven::Component(component) => self.admit_component(key, &component, outside),
             }
             if self.is_stopping {
                 self.event(key, Event::End(shutting_down()), outside);

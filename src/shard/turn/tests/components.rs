@@ -8,6 +8,8 @@ use crate::jid::Domain;
 use crate::limits::{COMPONENT_STALL_WAIT, OUTPUT_HOLD_BYTES};
 use crate::shard::testing::{AnyCertificate, Client, NoNetwork, Server, open_settings};
 use crate::shard::{Generation, Peer, Post};
+use crate::slots::Slots;
+use crate::stanza::StreamCondition;
 
 const IRC: &str = "irc.example.org";
 const SHARDS: usize = 4;
@@ -208,6 +210,33 @@ fn a_reload_brings_components_and_ends_those_that_are_gone() {
          xmlns:stream='http://etherx.jabber.org/streams' to='irc.example.org'>",
     );
     assert!(answer.contains("<host-unknown"), "{answer}");
+}
+
+/// RFC 6120 §4.9.3.12. One whose handshake was taken by the shard that it came to, before that of its
+/// domain has heard of the change, is not let in either.
+#[test]
+fn a_component_whose_secret_is_changed_is_ended() {
+    let mut server = server();
+    let irc = connected(&mut server, 0, IRC);
+    let rooms = connected(&mut server, 1, "rooms.example.net");
+    let mut settings = with_components(&[IRC, "rooms.example.net"]);
+    let name = Domain::parse(IRC).unwrap();
+    let component = settings.components.get_mut(&name).unwrap();
+    Arc::make_mut(component).secret = Secret::new("mustard");
+    reload(&mut server, settings);
+    let end = irc.take();
+    assert!(
+        end.contains("<not-authorized") && end.ends_with("</stream:stream>"),
+        "{end}"
+    );
+    assert_eq!(rooms.take(), "", "its secret is the same");
+    let router = &mut server.shards[0].router;
+    let refused =
+        router.component_opened(Slots::default().insert(()), &name, &Secret::new("sesame"));
+    assert_eq!(
+        refused.unwrap_err().condition,
+        StreamCondition::NotAuthorized
+    );
 }
 
 /// RFC 6121 §3, §4: to an account a component's address is that of any remote contact.
