@@ -236,6 +236,9 @@ pub const OFFLINE_PAGE_BYTES_MAX: u64 = 64 * 1024;
 /// How long a stream to another server may take from the dial until stanzas flow, before the next address
 /// is tried.
 pub const DIAL_WAIT: Duration = Duration::from_secs(20);
+/// Tries at another server that one `stanzad explain s2s` makes, side by side: a peer counts what connects
+/// from an address.
+pub const DRY_RUNS_MAX: usize = 8;
 /// Addresses that are tried for one stream to another server.
 pub const DIAL_ATTEMPTS_MAX: usize = 8;
 /// Pairs of a local and a remote domain that one shard keeps a link for. Those without a stream and

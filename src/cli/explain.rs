@@ -1,18 +1,19 @@
 //! `stanzad explain s2s`: why another server is talked with, or not.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 
 use super::ctl::{Reach, accept, unexpected};
 use super::{Failure, load, print, print_json, remark};
-use crate::config::{DomainSettings, Settings};
 use crate::jid::Domain;
 use crate::server::control::{
-    AttemptInfo, CertificateReport, DryRun, Explained, KeyInfo, LookupInfo, Reply, Request,
-    TriedAddress,
+    AttemptInfo, CallError, CertificateReport, DryRun, Explained, KeyInfo, LookupInfo, Reply,
+    Request, TriedAddress, Try,
 };
-use crate::server::dry_run::Trier;
-use crate::server::federation;
+use crate::server::dry_run::domains;
 use crate::server::generation::load_certificates;
+
+/// Domains here that a line names; of more it tells the number, and JSON all of them.
+const NAMES_MAX: usize = 5;
 
 /// `stanzad explain s2s`
 pub fn s2s(server: &Reach, remote: &str, from: Option<String>, json: bool) -> Result<(), Failure> {
@@ -24,7 +25,8 @@ pub fn s2s(server: &Reach, remote: &str, from: Option<String>, json: bool) -> Re
         Domain::parse(from).map_err(|why| usage(from, &why))?;
     }
     let explained = explain(server, &domain, from)?;
-    let would_talk = explained.dry_run.as_ref().is_some_and(|run| run.would_talk);
+    let mut tries = explained.tries.iter();
+    let would_talk = !explained.tries.is_empty() && tries.all(|one| one.dry_run.would_talk);
     if json {
         print_json(&explained)?;
     } else {
@@ -36,130 +38,194 @@ pub fn s2s(server: &Reach, remote: &str, from: Option<String>, json: bool) -> Re
     }
 }
 
-/// The dry run is made here if this user can read what it takes, else by the server; what became of
-/// earlier attempts is known to the server alone.
+/// The running server knows what became of earlier attempts, tries as it is, and answers for dialback
+/// keys. Without one the tries are made here.
 fn explain(server: &Reach, remote: &Domain, from: Option<String>) -> Result<Explained, Failure> {
-    let own = match load(server.conf_file()) {
-        Ok(settings) => Some(prepare(settings, from.as_deref())?),
-        Err(_) => None,
-    };
-    let dry_run = own.as_ref().and_then(|(settings, local)| {
-        let loaded = load_certificates(settings, None).ok()?;
-        let trier = Trier {
-            settings,
-            loaded: &loaded,
-            local,
-        };
-        Some(trier.run(remote))
-    });
-    let local = own
-        .as_ref()
-        .map(|(_, local)| local.name.as_str().to_owned());
     let request = Request::ExplainS2s {
         remote: remote.as_str().to_owned(),
-        local: from.or_else(|| local.clone()),
-        dry_run: dry_run.is_none(),
+        local: from.clone(),
     };
-    match (accept(server.call(&request)?), dry_run, local) {
-        (Ok(Reply::Explained(explained)), None, _) => Ok(*explained),
-        (Ok(Reply::Explained(explained)), Some(run), Some(local)) => Ok(Explained {
-            dry_run: Some(run),
-            local,
-            ..*explained
-        }),
-        (Ok(other), ..) => Err(unexpected(&other)),
-        (Err(failure), Some(run), Some(local)) => {
-            if let Failure::No(why) = failure {
-                remark(format_args!("earlier attempts are not known: {why}"));
+    let error = match server.call(&request)? {
+        Ok(reply) => {
+            return match accept(Ok(reply))? {
+                Reply::Explained(explained) => Ok(*explained),
+                other => Err(unexpected(&other)),
+            };
+        }
+        Err(error) => error,
+    };
+    let file = server.conf_file();
+    match (load(file), &error) {
+        (Ok(settings), _) => {
+            if settings.served(remote.as_str()).is_some() {
+                return Err(Failure::Usage(domains::served_here(remote)));
             }
+            let chosen = domains::chosen(&settings, from.as_deref()).map_err(Failure::Usage)?;
+            let loaded = load_certificates(&settings, None);
+            let loaded = loaded.map_err(|problems| Failure::No(problems.join("\n")))?;
+            remark(format_args!(
+                "earlier attempts are not known, and the try is this command's: {error}"
+            ));
+            let (tries, left_out) = domains::tries(&chosen, remote, (&settings, &loaded), None);
             Ok(Explained {
                 remote: remote.as_str().to_owned(),
-                local,
-                attempts: Vec::new(),
-                known_key: None,
-                dry_run: Some(run),
+                tries,
+                left_out,
+                ..Explained::default()
             })
         }
-        (Err(failure), ..) => Err(failure),
+        (Err(_), CallError::Forbidden(_)) => Err(Failure::no(error)),
+        (Err(failure), _) => {
+            remark(&error);
+            Err(failure)
+        }
     }
-}
-
-/// The configuration, and the domain in whose name it is tried: the one that is named, or the first
-/// that talks to other servers.
-fn prepare(
-    settings: Settings,
-    from: Option<&str>,
-) -> Result<(Arc<Settings>, Arc<DomainSettings>), Failure> {
-    let local = federation::pick(&settings, from).map_err(Failure::Usage)?;
-    Ok((Arc::new(settings), local))
 }
 
 fn describe(explained: &Explained) -> String {
-    let Explained {
-        remote,
-        local,
-        attempts,
-        known_key,
-        dry_run,
-    } = explained;
-    let mut out = format!("{remote}, as {local} sees it\n");
-    out.push_str("\nLast attempts\n");
-    if attempts.is_empty() {
+    let remote = &explained.remote;
+    let mut out = format!("{remote}\n\nLast attempts\n");
+    if explained.attempts.is_empty() {
         out.push_str("  none that is known\n");
     }
-    for attempt in attempts {
+    for attempt in &explained.attempts {
         describe_attempt(attempt, &mut out);
     }
-    if let Some(known) = known_key {
-        describe_key(known, &mut out);
-    }
-    if let Some(run) = dry_run {
-        out.push_str("\nA try just now\n");
-        describe_run(run, &mut out);
-        let mut keys = run.addresses.iter().filter_map(|tried| tried.key.as_ref());
-        if let Some(known) = known_key
-            && let Some(other) = keys.find(|key| **key != known.key)
-        {
-            out.push_str(&format!(
-                "  WARNING: another key than was last seen, {other}: a new certificate, or somebody \
-                 else\n"
-            ));
-        }
-        if let Some(inbound) = &run.inbound {
-            out.push_str(&format!(
-                "  a stream that it opens, with the same certificate: {inbound}\n"
-            ));
-        }
-        out.push('\n');
-        let verdict = match run.would_talk {
-            true => "talks with",
-            false => "does not talk with",
+    describe_keys(&explained.keys, &mut out);
+    let outcomes = outcomes(&explained.tries);
+    for (locals, tries) in &outcomes {
+        // The others have gone the same way.
+        let Some(first) = tries.first() else {
+            continue;
         };
-        out.push_str(&format!("{local} {verdict} {remote}: {}\n", run.verdict));
-        match &run.remedy {
-            Some(remedy) => out.push_str(&format!("To change that: {remedy}\n")),
-            None if run.would_talk => {}
-            None => out.push_str("No single option would change that.\n"),
+        out.push_str(&format!("\nA try just now by {}\n", named(locals)));
+        describe_run(remote, &first.dry_run, &mut out);
+        warn_of_keys(&explained.keys, tries, &mut out);
+    }
+    out.push('\n');
+    for (locals, tries) in &outcomes {
+        if let Some(first) = tries.first() {
+            describe_verdict(locals, remote, &first.dry_run, &mut out);
         }
+    }
+    if !explained.left_out.is_empty() {
+        out.push_str(&format!(
+            "Not tried by {}, which would take too many tries: name one with --from\n",
+            named(&explained.left_out)
+        ));
     }
     out
 }
 
-fn describe_key(known: &KeyInfo, out: &mut String) {
-    let KeyInfo {
-        key, since, seen, ..
-    } = known;
-    out.push_str(&format!("\nKey of its certificate\n  {key}\n"));
-    out.push_str(&format!("  seen since {since}, last about {seen}\n"));
-    if let Some(previous) = &known.previous {
-        out.push_str(&format!("  before: {previous}\n"));
+/// Tries with the same outcome, with all domains that they are about.
+fn outcomes(tries: &[Try]) -> Vec<(Vec<String>, Vec<&Try>)> {
+    let mut all: Vec<(Vec<String>, Vec<&Try>)> = Vec::new();
+    let outcome = |one: &Try| {
+        let run = &one.dry_run;
+        let proof: Vec<_> = run.proof.iter().map(|step| step.text.clone()).collect();
+        let inbound = (run.inbound.clone(), run.inbound_remedy.clone());
+        let verdict = (run.would_talk, run.verdict.clone(), run.remedy.clone());
+        (verdict, proof, inbound)
+    };
+    for one in tries {
+        let same = all.iter_mut().find(|(_, others)| {
+            let other = others.first();
+            other.is_some_and(|other| outcome(other) == outcome(one))
+        });
+        match same {
+            Some((locals, others)) => {
+                locals.extend(one.locals.iter().cloned());
+                others.push(one);
+            }
+            None => all.push((one.locals.clone(), vec![one])),
+        }
+    }
+    all
+}
+
+fn describe_verdict(locals: &[String], remote: &str, run: &DryRun, out: &mut String) {
+    let verdict = match (run.would_talk, locals.len()) {
+        (true, 1) => "talks with",
+        (true, _) => "talk with",
+        (false, 1) => "does not talk with",
+        (false, _) => "do not talk with",
+    };
+    out.push_str(&format!(
+        "{} {verdict} {remote}: {}\n",
+        named(locals),
+        run.verdict
+    ));
+    let is_refused = run
+        .proof
+        .last()
+        .is_some_and(|step| step.accepted == Some(false));
+    match &run.remedy {
+        Some(remedy) => out.push_str(&format!("To change that: {remedy}\n")),
+        None if run.would_talk => {}
+        None if is_refused => out.push_str("That is for the other server to change.\n"),
+        None => out.push_str("No single option would change that.\n"),
+    }
+}
+
+/// "a.example", "a.example, b.example and 48 more".
+fn named(domains: &[String]) -> String {
+    let shown: Vec<&str> = domains.iter().take(NAMES_MAX).map(String::as_str).collect();
+    let shown = shown.join(", ");
+    match domains.len().saturating_sub(NAMES_MAX) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}
+
+/// One entry for each key, with the domains here that it was shown to.
+fn describe_keys(known: &[KeyInfo], out: &mut String) {
+    let mut by_key: BTreeMap<(&str, Option<&str>), Vec<&KeyInfo>> = BTreeMap::new();
+    for one in known {
+        let key = (one.key.as_str(), one.previous.as_deref());
+        by_key.entry(key).or_default().push(one);
+    }
+    if !by_key.is_empty() {
+        out.push_str("\nKey of its certificate\n");
+    }
+    for ((key, previous), seen) in by_key {
+        let locals: Vec<String> = seen.iter().map(|one| one.local.clone()).collect();
+        let since = seen.iter().map(|one| one.since.as_str()).min();
+        let last = seen.iter().map(|one| one.seen.as_str()).max();
+        out.push_str(&format!("  {key}\n"));
+        out.push_str(&format!(
+            "  seen by {} since {}, last about {}\n",
+            named(&locals),
+            since.unwrap_or_default(),
+            last.unwrap_or_default()
+        ));
+        if let Some(previous) = previous {
+            out.push_str(&format!("  before: {previous}\n"));
+        }
+    }
+}
+
+/// Says if the key just seen is another one than was last seen.
+fn warn_of_keys(known: &[KeyInfo], tries: &[&Try], out: &mut String) {
+    for one in tries {
+        let addresses = one.dry_run.addresses.iter();
+        let shown: Vec<&String> = addresses.filter_map(|tried| tried.key.as_ref()).collect();
+        let mut known = known.iter().filter(|key| one.locals.contains(&key.local));
+        let other = known.find_map(|known| shown.iter().find(|key| ***key != known.key));
+        if let Some(other) = other {
+            out.push_str(&format!(
+                "  WARNING: another key than was last seen, {other}: a new certificate, or somebody \
+                 else\n"
+            ));
+            return;
+        }
     }
 }
 
 fn describe_attempt(attempt: &AttemptInfo, out: &mut String) {
+    let local = &attempt.local;
     let way = match attempt.direction.as_str() {
-        "dialled" => "dialled",
-        _ => "it dialled us, from",
+        "dialled" => format!("{local} dialled"),
+        _ => format!("it dialled {local} from"),
     };
     let address = attempt.address.as_deref().unwrap_or("no address");
     let result = if attempt.success { "worked" } else { "failed" };
@@ -180,7 +246,7 @@ fn describe_attempt(attempt: &AttemptInfo, out: &mut String) {
     }
 }
 
-fn describe_run(run: &DryRun, out: &mut String) {
+fn describe_run(remote: &str, run: &DryRun, out: &mut String) {
     for lookup in &run.lookups {
         describe_lookup(lookup, out);
     }
@@ -188,7 +254,18 @@ fn describe_run(run: &DryRun, out: &mut String) {
         out.push_str(&format!("  {problem}\n"));
     }
     for tried in &run.addresses {
-        describe_address(tried, out);
+        describe_address(remote, tried, out);
+    }
+    for step in &run.proof {
+        out.push_str(&format!("  {}\n", step.text));
+    }
+    if let Some(inbound) = &run.inbound {
+        out.push_str(&format!(
+            "  a stream that it opens, with the same certificate: {inbound}\n"
+        ));
+    }
+    if let Some(remedy) = run.inbound_remedy.as_ref().filter(|_| run.remedy.is_none()) {
+        out.push_str(&format!("      to change that: {remedy}\n"));
     }
     if run.lookups.is_empty() && run.addresses.is_empty() && run.dns_problem.is_none() {
         out.push_str("  nothing was tried: its name alone decides\n");
@@ -206,7 +283,7 @@ fn describe_lookup(lookup: &LookupInfo, out: &mut String) {
     }
 }
 
-fn describe_address(tried: &TriedAddress, out: &mut String) {
+fn describe_address(remote: &str, tried: &TriedAddress, out: &mut String) {
     out.push_str(&format!("  {} ({})", tried.address, tried.host));
     if !tried.tried {
         out.push_str(": not tried any more\n");
@@ -215,7 +292,7 @@ fn describe_address(tried: &TriedAddress, out: &mut String) {
     let parts = [&tried.tls_version, &tried.cipher, &tried.group];
     out.push_str(&format!(": {}\n", encryption(tried.direct_tls, parts)));
     if let Some(certificate) = &tried.certificate {
-        describe_certificate(certificate, "the domain", "      ", out);
+        describe_certificate(certificate, remote, "      ", out);
     }
     if let Some(dane) = &tried.dane {
         out.push_str(&format!("      DANE: {dane}\n"));
@@ -273,38 +350,71 @@ mod tests {
     fn an_explanation_ends_with_the_verdict_and_the_one_option() {
         let explained = Explained {
             remote: "example.net".to_owned(),
-            local: "example.org".to_owned(),
             attempts: vec![AttemptInfo {
                 at: "2026-11-28T15:00:00Z".to_owned(),
                 direction: "accepted".to_owned(),
+                local: "example.org".to_owned(),
                 remote: "example.net".to_owned(),
                 address: Some("192.0.2.7:40000".to_owned()),
                 outcome: "we refused it".to_owned(),
                 verdict: Some("example.net is on s2s.deny".to_owned()),
                 ..AttemptInfo::default()
             }],
-            known_key: None,
-            dry_run: Some(DryRun {
-                verdict: "example.net is on s2s.deny".to_owned(),
-                remedy: Some("take example.net off s2s.deny".to_owned()),
-                ..DryRun::default()
-            }),
+            tries: vec![denied("example.org")],
+            ..Explained::default()
         };
         let expected = "\
-example.net, as example.org sees it
+example.net
 
 Last attempts
-  2026-11-28T15:00:00Z  it dialled us, from 192.0.2.7:40000: failed, we refused it
+  2026-11-28T15:00:00Z  it dialled example.org from 192.0.2.7:40000: failed, we refused it
       no TLS
       policy: example.net is on s2s.deny
 
-A try just now
+A try just now by example.org
   nothing was tried: its name alone decides
 
 example.org does not talk with example.net: example.net is on s2s.deny
 To change that: take example.net off s2s.deny
 ";
         assert_eq!(describe(&explained), expected);
+    }
+
+    fn denied(local: &str) -> Try {
+        Try {
+            locals: vec![local.to_owned()],
+            dry_run: DryRun {
+                verdict: "example.net is on s2s.deny".to_owned(),
+                remedy: Some("take example.net off s2s.deny".to_owned()),
+                ..DryRun::default()
+            },
+        }
+    }
+
+    #[test]
+    fn domains_with_the_same_outcome_are_told_of_once() {
+        let mut tries: Vec<Try> = (1..=7).map(|n| denied(&format!("d{n}.example"))).collect();
+        let mut other = denied("other.example");
+        other.dry_run.would_talk = true;
+        other.dry_run.verdict = "it is who it is".to_owned();
+        other.dry_run.remedy = None;
+        tries.insert(3, other);
+        let explained = Explained {
+            remote: "example.net".to_owned(),
+            tries,
+            left_out: vec!["last.example".to_owned()],
+            ..Explained::default()
+        };
+        let told = describe(&explained);
+        assert_eq!(told.matches("\nA try just now by ").count(), 2, "{told}");
+        let expected = "\
+d1.example, d2.example, d3.example, d4.example, d5.example and 2 more do not talk with example.net: \
+example.net is on s2s.deny
+To change that: take example.net off s2s.deny
+other.example talks with example.net: it is who it is
+Not tried by last.example, which would take too many tries: name one with --from
+";
+        assert!(told.ends_with(expected), "{told}");
     }
 
     #[test]

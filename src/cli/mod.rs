@@ -126,7 +126,7 @@ enum Explain {
     S2s {
         /// Its domain
         remote: String,
-        /// The domain here in whose name it is tried; the first one if it is not given
+        /// The domain here that it is about; all that talk with other servers if it is not given
         #[arg(long, value_name = "DOMAIN")]
         from: Option<String>,
         #[command(flatten)]
@@ -153,7 +153,7 @@ enum S2s {
 
 #[derive(Debug, Subcommand)]
 enum Check {
-    /// The conf file, and the certificates and keys that it names
+    /// The conf file, what it names, and who can read and change the server's files
     Config {
         #[command(flatten)]
         config: ConfigFile,
@@ -168,7 +168,7 @@ enum Check {
     Dns(CheckAll),
     /// The certificates of each domain, as the listeners show them
     Certs(CheckAll),
-    /// A real TLS handshake on each port of the running server
+    /// A real TLS handshake on each port of the running server, and a stream for each component
     Ports(CheckAll),
     /// TLS and certificates of any XMPP server
     Tls {

@@ -2,23 +2,25 @@
 //! TLS, the certificates that it shows, and what it offers then. For `stanzad explain` and
 //! `stanzad check`: it blocks, up to its deadline, and has no place on a reactor.
 
+mod component;
+mod talk;
+
 use std::fmt;
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use openssl::ssl::SslStream;
 
+pub use self::component::component;
+use self::talk::{Talk, Timed};
 use super::tls::{ALPN_CLIENT, TlsContexts};
 use super::tls_facts;
 use super::transport::TlsFacts;
 use crate::dns::Service;
 use crate::ns;
-use crate::xml::{Bounds, Element, Item, Parser, attribute};
-
-/// Bytes of one element that is looked at: features are some hundred bytes long.
-const ELEMENT_BYTES_MAX: usize = 64 * 1024;
+use crate::xml::{Element, Header, Top, attribute};
 
 /// Where to look, and in whose name.
 pub struct Probe<'a> {
@@ -51,6 +53,14 @@ pub struct Seen {
     pub offer: Option<Offer>,
     /// Why it went no further.
     pub stop: Option<Stop>,
+}
+
+/// A stream behind TLS that was looked at, and on which more can be said. It ends without a word if it is
+/// just dropped.
+pub struct Secured {
+    talk: Talk<SslStream<Timed>>,
+    /// The id that the server has given it, to which dialback keys are bound.
+    pub id: String,
 }
 
 /// What a server offers in its stream features.
@@ -109,124 +119,6 @@ impl fmt::Display for Stop {
     }
 }
 
-/// A socket on which nothing takes longer than until a deadline.
-struct Timed {
-    socket: TcpStream,
-    deadline: Instant,
-}
-
-impl Timed {
-    fn left(&self) -> io::Result<Duration> {
-        let left = self.deadline.saturating_duration_since(Instant::now());
-        match left.is_zero() {
-            true => Err(io::ErrorKind::TimedOut.into()),
-            false => Ok(left),
-        }
-    }
-}
-
-/// A socket's time-out is told as "would block", which OpenSSL would try again.
-fn as_time_out(error: io::Error) -> io::Error {
-    match error.kind() {
-        io::ErrorKind::WouldBlock => io::ErrorKind::TimedOut.into(),
-        _ => error,
-    }
-}
-
-impl Read for Timed {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.socket.set_read_timeout(Some(self.left()?))?;
-        self.socket.read(buffer).map_err(as_time_out)
-    }
-}
-
-impl Write for Timed {
-    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        self.socket.set_write_timeout(Some(self.left()?))?;
-        self.socket.write(buffer).map_err(as_time_out)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.socket.flush()
-    }
-}
-
-/// A stream of XML over whatever carries bytes.
-struct Talk<S> {
-    bytes: S,
-    parser: Parser,
-}
-
-impl<S: Read + Write> Talk<S> {
-    fn new(bytes: S) -> Talk<S> {
-        Talk {
-            bytes,
-            parser: Parser::new(Bounds::client(ELEMENT_BYTES_MAX)),
-        }
-    }
-
-    fn say(&mut self, text: &[u8], what: &'static str) -> Result<(), Stop> {
-        let said = self.bytes.write_all(text).and_then(|()| self.bytes.flush());
-        said.map_err(|error| broken(&error, what))
-    }
-
-    fn hear(&mut self, what: &'static str) -> Result<Item, Stop> {
-        let mut buffer = [0; 4096];
-        loop {
-            match self.parser.next() {
-                Ok(Some(item)) => return Ok(item),
-                Ok(None) => {}
-                Err(error) => return Err(Stop::NotXmpp(error.text().into_owned())),
-            }
-            match self.bytes.read(&mut buffer) {
-                Ok(0) => return Err(Stop::Closed(what, "the end of the connection".to_owned())),
-                Ok(count) => self.parser.feed(buffer.get(..count).unwrap_or_default()),
-                Err(error) => return Err(broken(&error, what)),
-            }
-        }
-    }
-
-    /// Opens a stream and reads what is offered there; none if the server knows no features.
-    fn open(&mut self, probe: &Probe<'_>) -> Result<Option<Offer>, Stop> {
-        self.say(&probe.header(), "the stream's header")?;
-        let header = match self.hear("the stream's header")? {
-            Item::Open(header) => header,
-            Item::Top(_) | Item::Close => {
-                return Err(Stop::NotXmpp("no stream header".to_owned()));
-            }
-        };
-        let has_features = header.version.is_some();
-        let other_name = header.from.filter(|from| from != probe.domain);
-        if !has_features {
-            return Ok(None);
-        }
-        let top = self.element("the stream's features")?;
-        match (top.is(ns::STREAM, "features"), other_name) {
-            (true, None) => Ok(Some(Offer::of(&top))),
-            (true, Some(name)) => Err(Stop::Misnamed(name)),
-            (false, _) => Err(Stop::NotXmpp(format!(
-                "<{}/> in place of stream features",
-                top.name
-            ))),
-        }
-    }
-
-    /// The next element; a stream error is an error.
-    fn element(&mut self, what: &'static str) -> Result<Element, Stop> {
-        match self.hear(what)? {
-            Item::Top(top) => {
-                let element = top.to_element();
-                match element.is(ns::STREAM, "error") {
-                    true => Err(stream_error(&element)),
-                    false => Ok(element),
-                }
-            }
-            Item::Close => Err(Stop::Closed(what, "the end of the stream".to_owned())),
-            Item::Open(_) => Err(Stop::NotXmpp("a second stream header".to_owned())),
-        }
-    }
-}
-
 impl Offer {
     fn of(features: &Element) -> Offer {
         let mut offer = Offer::default();
@@ -252,43 +144,50 @@ impl Offer {
 impl Probe<'_> {
     /// Looks, until the deadline at the latest.
     pub fn look(&self, deadline: Instant) -> Seen {
-        let mut seen = Seen::default();
-        if let Err(stop) = self.look_into(deadline, &mut seen) {
-            seen.stop = Some(stop);
+        let (seen, secured) = self.look_and_stay(deadline);
+        if let Some(secured) = secured {
+            secured.close();
         }
         seen
     }
 
-    fn look_into(&self, deadline: Instant, seen: &mut Seen) -> Result<(), Stop> {
-        let began = Instant::now();
-        let left = deadline.saturating_duration_since(began);
-        if left.is_zero() {
-            return Err(Stop::TimedOut("the connection"));
-        }
-        let socket = TcpStream::connect_timeout(&self.address, left).map_err(|error| {
-            match as_time_out(error) {
-                error if error.kind() == io::ErrorKind::TimedOut => {
-                    Stop::TimedOut("the connection")
-                }
-                error => Stop::Unreachable(error.to_string()),
+    /// The same, for who has more to say then: the stream stays open, if it got as far as that.
+    pub fn look_and_stay(&self, deadline: Instant) -> (Seen, Option<Secured>) {
+        let mut seen = Seen::default();
+        match self.look_into(deadline, &mut seen) {
+            Ok(secured) => (seen, Some(secured)),
+            Err(stop) => {
+                seen.stop = Some(stop);
+                (seen, None)
             }
-        })?;
+        }
+    }
+
+    fn look_into(&self, deadline: Instant, seen: &mut Seen) -> Result<Secured, Stop> {
+        let began = Instant::now();
+        let mut plain = Timed::connect(self.address, deadline)?;
         seen.connected_after = Some(began.elapsed());
-        let mut plain = Timed { socket, deadline };
         if !self.is_direct {
             plain = self.start_tls(plain, seen)?;
         }
         let mut secure = Talk::new(self.handshake(plain, seen)?);
-        seen.offer = secure.open(self)?;
-        // The end of a stream that nobody waits for.
-        let _ = secure.say(b"</stream:stream>", "the end");
-        Ok(())
+        let header = self.open(&mut secure)?;
+        let id = header.id.clone().unwrap_or_default();
+        seen.offer = secure.offer(header, self.domain)?;
+        Ok(Secured { talk: secure, id })
+    }
+
+    /// Opens a stream.
+    fn open<S: Read + Write>(&self, talk: &mut Talk<S>) -> Result<Header, Stop> {
+        talk.say(&self.header(), "the stream's header")?;
+        talk.header()
     }
 
     /// Asks for TLS, also where it is not offered (RFC 7590 §3.1).
     fn start_tls(&self, plain: Timed, seen: &mut Seen) -> Result<Timed, Stop> {
         let mut talk = Talk::new(plain);
-        let offer = talk.open(self)?;
+        let header = self.open(&mut talk)?;
+        let offer = talk.offer(header, self.domain)?;
         seen.before_tls.clone_from(&offer);
         let what = "the answer to STARTTLS";
         talk.say(format!("<starttls xmlns='{}'/>", ns::TLS).as_bytes(), what)?;
@@ -350,18 +249,33 @@ impl Probe<'_> {
     }
 }
 
-fn broken(error: &io::Error, what: &'static str) -> Stop {
-    match error.kind() {
-        io::ErrorKind::TimedOut => Stop::TimedOut(what),
-        _ => Stop::Closed(what, error.to_string()),
+impl Secured {
+    /// Lets what follows take until then.
+    pub fn extend(&mut self, deadline: Instant) {
+        self.talk.bytes.get_mut().deadline = deadline;
     }
-}
 
-fn stream_error(element: &Element) -> Stop {
-    let mut children = element.elements();
-    let condition = children.next().map_or("", |child| &child.name).to_owned();
-    let text = element.elements().find(|child| child.name == "text");
-    Stop::StreamError(condition, text.map(Element::text).unwrap_or_default())
+    /// Says something; `what` is it.
+    ///
+    /// # Errors
+    /// The connection is gone, or takes nothing in time.
+    pub fn say(&mut self, text: &[u8], what: &'static str) -> Result<(), Stop> {
+        self.talk.say(text, what)
+    }
+
+    /// The next element; `what` is waited for.
+    ///
+    /// # Errors
+    /// There is none, or a stream error.
+    pub fn hear(&mut self, what: &'static str) -> Result<Top, Stop> {
+        self.talk.top(what)
+    }
+
+    /// Ends the stream.
+    pub fn close(mut self) {
+        // Nobody waits for it any more.
+        let _ = self.talk.say(b"</stream:stream>", "the end");
+    }
 }
 
 /// The reason alone, of OpenSSL's line with functions and numbers.

@@ -1,5 +1,8 @@
-//! A try at another server, for `stanzad explain s2s`: it resolves, connects and judges as a link
-//! does, but proves nothing and sends no stanza. It waits, so it has a thread of its own.
+//! A try at another server, for `stanzad explain s2s`: it resolves, connects, judges and proves us as a
+//! link does, but sends no stanza. It waits, so it has a thread of its own.
+
+pub mod domains;
+mod proof;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -7,12 +10,13 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Sender, bounded};
 
+use self::proof::Proving;
 use crate::clock::Clock;
 use crate::config::{DomainSettings, Settings};
 use crate::dns::{self, Dns, Found, Lookup, Question, Service, Target, Tlsa, srv};
 use crate::jid::Domain;
 use crate::limits::DIAL_ATTEMPTS_MAX;
-use crate::net::probe::{Probe, Seen, Stop};
+use crate::net::probe::{Probe, Secured, Seen, Stop};
 use crate::net::random;
 use crate::net::tls::TlsContexts;
 use crate::router::peers::history::{ShownCertificate, bounded as for_people};
@@ -39,6 +43,8 @@ pub struct Trier<'a> {
     pub loaded: &'a Loaded,
     /// In the name of this domain.
     pub local: &'a DomainSettings,
+    /// What the running server makes dialback keys of; without one dialback is not tried.
+    pub secret: Option<&'a [u8]>,
 }
 
 struct Answer(Sender<Found>);
@@ -122,8 +128,9 @@ impl Trier<'_> {
             if !is_decided && Instant::now() < deadline {
                 tried.tried = true;
                 let until = deadline.min(Instant::now() + ADDRESS_WAIT);
-                let seen = self.look(remote, attempt.address, is_direct, until);
+                let (seen, stream) = self.look(remote, attempt.address, is_direct, until);
                 is_decided = self.judge(remote, (found, target), &seen, &mut tried, run);
+                self.prove(remote, stream, &seen, run);
             }
             run.addresses.push(tried);
         }
@@ -136,7 +143,13 @@ impl Trier<'_> {
         }
     }
 
-    fn look(&self, remote: &Domain, address: SocketAddr, is_direct: bool, until: Instant) -> Seen {
+    fn look(
+        &self,
+        remote: &Domain,
+        address: SocketAddr,
+        is_direct: bool,
+        until: Instant,
+    ) -> (Seen, Option<Secured>) {
         let contexts: &Arc<TlsContexts> = &self.loaded.contexts.servers;
         let probe = Probe {
             address,
@@ -147,7 +160,35 @@ impl Trier<'_> {
             from: Some(self.local.name.as_str()),
             contexts,
         };
-        probe.look(until)
+        probe.look_and_stay(until)
+    }
+
+    /// Sees how a peer that is accepted takes our proof. One that is not is shown none, as by a link.
+    fn prove(&self, remote: &Domain, stream: Option<Secured>, seen: &Seen, run: &mut DryRun) {
+        let Some(stream) = stream else {
+            if run.would_talk {
+                let text = "dialback is not tried on a connection that is not encrypted";
+                run.proof.push(proof::untried("dialback", text));
+            }
+            return;
+        };
+        if !run.would_talk {
+            stream.close();
+            return;
+        }
+        let proving = Proving {
+            local: self.local,
+            remote,
+            has_certificate: (self.loaded.certificates).has_certificate(self.local.name.as_str()),
+            secret: self.secret,
+        };
+        run.proof = proving.prove(stream, seen);
+        if let Some(last) = run.proof.last()
+            && last.accepted == Some(false)
+        {
+            run.would_talk = false;
+            run.verdict = format!("{}, but {}", run.verdict, last.text);
+        }
     }
 
     /// Notes what was seen at an address. True: it decides, and no other is tried.
@@ -184,7 +225,7 @@ impl Trier<'_> {
         run.would_talk = matches!(verdict.outcome, Outcome::Accept(_));
         run.verdict = reason;
         run.remedy = remedy(&policy, remote, &facts).map(|remedy| remedy.sentence(remote));
-        run.inbound = Some(self.judge_inbound(remote, found, seen));
+        (run.inbound, run.inbound_remedy) = self.judge_inbound(remote, found, seen);
         if run.would_talk
             && !is_unencrypted
             && let Some(stopped) = &tried.stopped
@@ -196,17 +237,25 @@ impl Trier<'_> {
     }
 
     /// What would be decided about a stream that the peer opens and on which it shows the same.
-    fn judge_inbound(&self, remote: &Domain, found: &Found, seen: &Seen) -> String {
+    /// With the one option that would change it.
+    fn judge_inbound(
+        &self,
+        remote: &Domain,
+        found: &Found,
+        seen: &Seen,
+    ) -> (Option<String>, Option<String>) {
         let dns = PeerDns::of_domain(found);
         let (facts, _) = self.facts(remote, &dns, seen, Direction::Accepted);
         let policy = S2sPolicy::of(&self.local.s2s, remote);
         let verdict = judge(&policy, remote, &facts);
         let reason = verdict.reason.sentence(remote);
-        match verdict.outcome {
+        let told = match verdict.outcome {
             Outcome::Accept(_) => format!("proven at once: {reason}"),
             Outcome::NeedDialback => format!("proven by dialback alone: {reason}"),
             Outcome::Refuse => format!("refused: {reason}"),
-        }
+        };
+        let remedy = remedy(&policy, remote, &facts);
+        (Some(told), remedy.map(|remedy| remedy.sentence(remote)))
     }
 
     /// What policy needs to know, and the key of the certificate.

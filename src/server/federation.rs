@@ -1,15 +1,13 @@
 //! What the control socket tells of other servers.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
-use crate::config::{DomainSettings, Settings};
 use crate::jid::Domain;
 use crate::net::certificate::Pin;
 use crate::router::peers::history::Attempt;
 use crate::server::accounts::stamp;
 use crate::server::control::{
-    AttemptInfo, DryRun, Explained, KeyInfo, PairInfo, Reply, SESSIONS_MAX, ServerStreamInfo,
+    AttemptInfo, Explained, KeyInfo, PairInfo, Reply, SESSIONS_MAX, ServerStreamInfo, Try,
 };
 use crate::server::dry_run::report;
 use crate::shard::{Survey, SurveyedServer};
@@ -86,32 +84,6 @@ fn info(shard: usize, server: &SurveyedServer) -> ServerStreamInfo {
     info
 }
 
-/// The domain in whose name another server is tried.
-///
-/// # Errors
-/// It is not served here; in words.
-pub fn pick(settings: &Settings, from: Option<&str>) -> Result<Arc<DomainSettings>, String> {
-    let mut domains = settings.domains.values();
-    let found = match from {
-        Some(from) => {
-            let from = Domain::parse(from).ok();
-            from.and_then(|from| settings.served(from.as_str()))
-        }
-        None => domains
-            .clone()
-            .find(|domain| domain.s2s.enabled)
-            .or_else(|| domains.next()),
-    };
-    let served = || {
-        let names = settings.domains.keys().map(Domain::as_str);
-        names.collect::<Vec<_>>().join(", ")
-    };
-    found.cloned().ok_or_else(|| match from {
-        Some(from) => format!("\"{from}\" is not served here; what is: {}", served()),
-        None => "no domain is served here".to_owned(),
-    })
-}
-
 /// The pairs whose peers' certificates have another key than they once had, and since when.
 ///
 /// # Errors
@@ -155,8 +127,9 @@ pub fn pairs(surveys: &[Survey]) -> Vec<(Domain, Domain)> {
         .collect()
 }
 
-fn key_info(known: &PeerKey) -> KeyInfo {
+fn key_info((local, known): &(Domain, PeerKey)) -> KeyInfo {
     KeyInfo {
+        local: local.as_str().to_owned(),
         key: Pin::from(known.key).to_string(),
         since: stamp(known.since),
         seen: stamp(known.seen),
@@ -164,20 +137,36 @@ fn key_info(known: &PeerKey) -> KeyInfo {
     }
 }
 
+/// The keys that the server of a remote domain has shown to local ones.
+///
+/// # Errors
+/// The database's.
+pub fn known_keys(
+    db: &Db,
+    locals: &[Domain],
+    remote: &Domain,
+) -> Result<Vec<(Domain, PeerKey)>, StoreError> {
+    let mut known = Vec::new();
+    for local in locals {
+        let key = peer_keys::find(db, local, remote)?;
+        known.extend(key.map(|key| (local.clone(), key)));
+    }
+    Ok(known)
+}
+
 /// Answers `stanzad explain s2s`.
 pub fn explained(
     remote: &Domain,
-    local: &Domain,
-    attempts: Vec<Attempt>,
-    known_key: Option<&PeerKey>,
-    dry_run: Option<DryRun>,
+    attempts: &[Attempt],
+    keys: &[(Domain, PeerKey)],
+    (tries, left_out): (Vec<Try>, Vec<String>),
 ) -> Reply {
     Reply::Explained(Box::new(Explained {
         remote: remote.as_str().to_owned(),
-        local: local.as_str().to_owned(),
         attempts: attempts.iter().map(attempt_info).collect(),
-        known_key: known_key.map(key_info),
-        dry_run,
+        keys: keys.iter().map(key_info).collect(),
+        tries,
+        left_out,
     }))
 }
 

@@ -14,12 +14,11 @@ use crate::server::control::{
     Backend, ComponentInfo, ListenerInfo, Reply, Request, SESSIONS_MAX, SessionInfo, ShardInfo,
     StatusInfo,
 };
-use crate::server::dry_run::Trier;
+use crate::server::dry_run::domains;
 use crate::server::generation::load_certificates;
 use crate::server::{Core, ask, federation};
 use crate::shard::{Post, Survey, SurveyedSession};
 use crate::stanza::{StreamCondition, StreamError};
-use crate::storage::peer_keys;
 
 /// How long a shard may take to answer.
 const ANSWER_WAIT: Duration = Duration::from_secs(10);
@@ -199,11 +198,15 @@ impl Live {
         Ok(reply)
     }
 
-    /// What became of the last attempts with another server; the dry run is made on this thread.
-    fn explain(&self, remote: &str, local: Option<&str>, dry_run: bool) -> Result<Reply, Reply> {
+    /// What became of the last attempts with another server, and of tries just now, which this thread
+    /// waits for.
+    fn explain(&self, remote: &str, local: Option<&str>) -> Result<Reply, Reply> {
         let remote = a_domain(remote)?;
         let settings = self.core.settings();
-        let local = federation::pick(&settings, local).map_err(Reply::error)?;
+        if settings.served(remote.as_str()).is_some() {
+            return Err(Reply::error(domains::served_here(&remote)));
+        }
+        let chosen = domains::chosen(&settings, local).map_err(Reply::error)?;
         let (sender, receiver) = bounded(1);
         let reply = Box::new(move |attempts| {
             // Who asked may have gone.
@@ -213,37 +216,26 @@ impl Live {
         if let Some(address) = self.core.shards.get(shard as usize) {
             address.send(vec![Post::Attempts(remote.clone(), reply)]);
         }
-        let Ok(attempts) = receiver.recv_timeout(ANSWER_WAIT) else {
+        let Ok(mut attempts) = receiver.recv_timeout(ANSWER_WAIT) else {
             return Err(Reply::error(
                 "a shard did not answer: it is stopping or stuck",
             ));
         };
-        let pair = (local.name.clone(), remote.clone());
+        if local.is_some() {
+            attempts.retain(|attempt| chosen.iter().any(|domain| domain.name == attempt.local));
+        }
+        let locals: Vec<Domain> = chosen.iter().map(|domain| domain.name.clone()).collect();
+        let peer = remote.clone();
         let known = ask(&self.core.store, move |db| {
-            peer_keys::find(db, &pair.0, &pair.1)
+            federation::known_keys(db, &locals, &peer)
         });
         let known = known
             .map_err(|error| Reply::error(format!("cannot look the server's key up: {error}")))?;
-        let dry_run = match dry_run {
-            true => {
-                let loaded = load_certificates(&settings, None);
-                let loaded = loaded.map_err(|problems| Reply::error(problems.join("\n")))?;
-                let trier = Trier {
-                    settings: &settings,
-                    loaded: &loaded,
-                    local: &local,
-                };
-                Some(trier.run(&remote))
-            }
-            false => None,
-        };
-        Ok(federation::explained(
-            &remote,
-            &local.name,
-            attempts,
-            known.as_ref(),
-            dry_run,
-        ))
+        let loaded = load_certificates(&settings, None);
+        let loaded = loaded.map_err(|problems| Reply::error(problems.join("\n")))?;
+        let secret = Some(&self.core.secret[..]);
+        let tries = domains::tries(&chosen, &remote, (&settings, &loaded), secret);
+        Ok(federation::explained(&remote, &attempts, &known, tries))
     }
 
     fn accounts(&self, domain: Option<String>) -> Reply {
@@ -273,12 +265,8 @@ impl Backend for Live {
                     .and_then(|domain| self.s2s_list(domain.as_ref()))
                     .unwrap_or_else(|error| error)
             }
-            Request::ExplainS2s {
-                remote,
-                local,
-                dry_run,
-            } => self
-                .explain(&remote, local.as_deref(), dry_run)
+            Request::ExplainS2s { remote, local } => self
+                .explain(&remote, local.as_deref())
                 .unwrap_or_else(|error| error),
             Request::SessionsEnd { jid } => self.end_sessions(&jid),
             Request::AccountList { domain } => self.accounts(domain),

@@ -15,6 +15,9 @@ use super::{REPLY_BYTES_MAX, Reply, Request};
 /// (DESIGN §5).
 const REPLY_TIME_MAX: Duration = Duration::from_secs(30);
 
+/// For the DNS, all addresses and the proof of a try at another server, and some more.
+const EXPLAIN_TIME_MAX: Duration = Duration::from_secs(60);
+
 /// Why a command has no reply.
 #[derive(Debug)]
 pub enum CallError {
@@ -51,9 +54,8 @@ impl fmt::Display for CallError {
             ),
             CallError::TimedOut(path) => write!(
                 f,
-                "{}: the server did not answer within {} seconds; what was asked may still be done",
-                path.display(),
-                REPLY_TIME_MAX.as_secs()
+                "{}: the server did not answer in time; what was asked may still be done",
+                path.display()
             ),
             CallError::Broken { path, error } => {
                 write!(f, "{}: no reply from the server: {error}", path.display())
@@ -73,6 +75,10 @@ impl std::error::Error for CallError {}
 /// nothing was asked.
 pub fn call(path: &Path, owner: u32, request: &Request) -> Result<Reply, CallError> {
     let mut stream = connect(path, owner)?;
+    if matches!(request, Request::ExplainS2s { .. }) {
+        let timeout = stream.get_ref().set_read_timeout(Some(EXPLAIN_TIME_MAX));
+        timeout.map_err(|error| broken(path, error))?;
+    }
     ask(path, &mut stream, request)
 }
 

@@ -5,14 +5,24 @@
 pub struct Explained {
     /// Theirs, prepared.
     pub remote: String,
-    /// Ours, in whose name it is explained.
-    pub local: String,
     /// The last attempts in both directions, oldest first.
     pub attempts: Vec<AttemptInfo>,
-    /// The key that its certificate had when it was last proven by one.
-    pub known_key: Option<KeyInfo>,
-    /// What a try just now comes to; none if it was not asked for.
-    pub dry_run: Option<DryRun>,
+    /// The key that its certificate had when it was last proven by one, for each domain here.
+    pub keys: Vec<KeyInfo>,
+    /// What tries just now come to, for all domains here that talk with other servers, or for the one
+    /// that was named.
+    pub tries: Vec<Try>,
+    /// Domains here in whose name nothing was tried, since they are too many.
+    pub left_out: Vec<String>,
+}
+
+/// A try in the name of the first of some domains here, that are alike to the other server: they have the
+/// same options about it and the same certificate.
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Try {
+    /// The domains; never none.
+    pub locals: Vec<String>,
+    pub dry_run: DryRun,
 }
 
 /// An attempt at a stream with another server, and what came of it.
@@ -22,6 +32,7 @@ pub struct AttemptInfo {
     pub at: String,
     /// `accepted` or `dialled`.
     pub direction: String,
+    /// The domain here in whose name it was dialled, or that the other side asked for.
     pub local: String,
     /// The domain that was dialled for, or that the other side claimed.
     pub remote: String,
@@ -44,6 +55,8 @@ pub struct AttemptInfo {
 /// A key that another server has shown, by which a change is noticed (RFC 7590 §3.6).
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct KeyInfo {
+    /// The domain here that it was shown to.
+    pub local: String,
     /// As `[s2s.peer."name"]` pins it: `sha256:` and hexadecimal digits.
     pub key: String,
     /// When it was seen first, in RFC 3339, UTC.
@@ -67,7 +80,7 @@ pub struct CertificateReport {
     pub faults: Vec<String>,
 }
 
-/// A try that really resolves and connects, but sends no stanza and proves nothing.
+/// A try that really resolves, connects and proves us, but sends no stanza.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct DryRun {
     /// What was looked up, in the order of the steps.
@@ -76,14 +89,31 @@ pub struct DryRun {
     pub dns_problem: Option<String>,
     /// The addresses, in the order in which they were tried.
     pub addresses: Vec<TriedAddress>,
-    /// Whether the other server would be talked with.
+    /// How it takes our proof, in the order of the steps; nothing if it is refused itself.
+    pub proof: Vec<ProofStep>,
+    /// Whether the other server would be talked with, as far as that was tried.
     pub would_talk: bool,
     /// Why, or why not.
     pub verdict: String,
     /// What would be decided about a stream that it opens, and on which it shows the same certificate.
     pub inbound: Option<String>,
+    /// The one option that would turn a refusal of that.
+    pub inbound_remedy: Option<String>,
     /// The one option that would turn a refusal.
     pub remedy: Option<String>,
+}
+
+/// One way to prove us to another server.
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct ProofStep {
+    /// `EXTERNAL` or `dialback`.
+    pub means: String,
+    /// Whether it takes that; none: it was not tried.
+    pub accepted: Option<bool>,
+    /// The same for people, and why.
+    pub text: String,
+    /// Whether the stream ended by it, or no answer came.
+    pub broken: bool,
 }
 
 /// A lookup in the DNS.

@@ -21,7 +21,8 @@ use zeroize::Zeroizing;
 
 pub use call::{CallError, call, call_until_gone};
 pub use explained::{
-    AttemptInfo, CertificateReport, DryRun, Explained, KeyInfo, LookupInfo, TriedAddress,
+    AttemptInfo, CertificateReport, DryRun, Explained, KeyInfo, LookupInfo, ProofStep,
+    TriedAddress, Try,
 };
 pub use servers::{PairInfo, ServerStreamInfo};
 pub use socket::{ControlError, ControlSocket, serve};
@@ -64,12 +65,11 @@ pub enum Request {
     SessionsEnd { jid: String },
     /// List streams with other servers, and links that have none: of a domain, ours or theirs, or all.
     S2sList { domain: Option<String> },
-    /// Tell what became of the last attempts with the server of a domain; with `dry_run` also what a
-    /// try comes to. `local`: in the name of this domain of ours.
+    /// Tell what became of the last attempts with the server of a domain, and what a try comes to: for
+    /// this domain of ours, or for all of them.
     ExplainS2s {
         remote: String,
         local: Option<String>,
-        dry_run: bool,
     },
     /// Read the conf file and the certificates again.
     Reload,
