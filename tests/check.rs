@@ -8,6 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 use common::authority::Wish;
+use common::component::Component;
 use common::network::{Network, address};
 use common::server::Server;
 use common::site::{Ended, Site, ended};
@@ -208,6 +209,152 @@ fn a_key_that_others_can_read_is_a_problem_with_its_remedy() {
     let told = run(&network, &site, &["certs"]);
     let remedy = format!("mend it with \"chmod 600 {}\"", key.display());
     says(&told, 1, &["PROBLEM: ", &remedy]);
+}
+
+/// RFC 6120 §13.7: other servers ask for a component's certificate as for a domain's.
+#[test]
+fn a_component_is_looked_at_as_other_servers_meet_it() {
+    let network = Network::new();
+    let ip = address();
+    let site = network.site(&["a.example"], ip, &format!("{IRC}{ALONE}"));
+    let told = run(&network, &site, &["certs"]);
+    says(
+        &told,
+        0,
+        &[
+            "certs: irc.a.example: warning: no certificate found in ",
+            "other servers that ask for one do not reach the component\n",
+            "0 problems, 1 warning\n",
+        ],
+    );
+    let path = |ending| site.path(&format!("certs/irc.a.example.{ending}"));
+    let issued = network.issue(&["irc.a.example"]);
+    issued.write(&path("crt"), &path("key"));
+    let told = run(&network, &site, &["certs"]);
+    let shown = "irc.a.example.crt, shown by s2s, s2s_tls: certificate CN=leaf, issued by";
+    says(
+        &told,
+        0,
+        &["certs: irc.a.example: ECDSA 256 in ", shown, "0 warnings\n"],
+    );
+    assert!(!told.stdout.contains("alone.a.example"), "{}", told.stdout);
+
+    let server = network.start(site);
+    announce_clients(&network, &server, server.c2s.port());
+    network.announce("a.example", ip);
+    let told = run(&network, &server.site, &["dns"]);
+    let missing = "dns: irc.a.example: PROBLEM: other servers: there is neither an SRV record";
+    says(&told, 1, &[missing, "1 problem, 0 warnings\n"]);
+    network.announce("irc.a.example", ip);
+    let told = run(&network, &server.site, &["dns"]);
+    let listens = "port 5269, STARTTLS: this server listens there\n";
+    says(
+        &told,
+        0,
+        &["dns: irc.a.example: other servers: host-127-", listens],
+    );
+    assert!(
+        !told.stdout.contains("irc.a.example: clients"),
+        "{}",
+        told.stdout
+    );
+
+    let told = run(&network, &server.site, &["ports"]);
+    let tls = format!("ports: s2s {}: irc.a.example: TLSv1.3 ", server.s2s);
+    says(
+        &told,
+        0,
+        &[&tls, "irc.a.example: the component is not connected"],
+    );
+    let _irc = Component::connect(&server, "irc.a.example");
+    let told = run(&network, &server.site, &["ports"]);
+    says(
+        &told,
+        0,
+        &[
+            "irc.a.example: connected from 127.0.0.1:",
+            "alone.a.example: ",
+        ],
+    );
+}
+
+#[test]
+fn a_port_for_components_that_is_open_to_others_is_warned_of() {
+    let network = Network::new();
+    let conf = format!("[listen]\ncomponent = [\"0.0.0.0:0\"]\n{ALONE}");
+    let site = network.site(&["a.example"], address(), &conf);
+    let server = network.start(site);
+    let told = run(&network, &server.site, &["ports"]);
+    says(
+        &told,
+        0,
+        &["warning: nothing encrypts what is said with a component"],
+    );
+}
+
+/// A component that other servers are to reach.
+const IRC: &str = r#"
+[component."irc.a.example"]
+secret = "open, the barley seed"
+"#;
+
+/// One that they are not to.
+const ALONE: &str = r#"
+[component."alone.a.example"]
+secret = "open, the barley seed"
+[component."alone.a.example".s2s]
+enabled = false
+"#;
+
+// --- files
+
+#[test]
+fn files_that_others_can_get_at_are_told_with_the_remedy() {
+    let network = Network::new();
+    let server = network.server("a.example", ALONE);
+    let good = run(&network, &server.site, &["config"]);
+    says(&good, 0, &["stanzad.toml: good\n"]);
+    assert_eq!(good.stdout.lines().count(), 1, "{}", good.stdout);
+    let cases = [
+        // What the server refuses to start with.
+        (
+            "data",
+            0o750,
+            1,
+            "has mode 0750, so that others can get at it; mend it with \"chmod 700 ",
+        ),
+        ("data/stanzad.sqlite", 0o640, 1, "mend it with \"chmod 600 "),
+        ("run", 0o777, 1, "control socket's directory"),
+        // What it starts with, all the same.
+        (
+            "run/control.sock",
+            0o666,
+            0,
+            "can be opened by other users (mode 0666)",
+        ),
+        (
+            "log",
+            0o644,
+            0,
+            "tells who talks with whom, and other users can get at it (mode 0644)",
+        ),
+        (
+            "stanzad.toml",
+            0o620,
+            0,
+            "decides all that the server does, and can be changed",
+        ),
+    ];
+    for (name, mode, status, text) in cases {
+        let path = server.site.path(name);
+        let before = fs::metadata(&path).unwrap().permissions();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        let told = run(&network, &server.site, &["config"]);
+        says(&told, status, &[text, &format!("/{name}")]);
+        fs::set_permissions(&path, before).unwrap();
+    }
+    let told = run(&network, &server.site, &["config"]);
+    assert_eq!(told.stdout, good.stdout);
 }
 
 // --- ports

@@ -92,6 +92,7 @@ mod tests {
         let info = CertificateInfo {
             domain: "example.org".to_owned(),
             file: "x".into(),
+            key_file: "x".into(),
             key: String::new(),
             names: Vec::new(),
             covers_domain: true,

@@ -89,6 +89,15 @@ pub(super) fn create_private(path: &Path) -> Result<File, OpenError> {
     Ok(file)
 }
 
+/// What keeps the owner of a data directory from starting a server on it.
+///
+/// # Errors
+/// The directory is not there, or this user may not look at it.
+pub fn examine(data: &Path) -> Result<Vec<Exposure>, OpenError> {
+    let metadata = fs::metadata(data).map_err(OpenError::io("cannot examine", data))?;
+    exposures(data, metadata.uid())
+}
+
 /// All that is wrong with the directory and with stanzad's own files in it.
 fn exposures(data: &Path, euid: u32) -> Result<Vec<Exposure>, OpenError> {
     let mut paths = vec![data.to_owned()];

@@ -41,6 +41,7 @@ use crossbeam_channel::{Receiver, Sender};
 use rusqlite::Connection;
 
 use self::checkpoint::Checkpointer;
+pub use self::directory::examine;
 pub use self::error::{Exposure, OpenError, StoreError};
 use self::offline::OfflineMessage;
 use self::peer_queue::PeerMessage;

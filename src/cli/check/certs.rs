@@ -1,9 +1,11 @@
 //! `stanzad check certs`: each domain's certificates as the listeners will show them.
 
+use std::collections::HashMap;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use super::files::writable_by_others;
 use super::shown::{self, Showing};
 use super::{Finding, Level};
 use crate::config::{DomainSettings, Settings};
@@ -18,11 +20,12 @@ pub fn findings(settings: &Settings) -> Vec<Finding> {
         Ok(roots) => roots,
         Err(problem) => return vec![Finding::new(CHECK, Level::Problem, "authorities", problem)],
     };
-    let contexts = match TlsContexts::load(&TlsSettings::for_clients(settings)) {
+    let (contexts, missing) = match TlsContexts::load(&TlsSettings::for_clients(settings)) {
         Ok((contexts, warnings)) => {
-            let news = warnings.into_iter().filter(|text| !is_told_below(text));
+            let news = warnings.iter().filter(|text| !is_told_below(text));
             found.extend(news.map(|text| Finding::new(CHECK, Level::Warning, "all", text)));
-            contexts
+            let missing: HashMap<_, _> = warnings.into_iter().filter_map(absence).collect();
+            (contexts, missing)
         }
         Err(problems) => {
             let problems = problems.into_iter().map(|problem| {
@@ -40,7 +43,13 @@ pub fn findings(settings: &Settings) -> Vec<Finding> {
             .filter(|info| info.domain == domain.name.as_str())
             .collect();
         if own.is_empty() {
-            let text = "has no certificate, so that nothing on it is encrypted";
+            let why = missing.get(domain.name.as_str());
+            let why = why.map_or("it has no certificate", String::as_str);
+            let effect = match settings.components.contains_key(&domain.name) {
+                true => "other servers that ask for one do not reach the component",
+                false => "nothing on the domain is encrypted",
+            };
+            let text = format!("{why}; without one {effect}");
             found.push(Finding::new(CHECK, Level::Warning, &domain.name, text));
         }
         for info in own {
@@ -50,11 +59,20 @@ pub fn findings(settings: &Settings) -> Vec<Finding> {
     found
 }
 
-/// The dates and names of a certificate are told with the certificate.
+const NO_CERTIFICATE: &str = "no certificate found";
+
+/// The dates and names of a certificate are told with the certificate, and its absence with the domain.
 fn is_told_below(warning: &str) -> bool {
-    warning
-        .split_once("\": ")
-        .is_some_and(|(_, text)| text.starts_with("certificate "))
+    let text = warning.split_once("\": ").map_or("", |(_, text)| text);
+    text.starts_with("certificate ") || text.starts_with(NO_CERTIFICATE)
+}
+
+/// Of `domain "a.example": no certificate found in ...` the domain and the rest.
+fn absence(warning: String) -> Option<(String, String)> {
+    let (head, text) = warning.split_once("\": ")?;
+    let (_, domain) = head.split_once('"')?;
+    let is_absence = text.starts_with(NO_CERTIFICATE);
+    is_absence.then(|| (domain.to_owned(), text.to_owned()))
 }
 
 fn of_certificate(
@@ -86,6 +104,9 @@ fn of_certificate(
         Err(problem) => vec![Finding::new(CHECK, Level::Problem, about, problem)],
     };
     let parent = info.file.parent().unwrap_or(Path::new("/"));
+    if let Some(text) = unreadable(info, settings) {
+        found.push(Finding::new(CHECK, Level::Problem, about, text));
+    }
     for path in [parent, &info.file] {
         if let Some(mode) = writable_by_others(path) {
             let path = path.display();
@@ -98,19 +119,32 @@ fn of_certificate(
     found
 }
 
-fn writable_by_others(path: &Path) -> Option<u32> {
-    let mode = fs::metadata(path).ok()?.permissions().mode() & 0o7777;
-    // In a directory with the sticky bit others change nothing that is not theirs.
-    let is_sticky = path.is_dir() && mode & 0o1000 != 0;
-    (mode & 0o022 != 0 && !is_sticky).then_some(mode)
+/// The key is read by its owner alone, who has to be whom the server runs as: the owner of the data.
+fn unreadable(info: &CertificateInfo, settings: &Settings) -> Option<String> {
+    let owner = |path: &Path| Some(fs::metadata(path).ok()?.uid());
+    let (key, server) = (owner(&info.key_file)?, owner(&settings.server.data)?);
+    foreign(&info.key_file, key, server)
+}
+
+fn foreign(file: &Path, key: u32, server: u32) -> Option<String> {
+    let file = file.display();
+    // Root reads all.
+    (server != 0 && key != server).then(|| {
+        format!(
+            "key {file} belongs to user {key}, and the server runs as user {server}, to whom the data \
+             belong, so that it cannot read it; mend it with \"chown {server} {file}\""
+        )
+    })
 }
 
 /// Under which options of `[listen]` a domain's certificate is shown.
 fn listeners(domain: &DomainSettings, settings: &Settings) -> String {
     let listen = &settings.listen;
+    // No client logs in at a component.
+    let has_clients = settings.domains.contains_key(&domain.name);
     let kinds = [
-        ("c2s", !listen.c2s.is_empty()),
-        ("c2s_tls", !listen.c2s_tls.is_empty()),
+        ("c2s", !listen.c2s.is_empty() && has_clients),
+        ("c2s_tls", !listen.c2s_tls.is_empty() && has_clients),
         ("s2s", !listen.s2s.is_empty() && domain.s2s.enabled),
         ("s2s_tls", !listen.s2s_tls.is_empty() && domain.s2s.enabled),
     ];
@@ -119,5 +153,19 @@ fn listeners(domain: &DomainSettings, settings: &Settings) -> String {
     match names.is_empty() {
         true => "no listener".to_owned(),
         false => names.join(", "),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_of_another_user_than_the_server_is_told() {
+        let told = |key, server| foreign(Path::new("certs/a.key"), key, server);
+        assert_eq!(told(7, 7), None);
+        assert_eq!(told(7, 0), None);
+        let text = told(0, 7).unwrap();
+        assert!(text.contains("\"chown 7 certs/a.key\""), "{text}");
     }
 }

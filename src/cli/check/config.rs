@@ -1,11 +1,12 @@
-//! `stanzad check config`: what is wrong with the conf file, all at once, without starting anything.
+//! `stanzad check config`: what is wrong with the conf file and with the modes of the files that the
+//! server lives by, all at once, without starting anything.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde::Serialize;
 
-use super::{Failure, Level, print, print_json};
+use super::{Failure, Level, files, print, print_json};
 use crate::config::{self, Problem, Settings};
 use crate::features::FEATURES;
 use crate::net::certificate::CaStore;
@@ -95,6 +96,12 @@ fn examine(path: &Path) -> Report {
         Ok(settings) => {
             let mut problems = examine_client_authorities(&settings);
             let mut warnings: Vec<_> = settings.warnings.iter().cloned().map(Finding::at).collect();
+            for (level, text) in files::examine(path, &settings) {
+                match level {
+                    Level::Problem => problems.push(Finding::anywhere(text)),
+                    _ => warnings.push(Finding::anywhere(text)),
+                }
+            }
             match TlsContexts::load(&TlsSettings::for_clients(&settings)) {
                 Ok((_, found)) => warnings.extend(found.into_iter().map(Finding::anywhere)),
                 Err(found) => {

@@ -3,6 +3,7 @@
 mod certs;
 mod config;
 mod dns;
+mod files;
 mod ports;
 mod shown;
 mod tls;

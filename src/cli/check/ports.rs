@@ -1,5 +1,5 @@
 //! `stanzad check ports`: a real STARTTLS or direct TLS handshake with the running server, for each
-//! domain on each of its ports.
+//! domain on each of its ports, and a stream for each component.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -10,18 +10,21 @@ use crate::cli::ctl::Reach;
 use crate::config::{DomainSettings, Settings};
 use crate::dns::Service;
 use crate::net::certificate::{ShownChain, read_chain};
-use crate::net::probe::{Probe, Seen};
+use crate::net::probe::{Probe, Seen, component};
 use crate::net::tls::{TlsContexts, TlsSettings, With};
-use crate::server::control::{ListenerInfo, Reply, Request};
+use crate::server::control::{ListenerInfo, Reply, Request, StatusInfo};
 
 const CHECK: &str = "ports";
+
+/// The option of `[listen]` for components.
+const COMPONENT: &str = "component";
 
 /// How long one handshake may take.
 const WAIT: Duration = Duration::from_secs(5);
 
 pub fn findings(settings: &Settings, server: &Reach) -> Vec<Finding> {
-    let listeners = match running(server) {
-        Ok(listeners) => listeners,
+    let status = match status(server) {
+        Ok(status) => status,
         Err(why) => return vec![Finding::new(CHECK, Level::Problem, "server", why)],
     };
     let contexts = match without_certificates() {
@@ -29,11 +32,14 @@ pub fn findings(settings: &Settings, server: &Reach) -> Vec<Finding> {
         Err(why) => return vec![Finding::new(CHECK, Level::Problem, "TLS", why)],
     };
     let mut found = Vec::new();
-    for listener in &listeners {
-        let Some((service, is_direct)) = kind_of(&listener.kind) else {
+    for listener in &status.listeners {
+        let Ok(address) = listener.address.parse::<SocketAddr>() else {
             continue;
         };
-        let Ok(address) = listener.address.parse::<SocketAddr>() else {
+        if listener.kind == COMPONENT {
+            found.extend(at_component_port(settings, &status, address));
+        }
+        let Some((service, is_direct)) = kind_of(&listener.kind) else {
             continue;
         };
         let components = settings.component_domains();
@@ -62,14 +68,58 @@ pub fn findings(settings: &Settings, server: &Reach) -> Vec<Finding> {
     found
 }
 
+/// Each component of the conf file, at the port for them. The handshake is left out, since it would end
+/// the stream of the component itself, or count as one that failed.
+fn at_component_port(
+    settings: &Settings,
+    status: &StatusInfo,
+    address: SocketAddr,
+) -> Vec<Finding> {
+    let about = format!("{COMPONENT} {address}");
+    let found = |level, text: String| Finding::new(CHECK, level, &about, text);
+    let mut all = Vec::new();
+    if !address.ip().is_loopback() {
+        let text = "nothing encrypts what is said with a component; only a network that is yours \
+                    alone may lie between";
+        all.push(found(Level::Warning, text.to_owned()));
+    }
+    for name in settings.components.keys() {
+        let name = name.as_str();
+        let answer = component(reachable(address), name, Instant::now() + WAIT);
+        let mut infos = status.components.iter();
+        let connected = infos.find(|info| info.name == name);
+        all.push(match (answer, connected) {
+            (Err(stop), None) => found(
+                Level::Problem,
+                format!(
+                    "{name}: the running server does not know it, run \"stanzad reload\": {stop}"
+                ),
+            ),
+            (Err(stop), Some(_)) => found(Level::Problem, format!("{name}: {stop}")),
+            (Ok(()), connected) => match connected.and_then(|info| info.address.as_ref()) {
+                Some(from) => found(Level::Good, format!("{name}: connected from {from}")),
+                None => found(
+                    Level::Warning,
+                    format!("{name}: the component is not connected"),
+                ),
+            },
+        });
+    }
+    all
+}
+
 /// Where the running server listens.
 ///
 /// # Errors
 /// It cannot be asked; in words.
 pub fn running(server: &Reach) -> Result<Vec<ListenerInfo>, String> {
+    status(server).map(|status| status.listeners)
+}
+
+fn status(server: &Reach) -> Result<StatusInfo, String> {
     let why = "the running server cannot be asked";
     match server.call(&Request::Status) {
-        Ok(Ok(Reply::Status(status))) => Ok(status.listeners),
+        Ok(Ok(Reply::Status(status))) => Ok(*status),
         Ok(Ok(other)) => Err(format!("{why}: it answered {other:?}")),
         Ok(Err(error)) => Err(format!("{why}: {error}")),
         Err(failure) => Err(format!("{why}: {failure:?}")),

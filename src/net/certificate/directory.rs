@@ -215,6 +215,7 @@ impl Directory {
                     covers_domain: covers(certificate),
                     certificate: certificate.clone(),
                     key: key.key.clone(),
+                    key_file: key.file.clone(),
                 }),
                 Err(text) => texts.push(text),
             }
@@ -330,6 +331,7 @@ fn named(file: &Path, key: Option<&Path>, domain: &TlsDomain) -> Result<Pair, St
     Ok(Pair {
         certificate,
         key: key.key,
+        key_file: key.file,
         covers_domain,
     })
 }

@@ -52,6 +52,8 @@ pub struct CertificateInfo {
     pub domain: String,
     /// Its file, as found.
     pub file: PathBuf,
+    /// The file of its key.
+    pub key_file: PathBuf,
     /// "RSA 2048", "ECDSA 256", "Ed25519".
     pub key: String,
     /// The DNS names it is for.
@@ -83,6 +85,7 @@ struct Certificate {
 pub(super) struct Pair {
     certificate: Certificate,
     key: PKey<Private>,
+    key_file: PathBuf,
     covers_domain: bool,
 }
 
@@ -179,6 +182,7 @@ impl Pair {
         CertificateInfo {
             domain: domain.to_owned(),
             file: certificate.file.clone(),
+            key_file: self.key_file.clone(),
             key: key_for_people(&self.key),
             names: certificate.names.dns().to_vec(),
             covers_domain: self.covers_domain,

@@ -1,0 +1,159 @@
+//! Who can read and change the files that a server lives by: its conf file, its data, its control
+//! socket, its log, and whom it trusts. Keys and certificates are looked at where they are loaded.
+
+use std::collections::BTreeSet;
+use std::fs::{self, Metadata};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+
+use super::Level;
+use crate::config::{DhParam, Settings};
+use crate::log::LogTo;
+use crate::storage::{self, OpenError};
+
+/// What is found: how bad it is, and a sentence that names the file and what mends it.
+pub type Found = Vec<(Level, String)>;
+
+/// Looks at all of them. `file` is the conf file.
+pub fn examine(file: &Path, settings: &Settings) -> Found {
+    let data = fs::metadata(&settings.server.data).ok();
+    let mut found = conf_file(file, settings, data.as_ref());
+    found.extend(of_data(&settings.server.data));
+    found.extend(control(&settings.server.control));
+    if let LogTo::File(path) = &settings.log.to
+        && let Some(mode) = mode(path).filter(|mode| mode & 0o007 != 0)
+    {
+        let path = path.display();
+        let text = format!(
+            "the log {path} tells who talks with whom, and other users can get at it (mode {mode:04o}); \
+             mend it with \"chmod o= {path}\""
+        );
+        found.push((Level::Warning, text));
+    }
+    for path in trusted(settings) {
+        found.extend(changeable(path, "decides who is trusted"));
+    }
+    found
+}
+
+/// Where the server runs as a user of its own, the file is often root's and that user's group's.
+fn conf_file(file: &Path, settings: &Settings, data: Option<&Metadata>) -> Found {
+    let mut found = Found::new();
+    let Ok(metadata) = fs::metadata(file) else {
+        return found;
+    };
+    let shown = file.display();
+    let mode = metadata.mode() & 0o7777;
+    let is_of_server = |data: &Metadata| data.gid() == metadata.gid();
+    if !settings.components.is_empty() && mode & 0o040 != 0 && !data.is_some_and(is_of_server) {
+        let text = format!(
+            "holds secrets of components, and its group ({}), which is not that of the data, can read \
+             it (mode {mode:04o}); mend it with \"chmod g= {shown}\"",
+            metadata.gid()
+        );
+        found.push((Level::Warning, text));
+    }
+    let trusted = [0, rustix::process::geteuid().as_raw()];
+    let is_trusted =
+        trusted.contains(&metadata.uid()) || data.is_some_and(|data| data.uid() == metadata.uid());
+    if !is_trusted {
+        let text = format!(
+            "belongs to user {}, who is neither root nor the owner of the data, and can change it; \
+             mend it with \"chown root {shown}\"",
+            metadata.uid()
+        );
+        found.push((Level::Warning, text));
+    }
+    let parent = file.parent().filter(|path| !path.as_os_str().is_empty());
+    for path in [file, parent.unwrap_or(Path::new("."))] {
+        found.extend(changeable(path, "decides all that the server does"));
+    }
+    found
+}
+
+/// What the start refuses, if the owner of the data starts it.
+fn of_data(data: &Path) -> Found {
+    match storage::examine(data) {
+        Ok(exposures) => {
+            let told = exposures.into_iter().map(|one| {
+                let path = one.path.display();
+                let text = format!("{path} {}; mend it with \"{}\"", one.problem, one.remedy);
+                (Level::Problem, text)
+            });
+            told.collect()
+        }
+        // The first start makes it.
+        Err(OpenError::Io { error, .. }) if error.kind() == std::io::ErrorKind::NotFound => {
+            Found::new()
+        }
+        Err(error) => vec![(
+            Level::Warning,
+            format!("the data were not looked at: {error}"),
+        )],
+    }
+}
+
+/// The socket may be gone, or not there yet; its directory the start makes, or refuses.
+fn control(socket: &Path) -> Found {
+    let mut found = Found::new();
+    if let Some(directory) = socket.parent()
+        && let Some(mode) = writable_by_others(directory)
+    {
+        let path = directory.display();
+        let text = format!(
+            "the control socket's directory {path} can be changed by other users (mode {mode:04o}); mend \
+             it with \"chmod go-w {path}\""
+        );
+        found.push((Level::Problem, text));
+    }
+    if let Some(mode) = mode(socket).filter(|mode| mode & 0o077 != 0) {
+        let path = socket.display();
+        let text = format!(
+            "the control socket {path} can be opened by other users (mode {mode:04o}); mend it with \
+             \"chmod 600 {path}\""
+        );
+        found.push((Level::Warning, text));
+    }
+    found
+}
+
+/// The files by which the server decides whom it believes.
+fn trusted(settings: &Settings) -> BTreeSet<&Path> {
+    let mut paths = BTreeSet::new();
+    let whole = [&settings.tls.ca, &settings.dns.trust_anchor];
+    paths.extend(whole.into_iter().flatten().map(|file| file.path.as_path()));
+    if let Some(DhParam::File(path)) = &settings.tls.dhparam {
+        paths.insert(path.as_path());
+    }
+    let components = settings.components.values();
+    let components = components.map(|component| &component.domain);
+    for domain in settings.domains.values().chain(components) {
+        let peers = domain.s2s.peers.values();
+        let pinned = peers.filter_map(|peer| peer.ca.as_ref());
+        paths.extend(pinned.map(|file| file.path.as_path()));
+        paths.extend(domain.auth.client_ca.as_deref());
+    }
+    paths
+}
+
+fn changeable(path: &Path, why: &str) -> Option<(Level, String)> {
+    let mode = writable_by_others(path)?;
+    let path = path.display();
+    let text = format!(
+        "{path} {why}, and can be changed by other users (mode {mode:04o}); mend it with \"chmod go-w \
+         {path}\""
+    );
+    Some((Level::Warning, text))
+}
+
+/// Its mode, if others than its owner can change a file, or what is in a directory.
+pub fn writable_by_others(path: &Path) -> Option<u32> {
+    let mode = mode(path)?;
+    // In a directory with the sticky bit others change nothing that is not theirs.
+    let is_sticky = path.is_dir() && mode & 0o1000 != 0;
+    (mode & 0o022 != 0 && !is_sticky).then_some(mode)
+}
+
+fn mode(path: &Path) -> Option<u32> {
+    Some(fs::metadata(path).ok()?.permissions().mode() & 0o7777)
+}
