@@ -8,12 +8,16 @@ mod common;
 mod addressing;
 #[path = "federation/bidirectional.rs"]
 mod bidirectional;
+#[path = "federation/certificates.rs"]
+mod certificates;
 #[path = "federation/dialback.rs"]
 mod dialback;
 #[path = "federation/finding.rs"]
 mod finding;
 #[path = "federation/garbage.rs"]
 mod garbage;
+#[path = "federation/limits.rs"]
+mod limits;
 #[path = "federation/managed.rs"]
 mod managed;
 #[path = "federation/messaging.rs"]

@@ -29,6 +29,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Resource, getrlimit};
 
 use common::client::Client;
+use common::memory::{forget_peak, peak_bytes};
 use common::server::{PASSWORD, PATIENCE, Server, add_offline, site};
 use honest::Crowd;
 use memory::Held;
@@ -179,7 +180,7 @@ fn honest_sessions_lose_nothing_and_memory_stays_within_the_limits() {
     while crowd.trips().is_empty() {
         server.status();
     }
-    let (quiet, time) = (memory::peak(&server), attack_time());
+    let (quiet, time) = (peak_bytes(&server), attack_time());
     println!(
         "{} silent connections, {quiet} bytes before",
         ground.connections
@@ -187,9 +188,9 @@ fn honest_sessions_lose_nothing_and_memory_stays_within_the_limits() {
     let mut allowed = 0;
     for attack in attacks(&ground) {
         for origin in [Origin::One, Origin::Spread] {
-            memory::forget_peak(&server);
+            forget_peak(&server);
             let blows = (attack.run)(&ground, origin, Instant::now() + time);
-            let peak = memory::peak(&server);
+            let peak = peak_bytes(&server);
             // What an attack has made the heap grow by may be there still during the next.
             allowed = allowed.max(memory::bound(attack.held));
             let slowest = crowd.trips().into_iter().max().unwrap_or_default();

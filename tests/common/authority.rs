@@ -11,7 +11,7 @@ use openssl::hash::MessageDigest;
 use openssl::pkey::{PKey, Private};
 use openssl::rsa::Rsa;
 use openssl::ssl::SslConnectorBuilder;
-use openssl::x509::extension::{BasicConstraints, SubjectAlternativeName};
+use openssl::x509::extension::{BasicConstraints, ExtendedKeyUsage, SubjectAlternativeName};
 use openssl::x509::{X509, X509Name};
 
 /// `id-on-xmppAddr` (RFC 6120 §13.7.1.4).
@@ -28,6 +28,8 @@ pub struct Issued {
 pub struct Wish<'a> {
     pub dns: &'a [&'a str],
     pub xmpp: &'a [&'a str],
+    /// What alone it may be used for, in the words of OpenSSL; everything if there are none.
+    pub purposes: &'a [&'a str],
     pub is_authority: bool,
     pub is_rsa: bool,
     /// From and up to when it is valid, in seconds from now; today and 30 days if it is not set.
@@ -82,6 +84,13 @@ impl Wish<'_> {
             basic.ca();
         }
         builder.append_extension(basic.build().unwrap()).unwrap();
+        if !self.purposes.is_empty() {
+            let mut usage = ExtendedKeyUsage::new();
+            for purpose in self.purposes {
+                usage.other(purpose);
+            }
+            builder.append_extension(usage.build().unwrap()).unwrap();
+        }
         if !self.dns.is_empty() || !self.xmpp.is_empty() {
             let mut names = SubjectAlternativeName::new();
             for name in self.dns {

@@ -49,11 +49,7 @@ impl Client {
 
     /// Connects without TLS from an address of this machine.
     pub fn connect_from(from: SocketAddr, to: SocketAddr) -> Client {
-        let domain = socket2::Domain::for_address(to);
-        let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None).unwrap();
-        socket.bind(&from.into()).unwrap();
-        socket.connect(&to.into()).unwrap();
-        Client::over(Wire::over(socket.into()))
+        Client::over(Wire::connect_from(from, to))
     }
 
     /// Connects by direct TLS (XEP-0368), asking for example.org.

@@ -9,6 +9,7 @@ pub mod authority;
 pub mod cast;
 pub mod client;
 pub mod component;
+pub mod memory;
 #[path = "../../src/dns/testing.rs"]
 pub mod names;
 pub mod network;

@@ -71,7 +71,7 @@ impl Peer {
     /// Takes the next connection to the port of streams that begin in the clear.
     pub fn accept(&self) -> PeerStream {
         let (socket, _) = self.listener.accept().unwrap_or_else(never);
-        self.stream(Wire::over(socket), "")
+        self.over(Wire::over(socket), "")
     }
 
     /// Takes the next connection to the port of direct TLS, and does the handshake.
@@ -79,7 +79,7 @@ impl Peer {
         let (socket, _) = self.listener_tls.accept().unwrap_or_else(never);
         let mut wire = Wire::over(socket);
         wire.accept_handshake(self.acceptor()).unwrap();
-        self.stream(wire, "")
+        self.over(wire, "")
     }
 
     /// Takes the next connection, upgrades it by STARTTLS, and hears the header of the second stream,
@@ -189,14 +189,14 @@ impl Peer {
 
     /// Connects to a server in the clear, and says nothing yet. `domain` is the one that is wanted.
     pub fn dial(&self, server: &Server, domain: &str) -> PeerStream {
-        self.stream(Wire::connect(server.s2s), domain)
+        self.over(self.connect(server.s2s), domain)
     }
 
     /// Connects to a server by direct TLS, and says nothing yet.
     pub fn dial_direct(&self, server: &Server, domain: &str) -> PeerStream {
-        let mut wire = Wire::connect(server.s2s_tls);
+        let mut wire = self.connect(server.s2s_tls);
         wire.handshake(self.connector(domain)).unwrap();
-        self.stream(wire, domain)
+        self.over(wire, domain)
     }
 
     /// Connects to a server, upgrades the stream by STARTTLS, and opens the second one. Gives its
@@ -228,7 +228,13 @@ impl Peer {
         configuration.into_ssl(domain).unwrap()
     }
 
-    fn stream(&self, wire: Wire, other: &str) -> PeerStream {
+    /// Connects from the peer's own address.
+    fn connect(&self, to: SocketAddr) -> Wire {
+        Wire::connect_from((self.ip(), 0).into(), to)
+    }
+
+    /// A stream of the peer on a connection; `other` is the domain that is wanted.
+    pub fn over(&self, wire: Wire, other: &str) -> PeerStream {
         PeerStream {
             wire,
             own: self.domain.clone(),

@@ -368,17 +368,6 @@ pub fn command(site: &Site) -> Command {
     command
 }
 
-/// What a server has in memory (proc_pid_status(5), VmRSS).
-pub fn memory_bytes(server: &Server) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
-    let line = status
-        .lines()
-        .find(|line| line.starts_with("VmRSS:"))
-        .unwrap();
-    let kilobytes = line.split_whitespace().nth(1).unwrap();
-    kilobytes.parse::<u64>().unwrap() * 1024
-}
-
 /// Starts the program; it says on the socket when it is ready (sd_notify(3)).
 fn spawn(site: &Site, mut command: Command) -> (Child, UnixDatagram) {
     let socket = site.path("notify");

@@ -53,6 +53,15 @@ impl Wire {
         Wire::over(TcpStream::connect_timeout(&address, PATIENCE).unwrap())
     }
 
+    /// Connects from an address of this machine.
+    pub fn connect_from(from: SocketAddr, to: SocketAddr) -> Wire {
+        let domain = socket2::Domain::for_address(to);
+        let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None).unwrap();
+        socket.bind(&from.into()).unwrap();
+        socket.connect_timeout(&to.into(), PATIENCE).unwrap();
+        Wire::over(socket.into())
+    }
+
     // --- sending
 
     /// Sends bytes, which the other side has to take.

@@ -4,6 +4,7 @@
 use std::io::ErrorKind;
 
 use super::common::client::Client;
+use super::common::memory::memory_bytes;
 use super::common::network::Network;
 use super::common::peer::header;
 use super::common::wire::{Heard, Wire};
@@ -57,74 +58,6 @@ fn a_stream_that_begins_with_a_dtd_is_refused() {
     assert_eq!(error.elements().next().unwrap().name, "restricted-xml");
 }
 
-/// RFC 6120 §13.12 rule 5; `s2s.stanza_bytes_max`; [stream/policy-violation].
-#[test]
-fn a_stanza_that_is_too_long_ends_the_stream_and_what_went_before_is_delivered() {
-    let network = Network::new();
-    let capulet = network.server(CAPULET, "");
-    let mut juliet = Client::available(&capulet, "juliet@capulet.example/balcony");
-    let peer = network.peer(MONTAGUE);
-    let mut stream = peer.dial_external(&capulet, CAPULET);
-    let long = "x".repeat(500_000);
-    stream.send(message(
-        "romeo@montague.example",
-        "juliet@capulet.example",
-        &long,
-    ));
-    assert_eq!(body(&juliet.stanza("message")).len(), long.len());
-    let longer = "x".repeat(530_000);
-    // The server may stop to read.
-    let _ = stream.try_send(message(
-        "romeo@montague.example",
-        "juliet@capulet.example",
-        &longer,
-    ));
-    let error = stream.element();
-    assert_eq!(error.elements().next().unwrap().name, "policy-violation");
-    juliet.settle();
-}
-
-/// DESIGN §9: 10 KiB before anything is proven.
-#[test]
-fn a_stranger_cannot_send_much() {
-    let network = Network::new();
-    let capulet = network.server(CAPULET, "");
-    let (mut stream, _) = network.peer(MONTAGUE).dial_secured(&capulet, CAPULET);
-    let long = "x".repeat(20_000);
-    let _ = stream.try_send(message(
-        "romeo@montague.example",
-        "juliet@capulet.example",
-        &long,
-    ));
-    let error = stream.element();
-    assert_eq!(error.elements().next().unwrap().name, "policy-violation");
-}
-
-/// `limits.unauthenticated_seconds_max`; RFC 6120 §4.9.3.4: [stream/connection-timeout].
-#[test]
-fn a_peer_that_proves_nothing_in_time_loses_its_stream() {
-    let network = Network::new();
-    let capulet = network.server(CAPULET, "[limits]\nunauthenticated_seconds_max = 3\n");
-    let peer = network.peer(MONTAGUE);
-    let mut silent = Wire::connect(capulet.s2s);
-    let mut opened = peer.dial(&capulet, CAPULET);
-    opened.open();
-    let (mut secured, _) = peer.dial_secured(&capulet, CAPULET);
-    let mut in_time = peer.dial_external(&capulet, CAPULET);
-    let mut half = peer.dial(&capulet, CAPULET);
-    half.open();
-    half.send("<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>");
-    assert_eq!(half.element().name, "proceed");
-    opened.fails("connection-timeout");
-    secured.fails("connection-timeout");
-    silent.hear_header();
-    silent.fails("connection-timeout");
-    // In the middle of a handshake nothing can be said.
-    assert!(matches!(half.try_hear(), Ok(Heard::End) | Err(_)));
-    in_time.send("<db:verify from='montague.example' to='capulet.example' id='1'>0</db:verify>");
-    assert_eq!(in_time.element().name, "verify");
-}
-
 /// A peer that floods and does not read is served as fast as it goes; another one is not harmed.
 #[test]
 fn a_peer_that_floods_and_does_not_listen_harms_nobody() {
@@ -152,7 +85,7 @@ fn a_peer_that_floods_and_does_not_listen_harms_nobody() {
         "Peace",
     ));
     assert_eq!(body(&juliet.stanza("message")), "Peace");
-    let memory = super::common::server::memory_bytes(&capulet);
+    let memory = memory_bytes(&capulet);
     assert!(memory < 300 * 1024 * 1024, "{memory} bytes");
 }
 
@@ -174,30 +107,4 @@ fn a_peer_that_stalls_holds_up_what_is_for_it_alone() {
         assert_eq!(body(&stream.stanza("message")), n.to_string());
     }
     juliet.settle();
-}
-
-/// DESIGN §9: dialback keys that are refused one after the other.
-#[test]
-fn a_peer_that_claims_one_domain_after_the_other_loses_its_stream() {
-    let network = Network::new();
-    let capulet = network.server(CAPULET, "");
-    let peer = network.peer(MONTAGUE);
-    let (mut stream, _) = peer.dial_secured(&capulet, CAPULET);
-    let claims: String = (0..1_000)
-        .map(|n| format!("<db:result from='d{n}.example' to='{CAPULET}'>k</db:result>"))
-        .collect();
-    // The server closes in the middle of it.
-    let _ = stream.try_send(claims);
-    let mut refused = 0;
-    loop {
-        let element = stream.element();
-        if element.name == "error" {
-            assert_eq!(element.elements().next().unwrap().name, "policy-violation");
-            break;
-        }
-        assert_eq!(element.attribute("type"), Some("error"));
-        refused += 1;
-    }
-    assert!(refused < 100, "{refused}");
-    assert!(!peer.is_dialled());
 }

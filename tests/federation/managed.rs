@@ -182,46 +182,6 @@ fn what_a_peer_sends_is_acknowledged_once_it_is_settled() {
     stream.closes();
 }
 
-/// RFC 6120 §13.12: a server that floods waits, and nobody else does.
-#[test]
-fn a_peer_that_floods_is_slowed_down_and_others_are_not() {
-    let network = Network::new();
-    let conf = "[limits]\nserver_stanzas_per_second_max = 10\nbytes_per_second_max = 0\n";
-    let capulet = network.server("capulet.example", conf);
-    let peer = network.peer("montague.example");
-    let other = network.peer("verona.example");
-    let mut juliet = session(&capulet);
-    let mut flooding = peer.dial_external(&capulet, "capulet.example");
-    let mut honest = other.dial_external(&capulet, "capulet.example");
-    let message = |from: &str, n: usize| {
-        format!(
-            "<message from='{from}' to='juliet@capulet.example' id='{n}'><body>{n}</body></message>"
-        )
-    };
-    let flood: String = (0..140)
-        .map(|n| message("romeo@montague.example/1", n))
-        .collect();
-    flooding.send(flood);
-    capulet.logs("server sends more than it may, and is slowed down");
-    honest.send(message("escalus@verona.example/1", 1000));
-    let mut before = 0;
-    loop {
-        let heard = juliet.stanza("message");
-        if heard.attribute("id") == Some("1000") {
-            break;
-        }
-        assert_eq!(heard.attribute("id"), Some(before.to_string().as_str()));
-        before += 1;
-    }
-    assert!(before < 140, "it did not wait for the flood");
-    for n in before..140 {
-        assert_eq!(
-            juliet.stanza("message").attribute("id"),
-            Some(n.to_string().as_str())
-        );
-    }
-}
-
 /// A peer that closes each stream as soon as it is ready.
 #[test]
 fn a_peer_that_ends_its_streams_is_not_dialled_all_the_time() {

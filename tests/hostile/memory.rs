@@ -1,4 +1,4 @@
-//! What the server may take during an attack, computed from the limits in force, and what it takes.
+//! What the server may take of memory during an attack, computed from the limits in force, and of CPU.
 
 use std::fs;
 
@@ -49,19 +49,6 @@ fn shared() -> usize {
         + SHARDS * CAPABILITIES_BYTES_MAX
         + WRITER_CACHE_BYTES
         + LOG_LINES_MAX * log_line
-}
-
-/// Forgets the highest memory so far (proc_pid_clear_refs(5)).
-pub fn forget_peak(server: &Server) {
-    fs::write(format!("/proc/{}/clear_refs", server.pid()), "5").unwrap();
-}
-
-/// The highest resident memory in bytes since then.
-pub fn peak(server: &Server) -> usize {
-    let status = fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kib = line.unwrap().split_whitespace().next().unwrap();
-    kib.parse::<usize>().unwrap() * 1024
 }
 
 /// CPU that the server has used, in the kernel's ticks.

@@ -1,6 +1,7 @@
 """A certificate authority for one run, and the certificates of its domains."""
 
 import datetime
+import hashlib
 from pathlib import Path
 
 from cryptography import x509
@@ -39,6 +40,15 @@ class Authority:
 def issue_self_signed(folder, domain, **more):
     """Writes a certificate that nobody vouches for but itself."""
     _write(folder, domain, "ecdsa", _name(domain), None, **more)
+
+
+def key_digest(path):
+    """SHA-256 of the public key of the certificate in this file, in hexadecimal digits."""
+    key = x509.load_pem_x509_certificate(Path(path).read_bytes()).public_key()
+    encoded = key.public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    return hashlib.sha256(encoded).hexdigest()
 
 
 def _write(folder, domain, kind, issuer, issuer_key, *, name=None, days=(0, 1), client=False):

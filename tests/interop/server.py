@@ -104,16 +104,13 @@ class Server:
         return await self._command("sessions", "--config", str(self.config), "--json")
 
     async def start(self):
-        """Starts it and waits until both ports accept.
+        """Starts it, for the first time or again, and waits until both ports accept.
 
         Raises RuntimeError with the end of the log when it ends or does not accept in time.
         """
-        with open(self.log, "wb") as log:
+        with open(self.log, "ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                self._program,
-                "run",
-                "--config",
-                str(self.config),
+                *self._command_line(),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -121,6 +118,9 @@ class Server:
             )
         for port in (self.port, self.direct_port):
             await self._accepting(port)
+
+    def _command_line(self):
+        return self._program, "run", "--config", str(self.config)
 
     async def _accepting(self, port):
         deadline = asyncio.get_running_loop().time() + START_SECONDS
@@ -137,6 +137,16 @@ class Server:
 
     def log_tail(self, lines=30):
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+
+    async def kill(self):
+        """Ends it at once, as `kill -9` does."""
+        process, self._process = self._process, None
+        process.kill()
+        await process.wait()
+
+    async def reload(self):
+        """`stanzad reload`."""
+        await self._command("reload", "--config", str(self.config))
 
     async def stop(self):
         """SIGTERM, then waits; the exit status must be 0.

@@ -2,21 +2,20 @@
 
 All of it is in a network namespace of its own, which `../federate` makes: ports are the standard
 ones, whatever else runs on the machine, and nothing outside can be reached. The peers have a mount
-namespace on top, in which /etc/resolv.conf names the DNS server below. stanzad has not: it sees the
-machine's own, whose servers it cannot reach here, and is pointed at the DNS by `[dns] servers`.
+namespace on top, in which /etc/resolv.conf names the DNS server below. stanzad has not, save in
+resolving.py: it sees the machine's own, whose servers it cannot reach here, and is pointed at the
+DNS by `[dns] servers`.
 """
 
 import asyncio
 import fcntl
-import hashlib
 import os
 import shutil
 import socket
 import struct
 from pathlib import Path
 
-from cryptography import x509
-from cryptography.hazmat.primitives import serialization
+from certificates import key_digest
 
 DNS_ADDRESS = "127.0.0.53"
 START_SECONDS = 30
@@ -75,6 +74,10 @@ class Process:
         words = self.log.read_text(errors="replace") if self.log.exists() else ""
         return "\n".join(words.splitlines()[-lines:])
 
+    def signal(self, number):
+        """Sends a signal while it runs."""
+        self._process.send_signal(number)
+
     async def stop(self):
         """SIGTERM, then waits."""
         if self._process is None:
@@ -99,11 +102,17 @@ async def is_listening(address, port):
     return True
 
 
-def in_own_mounts(folder, *argv):
-    """The command that runs `argv` with a resolv.conf of its own, which is made in `folder`."""
+def write_resolv_conf(folder, nameserver):
+    """Writes a resolv.conf; yields its path. Who has it for its own sees a change at once."""
     written = Path(folder) / "resolv.conf"
     # One try of a second: whoever is not answered on loopback will not be.
-    written.write_text(f"nameserver {DNS_ADDRESS}\noptions timeout:1 attempts:2\n")
+    written.write_text(f"nameserver {nameserver}\noptions timeout:1 attempts:2\n")
+    return written
+
+
+def in_own_mounts(folder, *argv, nameserver=DNS_ADDRESS):
+    """The command that runs `argv` with a resolv.conf of its own, which is made in `folder`."""
+    written = write_resolv_conf(folder, nameserver)
     real = Path("/etc/resolv.conf").resolve()
     script = 'mount --bind "$1" "$2" && shift 2 && exec "$@"'
     return ("unshare", "--mount", "sh", "-c", script, "sh", str(written), str(real), *argv)
@@ -134,12 +143,7 @@ class Zone:
 
     def tlsa(self, host, port, certificate):
         """The key of the certificate in this file is that of the service (RFC 6698: 3 1 1)."""
-        key = x509.load_pem_x509_certificate(Path(certificate).read_bytes()).public_key()
-        encoded = key.public_bytes(
-            serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-        )
-        digest = hashlib.sha256(encoded).hexdigest()
-        self.lines.append(f"_{port}._tcp.{host}. TLSA 3 1 1 {digest}")
+        self.lines.append(f"_{port}._tcp.{host}. TLSA 3 1 1 {key_digest(certificate)}")
 
     def delegate(self, zone, is_bogus=False):
         """An unsigned zone below this one, at the same server; `is_bogus`: with a DS record, which

@@ -69,7 +69,7 @@ class Pair(Part):
             DANE: ["s2s.dane = true"],
         }
         dns = ["dnssec = true", f'trust_anchor = "{suite.trust_anchor}"']
-        self.left, host = self.stanzad("127.0.0.8", options, "left", dns)
+        self.left, host = self.stanzad("127.0.0.8", options, "left", dns=dns)
         self.certified(options, host)
         domains = {way.remote for way in (*OURS, *THEIRS)} | {remote for _, remote, _ in REFUSALS}
         self.right, host = self.stanzad("127.0.0.9", dict.fromkeys(sorted(domains), ()), "right")

@@ -47,10 +47,10 @@ class Part:
         self.folder = suite.folder / name
         self.folder.mkdir()
 
-    def stanzad(self, address, domains, name="stanzad", dns=()):
-        """A server of ours for `domains`, each with the TOML lines of its section; `dns`: lines of
-        that one. Yields it and the name of its host, which has an address record."""
-        server = Stanzad(name, self.suite, self.folder / name, address, domains, dns)
+    def stanzad(self, address, domains, name="stanzad", **more):
+        """A server of ours for `domains`, each with the TOML lines of its section; `more` as
+        Stanzad has it. Yields it and the name of its host, which has an address record."""
+        server = Stanzad(name, self.suite, self.folder / name, address, domains, **more)
         host = f"{name}.{self.name}.hosts.test"
         self.suite.zone.address(host, address)
         for domain in domains:

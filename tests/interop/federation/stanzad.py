@@ -1,18 +1,30 @@
 """stanzad among other servers: the standard ports of one address, and the DNS of the run."""
 
 import json
+import sqlite3
+from contextlib import closing
 
-from federation.network import C2S_PORT, C2S_TLS_PORT, DNS_ADDRESS, S2S_PORT, S2S_TLS_PORT
+from federation.network import (
+    C2S_PORT,
+    C2S_TLS_PORT,
+    DNS_ADDRESS,
+    S2S_PORT,
+    S2S_TLS_PORT,
+    in_own_mounts,
+)
 from server import Server
 
 
 class Stanzad(Server):
-    """`dns`: further TOML lines for its section."""
+    """`dns` and `tls`: further TOML lines for these sections; `nameserver`: the address of the one
+    that its own resolv.conf names, where the conf file is to name none."""
 
-    def __init__(self, name, suite, folder, address, domains, dns=()):
+    def __init__(self, name, suite, folder, address, domains, *, dns=(), tls=(), nameserver=None):
         self.name = name
         self._listening = address
-        self._dns = dns
+        self._dns = dns if nameserver else (f'servers = ["{DNS_ADDRESS}:53"]', *dns)
+        self._tls = tls
+        self._nameserver = nameserver
         super().__init__(suite.options.stanzad, folder, suite.certificates, domains)
         self.address = address
         self._environment["SSL_CERT_FILE"] = str(suite.ca)
@@ -33,8 +45,8 @@ class Stanzad(Server):
             f's2s_tls = ["{self._listening}:{S2S_TLS_PORT}"]',
             "[tls]",
             f'certificates = "{certificates}"',
+            *self._tls,
             "[dns]",
-            f'servers = ["{DNS_ADDRESS}:53"]',
             *self._dns,
             "[log]",
             'level = "debug"',
@@ -42,6 +54,20 @@ class Stanzad(Server):
         for domain, section in domains.items():
             lines += [f'[domain."{domain}"]', *section]
         return "\n".join(lines) + "\n"
+
+    def _command_line(self):
+        argv = super()._command_line()
+        if self._nameserver is None:
+            return argv
+        return in_own_mounts(self.folder, *argv, nameserver=self._nameserver)
+
+    def waiting(self, remote=None):
+        """How many messages for other servers, or for one, are stored."""
+        path = self.folder / "data" / "stanzad.sqlite"
+        query = "SELECT count(*) FROM peer_queue WHERE ?1 IS NULL OR remote = ?1"
+        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
+            (count,) = database.execute(query, (remote,)).fetchone()
+        return count
 
     async def links(self, local, remote):
         """What `stanzad s2s list` says of the streams on which these domains are proven: a list of

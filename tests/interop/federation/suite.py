@@ -16,9 +16,12 @@ sys.path.insert(0, str(HERE.parent))
 import invocation  # noqa: E402
 from certificates import Authority, issue_self_signed  # noqa: E402
 from client import Client  # noqa: E402
+from federation.evidence import Evidence  # noqa: E402
 from federation.matrix import Matrix  # noqa: E402
 from federation.network import C2S_PORT, Dns, Zone, loopback_up  # noqa: E402
+from federation.outage import Outage  # noqa: E402
 from federation.pair import Pair  # noqa: E402
+from federation.resolving import Resolving  # noqa: E402
 from federation.stories import WithEjabberd, WithProsody, WithProsodyBothWays  # noqa: E402
 from report import FAILED, Report  # noqa: E402
 
@@ -28,6 +31,9 @@ PARTS = {
     "ejabberd": WithEjabberd,
     "matrix": Matrix,
     "pair": Pair,
+    "evidence": Evidence,
+    "outage": Outage,
+    "resolving": Resolving,
 }
 
 
