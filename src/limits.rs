@@ -105,9 +105,12 @@ pub const TURN_POSTS_MAX: usize = 4_096;
 pub const TURN_STANZAS_MAX: usize = 16;
 /// Bytes that one connection may have read in one turn.
 pub const TURN_BYTES_MAX: usize = 64 * 1024;
-/// Connections without a session that a shard reads in one turn: a TLS handshake takes some 0.3 ms, and
-/// sessions wait for so many of them at most.
-pub const TURN_NEWCOMERS_MAX: usize = 16;
+/// Connections without a session that a shard reads in a short turn: a TLS handshake takes some 0.3 ms,
+/// and sessions wait for so many of them at most.
+pub const TURN_NEWCOMERS_MAX: usize = 4;
+/// In a long turn one connection without a session is read for so many that have one, so that all
+/// newcomers together cost at most about as much as the sessions.
+pub const TURN_SESSIONS_PER_NEWCOMER: usize = 16;
 /// Pause between looks at shut gates while reads are held.
 pub const GATE_PAUSE: Duration = Duration::from_millis(2);
 

@@ -19,7 +19,9 @@ use std::sync::Arc;
 
 use crate::clock::{Mono, Now};
 use crate::dns;
-use crate::limits::{GATE_PAUSE, PARSER_REST_AFTER, TURN_NEWCOMERS_MAX};
+use crate::limits::{
+    GATE_PAUSE, PARSER_REST_AFTER, TURN_NEWCOMERS_MAX, TURN_SESSIONS_PER_NEWCOMER,
+};
 use crate::net::throttle::Throttle;
 use crate::net::transport::{Buffers, Transport};
 use crate::router::Router;
@@ -164,20 +166,23 @@ impl Shard {
             self.again.extend(gated);
         }
         let again = std::mem::take(&mut self.again);
+        let mut sessions_read = 0;
         for news in ready {
             if let Some(key) = self.connections.at(news.index) {
                 self.noticed(key, news.is_closed);
                 // Who stands on a list is read when that list's turn comes: once, and under a shut
                 // gate not put on it again with each edge.
                 if self.connections.get(key).is_some_and(|c| !c.is_listed) {
-                    self.read_in_turn(key, outside);
+                    sessions_read += usize::from(self.read_in_turn(key, outside));
                 }
             }
         }
         for key in again {
-            self.read_in_turn(key, outside);
+            sessions_read += usize::from(self.read_in_turn(key, outside));
         }
-        for _ in 0..self.newcomers.len().min(TURN_NEWCOMERS_MAX) {
+        // Newcomers get their share of a long turn too, or nobody could log in to a busy server.
+        let share = TURN_NEWCOMERS_MAX.max(sessions_read / TURN_SESSIONS_PER_NEWCOMER);
+        for _ in 0..self.newcomers.len().min(share) {
             if let Some(key) = self.newcomers.pop_front()
                 && let Some(connection) = self.connections.get_mut(key)
             {

@@ -25,17 +25,18 @@ impl Shard {
 
     /// Reads a session's connection at once. One without a session joins the queue of newcomers: what
     /// it sends may be a handshake, which costs as much as a hundred messages, and as many may come in
-    /// one turn as the listener has accepted.
-    pub(super) fn read_in_turn(&mut self, key: Key, outside: &mut dyn Outside) {
+    /// one turn as the listener has accepted. Whether it was a session's.
+    pub(super) fn read_in_turn(&mut self, key: Key, outside: &mut dyn Outside) -> bool {
         let Some(connection) = self.connections.get_mut(key) else {
-            return;
+            return false;
         };
         connection.is_listed = !connection.stream.is_authenticated();
         if connection.is_listed {
             self.newcomers.push_back(key);
-        } else {
-            self.read(key, outside);
+            return false;
         }
+        self.read(key, outside);
+        true
     }
 
     /// The socket may have bytes, or take some again.

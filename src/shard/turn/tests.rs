@@ -1,12 +1,11 @@
 mod components;
+mod newcomers;
 mod peers;
 
 use std::time::Duration;
 
 use super::*;
-use crate::limits::{
-    CLOSE_WAIT, LAST_SEEN_DELAY, OUTPUT_BYTES_MAX, PARSER_REST_AFTER, TURN_NEWCOMERS_MAX,
-};
+use crate::limits::{CLOSE_WAIT, LAST_SEEN_DELAY, OUTPUT_BYTES_MAX, PARSER_REST_AFTER};
 use crate::net::transport::TlsFacts;
 use crate::router::commands::AccountCommand;
 use crate::shard::testing::{HEADER, Server, open_settings, plain};
@@ -494,37 +493,4 @@ fn a_silent_stream_gives_its_parser_back_until_more_comes() {
     assert_eq!(resting(&server), 2);
     let left = server.say(&juliet, "</stream:stream>");
     assert!(left.ends_with("</stream:stream>"), "{left}");
-}
-
-/// Issue 5: a storm of handshakes must not make sessions wait for all of them.
-#[test]
-fn newcomers_get_a_share_of_each_turn_and_sessions_need_not_wait_for_them() {
-    let mut server = Server::new(1, open_settings());
-    let juliet = server.log_in(0, "juliet", "balcony");
-    let storm: Vec<_> = (0..2 * TURN_NEWCOMERS_MAX)
-        .map(|_| server.connect(0))
-        .collect();
-    for client in storm.iter().chain([&juliet]) {
-        let text = if std::ptr::eq(client, &juliet) {
-            "<iq type='get' id='p'><ping xmlns='urn:xmpp:ping'/></iq>"
-        } else {
-            HEADER
-        };
-        client.wire.lock().unwrap().sent.extend(text.bytes());
-    }
-    // The session is the last to have news.
-    let news = |index| Ready {
-        index,
-        is_closed: false,
-    };
-    let all: Vec<_> = (0..64).rev().map(news).collect();
-    assert_eq!(server.turn(0, &all), Due::Now);
-    let answered = |storm: &[crate::shard::testing::Client]| {
-        let spoken = storm.iter().filter(|client| !client.take().is_empty());
-        spoken.count()
-    };
-    assert!(juliet.take().contains("id='p'"));
-    assert_eq!(answered(&storm), TURN_NEWCOMERS_MAX);
-    server.turn(0, &[]);
-    assert_eq!(answered(&storm), TURN_NEWCOMERS_MAX);
 }
