@@ -7,7 +7,7 @@ use stanzad::server::control::{Password, Reply, Request};
 
 use common::client::{Client, failure_of};
 use common::scram::{Channel, Scram};
-use common::server::{PASSWORD, Server};
+use common::server::{PASSWORD, Server, site};
 
 const JULIET: &str = "juliet@example.org";
 const NEW: &str = "a new passw0rd";
@@ -108,6 +108,36 @@ fn a_disabled_account_is_out_until_it_is_enabled() {
     assert_eq!(wrong, Err("not-authorized".into()));
     account(&server, "enable", JULIET, "");
     assert_eq!(can_log_in(&server, JULIET, PASSWORD), Ok(()));
+}
+
+/// DESIGN §9: whoever has crashed the server twice would do it again and again.
+#[test]
+fn an_account_that_has_crashed_the_server_twice_is_out_until_it_is_enabled() {
+    let site = site("");
+    let now = std::time::SystemTime::now();
+    let now = now.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let notes = site.path("data/stanzad.panics");
+    let lines = [
+        format!("{} {JULIET}", now - 500),
+        format!("{} romeo@example.org", now - 500),
+        format!("{} tybalt@elsewhere.example", now - 9),
+        format!("{} tybalt@elsewhere.example", now - 8),
+        format!("{} {JULIET}\n", now - 5),
+    ];
+    std::fs::write(&notes, lines.join("\n")).unwrap();
+    let mut server = Server::start_in(site);
+    assert!(server.logs("account disabled").contains(JULIET));
+    assert!(server.logs("s2s.deny").contains("tybalt@elsewhere.example"));
+    let refused = Err("account-disabled".to_owned());
+    assert_eq!(can_log_in(&server, JULIET, PASSWORD), refused);
+    assert_eq!(can_log_in(&server, "romeo@example.org", PASSWORD), Ok(()));
+    account(&server, "enable", JULIET, "");
+    server.kill();
+    server.start_again();
+    // A kill is no crash of the account's doing, and the two that were are dealt with.
+    assert_eq!(can_log_in(&server, JULIET, PASSWORD), Ok(()));
+    let rest = std::fs::read_to_string(&notes).unwrap();
+    assert_eq!(rest, format!("{} romeo@example.org\n", now - 500));
 }
 
 #[test]

@@ -35,10 +35,11 @@ use std::sync::Arc;
 
 use crate::clock::{Mono, Now};
 use crate::config::{DomainSettings, Settings};
-use crate::jid::BareJid;
+use crate::jid::{BareJid, Jid};
 use crate::router::account::Accounts;
 use crate::router::capabilities::KnownCapabilities;
 use crate::router::components::Components;
+use crate::router::delivery::Routed;
 use crate::router::effects::{Effects, RouterPost};
 use crate::router::last_seen::LastSeen;
 use crate::router::peers::Peers;
@@ -104,6 +105,12 @@ pub type AccountContinuation = Box<dyn FnOnce(&mut Router, Key, Result<Value, St
 /// What follows the commit of a row.
 pub type RowContinuation = Box<dyn FnOnce(&mut Router, Result<(), StoreError>) + Send>;
 
+/// Should the server crash now, it is known by whose stanza.
+fn handling(routed: &Routed) {
+    let sender = routed.stanza.from.as_ref();
+    crate::log::panic::handling_stanza(sender.map_or("", Jid::bare_str));
+}
+
 impl Router {
     /// A router without accounts.
     pub fn new(
@@ -142,9 +149,18 @@ impl Router {
     /// Takes a post of another shard's router.
     pub fn post(&mut self, post: RouterPost) {
         match post {
-            RouterPost::Route(routed) => self.inbound(*routed),
-            RouterPost::ToPeer(routed) => self.send_by_link(*routed),
-            RouterPost::ToComponent(routed) => self.send_to_component(*routed),
+            RouterPost::Route(routed) => {
+                handling(&routed);
+                self.inbound(*routed);
+            }
+            RouterPost::ToPeer(routed) => {
+                handling(&routed);
+                self.send_by_link(*routed);
+            }
+            RouterPost::ToComponent(routed) => {
+                handling(&routed);
+                self.send_to_component(*routed);
+            }
             RouterPost::Settled(settled) => self.settled(&settled),
         }
     }
@@ -158,15 +174,19 @@ impl Router {
         loop {
             // Each may make work for the others.
             if let Some(routed) = self.out.work.pop_front() {
+                handling(&routed);
                 self.inbound(routed);
             } else if let Some(routed) = self.out.peer_work.pop_front() {
+                handling(&routed);
                 self.send_by_link(routed);
             } else if let Some(routed) = self.out.component_work.pop_front() {
+                handling(&routed);
                 self.send_to_component(routed);
             } else {
                 break;
             }
         }
+        crate::log::panic::handling_stanza("");
         let settled = self.out.take_own_settled();
         self.settled(&settled);
         self.accounts.forget_idle(self.now.mono);

@@ -2,6 +2,7 @@
 
 pub mod accounts;
 pub mod control;
+mod culprits;
 pub mod dry_run;
 mod expiry;
 pub mod federation;
@@ -89,7 +90,7 @@ pub fn run(
     // Before any thread, so that each inherits it: signals come to this one.
     let logging =
         crate::log::start(&settings.log).map_err(|error| StartError::new(error.to_string()))?;
-    crate::log::panic::install();
+    crate::log::panic::install(culprits::notes(&settings.server.data));
     privileges::raise_open_files();
     let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM])
         .map_err(|error| StartError::new(format!("cannot handle signals: {error}")))?;
@@ -506,6 +507,7 @@ fn open_store(
     if completed > 0 {
         log::info!(completed; "changes of subscriptions completed that were cut short");
     }
+    culprits::shut_out(&mut core, settings, Clock::start().now().wall);
     Store::start(core, options, answers).map_err(failed)
 }
 

@@ -7,13 +7,21 @@ use crate::router::feature::SessionEvent;
 use crate::router::peers::PeerNews;
 use crate::shard::Post;
 use crate::shard::budget::Budget;
-use crate::shard::connection::{Ending, Moving, Proven};
+use crate::shard::connection::{Connection, Ending, Moving, Proven};
 use crate::slots::Key;
 use crate::storage::{self, ReadFn, logins};
 use crate::stream::dialback::Pair;
 use crate::stream::machine::Machine;
 use crate::stream::s2s::{Ask, Asker};
 use crate::stream::{Action, BindRequest, Context, Event};
+
+/// Should the server crash now, it is known on whose account.
+pub(super) fn handling(connection: &Connection, router: &router::Router) {
+    let session = connection.stream.session();
+    let session = session.and_then(|session| router.sessions.get(session));
+    let sender = session.map_or("", |session| session.jid.bare_str());
+    crate::log::panic::handling(connection.stream.origin().stream, sender);
+}
 
 impl Shard {
     /// Gives an event to a stream machine and carries out what it asks for.
@@ -23,7 +31,7 @@ impl Shard {
             self.actions = actions;
             return;
         };
-        crate::log::panic::handling(connection.stream.origin().stream);
+        handling(connection, &self.router);
         if let (Machine::Server(stream), Event::Close | Event::End(_)) =
             (&connection.stream, &event)
             && let Some(source) = stream.source()

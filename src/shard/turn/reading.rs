@@ -1,6 +1,7 @@
 //! The turn's third step: sockets are read, and what comes is given to the streams, each connection
 //! within its share.
 
+use super::acting::handling;
 use super::{Outside, Shard};
 use crate::limits::{
     OUTPUT_BYTES_MAX, OUTPUT_HOLD_BYTES, PEER_OUTPUT_HOLD_BYTES, TURN_BYTES_MAX, TURN_STANZAS_MAX,
@@ -102,6 +103,8 @@ impl Shard {
                 self.gated.push(key);
                 return;
             }
+            // The parser may crash too.
+            handling(connection, &self.router);
             if let Some(event) = connection.input.next_event() {
                 events += 1;
                 used.stanzas += u64::from(event.is_stanza());
