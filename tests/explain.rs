@@ -397,7 +397,7 @@ fn a_running_server_tells_its_last_attempts_in_both_directions() {
         &told,
         1,
         &[
-            "it dialled a.example from 127.0.0.1:",
+            &format!("it dialled a.example from {}:", peer.ip()),
             "failed, we refused it",
             "policy: s2s.secure_auth = true and its certificate is self-signed",
             "WRONG: the certificate (CN=leaf) is self-signed",
