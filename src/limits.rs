@@ -103,6 +103,9 @@ pub const LOG_TEXT_BYTES_MAX: usize = 1024;
 pub const TURN_POSTS_MAX: usize = 4_096;
 /// Stanzas that one connection may have handled in one turn, so that others get theirs.
 pub const TURN_STANZAS_MAX: usize = 16;
+/// Connections that go on where an earlier turn has left off reading, in one turn: with the stanzas that
+/// each may have handled, other sessions wait for a millisecond or two.
+pub const TURN_CONTINUED_MAX: usize = 4;
 /// Bytes that one connection may have read in one turn.
 pub const TURN_BYTES_MAX: usize = 64 * 1024;
 /// Connections without a session that a shard reads in a short turn: a TLS handshake takes some 0.3 ms,

@@ -20,7 +20,8 @@ use std::sync::Arc;
 use crate::clock::{Mono, Now};
 use crate::dns;
 use crate::limits::{
-    GATE_PAUSE, PARSER_REST_AFTER, TURN_NEWCOMERS_MAX, TURN_SESSIONS_PER_NEWCOMER,
+    GATE_PAUSE, PARSER_REST_AFTER, TURN_CONTINUED_MAX, TURN_NEWCOMERS_MAX,
+    TURN_SESSIONS_PER_NEWCOMER,
 };
 use crate::net::throttle::Throttle;
 use crate::net::transport::{Buffers, Transport};
@@ -98,7 +99,9 @@ pub struct Shard {
     throttle: Arc<Throttle>,
     secret: [u8; 32],
     buffers: Buffers,
-    again: Vec<Key>,
+    /// Connections that had more to read than their share of a turn, or wait for nothing any more, in
+    /// the order in which they came.
+    again: VecDeque<Key>,
     /// Connections without a session that are to be read, in the order in which they came.
     newcomers: VecDeque<Key>,
     gated: Vec<Key>,
@@ -135,7 +138,7 @@ impl Shard {
             throttle,
             secret,
             buffers: Buffers::new(),
-            again: Vec::new(),
+            again: VecDeque::new(),
             newcomers: VecDeque::new(),
             gated: Vec::new(),
             dials: dialling::Diallings::default(),
@@ -165,7 +168,7 @@ impl Shard {
             let gated = std::mem::take(&mut self.gated);
             self.again.extend(gated);
         }
-        let again = std::mem::take(&mut self.again);
+        let continued = self.again.len().min(TURN_CONTINUED_MAX);
         let mut sessions_read = 0;
         for news in ready {
             if let Some(key) = self.connections.at(news.index) {
@@ -177,8 +180,12 @@ impl Shard {
                 }
             }
         }
-        for key in again {
-            sessions_read += usize::from(self.read_in_turn(key, outside));
+        // Who has more than others waits for its turn among its like: sessions that say a word now and
+        // then need not wait until all of them are read.
+        for _ in 0..continued {
+            if let Some(key) = self.again.pop_front() {
+                sessions_read += usize::from(self.read_in_turn(key, outside));
+            }
         }
         // Newcomers get their share of a long turn too, or nobody could log in to a busy server.
         let share = TURN_NEWCOMERS_MAX.max(sessions_read / TURN_SESSIONS_PER_NEWCOMER);

@@ -20,7 +20,7 @@ impl Shard {
             && !connection.is_listed
         {
             connection.is_listed = true;
-            self.again.push(key);
+            self.again.push_back(key);
         }
     }
 

@@ -1,6 +1,6 @@
 mod components;
-mod newcomers;
 mod peers;
+mod shares;
 
 use std::time::Duration;
 
