@@ -6,6 +6,7 @@ mod common;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
+use std::thread;
 
 use common::authority::Wish;
 use common::component::Component;
@@ -473,6 +474,34 @@ fn a_certificate_that_nobody_trusts_is_a_problem_of_others() {
     let told = run(&network, &server.site, &["tls", "b.example"]);
     let text = "STARTTLS: PROBLEM: the certificate (CN=leaf) is self-signed: only who was told to";
     says(&told, 1, &[text]);
+}
+
+/// Prosody 0.12 with `s2s_secure_auth`. It has shown all that is looked for by then.
+#[test]
+fn a_server_that_turns_strangers_away_has_no_problem_by_that() {
+    let network = Network::new();
+    let peer = network.peer("b.example");
+    let asking = network.site(&["a.example"], address(), "");
+    let told = thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut stream = peer.accept();
+            stream.hear_header();
+            stream.answer("0");
+            stream.offer("<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>");
+            stream.accept_starttls(&peer);
+            stream.hear_header();
+            stream.answer("1");
+            stream.send(
+                "<stream:error><not-authorized xmlns='urn:ietf:params:xml:ns:xmpp-streams'/>\
+                 </stream:error></stream:stream>",
+            );
+        });
+        run(&network, &asking, &["tls", "b.example"])
+    });
+    let note =
+        "STARTTLS: note: of a stranger it wants no more: it ended the stream: not-authorized\n";
+    // That nothing is there for clients is one.
+    says(&told, 1, &[note, "1 problem, 0 warnings\n"]);
 }
 
 // --- all

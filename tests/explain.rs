@@ -660,6 +660,18 @@ fn a_server_that_wants_another_certificate_of_us_is_told_in_its_own_words() {
     );
 }
 
+/// Not by what an operator has written since, which is not in force.
+#[test]
+fn a_running_server_tries_as_it_is() {
+    let network = Network::new();
+    let a = network.server("a.example", "");
+    let _b = network.server("b.example", "");
+    a.configure("[s2s]\ndeny = [\"b.example\"]\n");
+    fs::write(a.site.path("certs/a.example.crt"), "no certificate").unwrap();
+    let told = explain_by(&network, &a, "b.example");
+    says(&told, 0, &["it takes our certificate: EXTERNAL\n"]);
+}
+
 // --- several domains here
 
 const SEVERAL: &str = "[domain.\"d.example\".s2s]\ndeny = [\"b.example\"]\n\

@@ -260,9 +260,12 @@ fn describe_run(remote: &str, run: &DryRun, out: &mut String) {
         out.push_str(&format!("  {}\n", step.text));
     }
     if let Some(inbound) = &run.inbound {
-        out.push_str(&format!(
-            "  a stream that it opens, with the same certificate: {inbound}\n"
-        ));
+        let mut addresses = run.addresses.iter();
+        let how = match addresses.any(|tried| tried.certificate.is_some()) {
+            true => "with the same certificate",
+            false => "without one too",
+        };
+        out.push_str(&format!("  a stream that it opens, {how}: {inbound}\n"));
     }
     if let Some(remedy) = run.inbound_remedy.as_ref().filter(|_| run.remedy.is_none()) {
         out.push_str(&format!("      to change that: {remedy}\n"));

@@ -45,7 +45,7 @@ impl Watch {
 
 impl Core {
     fn warn_of_certificates(&self) {
-        let contexts = self.contexts();
+        let contexts = &self.loaded().contexts;
         let now = jiff::Timestamp::now().as_second();
         for info in contexts.clients.certificates() {
             let (domain, file) = (info.domain.as_str(), info.file.display());

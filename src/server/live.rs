@@ -15,7 +15,6 @@ use crate::server::control::{
     StatusInfo,
 };
 use crate::server::dry_run::domains;
-use crate::server::generation::load_certificates;
 use crate::server::{Core, ask, federation};
 use crate::shard::{Post, Survey, SurveyedSession};
 use crate::stanza::{StreamCondition, StreamError};
@@ -231,8 +230,7 @@ impl Live {
         });
         let known = known
             .map_err(|error| Reply::error(format!("cannot look the server's key up: {error}")))?;
-        let loaded = load_certificates(&settings, None);
-        let loaded = loaded.map_err(|problems| Reply::error(problems.join("\n")))?;
+        let loaded = self.core.loaded();
         let secret = Some(&self.core.secret[..]);
         let tries = domains::tries(&chosen, &remote, (&settings, &loaded), secret);
         Ok(federation::explained(&remote, &attempts, &known, tries))

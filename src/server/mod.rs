@@ -30,7 +30,6 @@ use crate::limits::{WAITING_BYTES_MAX, WAITING_POSTS_MAX};
 use crate::log::Logging;
 use crate::net::open_files::OpenFiles;
 use crate::net::throttle::{Throttle, ThrottleLimits};
-use crate::net::tls::TlsSets;
 use crate::post::{Address, Gates, Load, Mailbox, mailbox};
 use crate::router::pipeline::Pipeline;
 use crate::router::placement::Placement;
@@ -121,7 +120,8 @@ fn notify(state: &[sd_notify::NotifyState<'_>]) {
 /// The parts of a running server that commands and signals act on.
 pub struct Core {
     settings: Mutex<Arc<Settings>>,
-    contexts: Mutex<TlsSets>,
+    /// What new connections are made with.
+    loaded: Mutex<Arc<Loaded>>,
     path: Option<PathBuf>,
     placement: Placement,
     shards: Vec<Address<Post>>,
@@ -196,11 +196,8 @@ impl Server {
         let settings = Arc::new(settings);
         let loaded = load_certificates(&settings, None)
             .map_err(|problems| StartError::new(problems.join("\n")))?;
-        let Loaded {
-            contexts,
-            certificates,
-            warnings,
-        } = loaded;
+        let loaded = Arc::new(loaded);
+        let (contexts, warnings) = (&loaded.contexts, loaded.warnings.clone());
         for warning in &warnings {
             log::warn!(warning; "configuration warning");
         }
@@ -218,9 +215,9 @@ impl Server {
         let streams = Arc::new(AtomicU64::new(0));
         let generation = Arc::new(Generation {
             settings: Arc::clone(&settings),
-            certificates,
+            certificates: Arc::clone(&loaded.certificates),
             dialler: Arc::new(Connector::new(
-                &contexts,
+                contexts,
                 Arc::clone(&open_files),
                 Arc::clone(&streams),
             )),
@@ -287,7 +284,7 @@ impl Server {
         .map_err(|error| StartError::new(format!("cannot listen: {error}")))?;
         let core = Arc::new(Core {
             settings: Mutex::new(Arc::clone(&settings)),
-            contexts: Mutex::new(contexts),
+            loaded: Mutex::new(Arc::clone(&loaded)),
             streams,
             path,
             placement,
@@ -377,9 +374,9 @@ impl Core {
     }
 
     /// The certificates in force.
-    fn contexts(&self) -> TlsSets {
-        let contexts = self.contexts.lock();
-        contexts.unwrap_or_else(PoisonError::into_inner).clone()
+    fn loaded(&self) -> Arc<Loaded> {
+        let loaded = self.loaded.lock();
+        Arc::clone(&loaded.unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Reads conf file and certificates again, and puts them in force if both are fine.
@@ -436,33 +433,30 @@ impl Core {
             .ok_or("this server runs without a conf file")?;
         let reloaded = reload(path, &self.settings()).map_err(|problems| problems.to_string())?;
         let settings = Arc::new(reloaded.settings);
-        let previous = self.contexts();
-        let Loaded {
-            contexts,
-            certificates,
-            mut warnings,
-        } = load_certificates(&settings, Some(&previous))
+        let loaded = load_certificates(&settings, Some(&self.loaded().contexts))
             .map_err(|problems| problems.join("\n"))?;
+        let loaded = Arc::new(loaded);
+        let (contexts, mut warnings) = (&loaded.contexts, loaded.warnings.clone());
         // The last that can fail: nothing has changed yet.
         self.dns
             .configure(&dns_settings(&settings))
             .map_err(|error| dns_problem(&settings, &error))?;
-        *self.contexts.lock().unwrap_or_else(PoisonError::into_inner) = contexts.clone();
+        *self.loaded.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&loaded);
         if let Err(error) = self.logging.apply(&settings.log) {
             warnings.push(format!("the log stays where it was: {error}"));
         }
         self.throttle.set_limits(throttle_limits(&settings));
         privileges::admit_connections_again(&self.open_files);
         let connector = Connector::new(
-            &contexts,
+            contexts,
             Arc::clone(&self.open_files),
             Arc::clone(&self.streams),
         );
-        self.listener.reload(contexts);
+        self.listener.reload(contexts.clone());
         warnings.extend(self.listen_for_components(&settings));
         let generation = Arc::new(Generation {
             settings: Arc::clone(&settings),
-            certificates,
+            certificates: Arc::clone(&loaded.certificates),
             dialler: Arc::new(connector),
         });
         for shard in &self.shards {

@@ -73,10 +73,12 @@ pub fn findings(showing: &Showing<'_>, chain: &[Vec<u8>]) -> Vec<Finding> {
     );
     let left = judgement.ends - now;
     if (0..EXPIRY_WARNING_SECONDS).contains(&left) {
-        let text = format!(
-            "{lead}the certificate, or one above it, ends in {} days: renew it",
-            left / 86_400
-        );
+        let when = match left / 86_400 {
+            0 => "within a day".to_owned(),
+            1 => "in 1 day".to_owned(),
+            days => format!("in {days} days"),
+        };
+        let text = format!("{lead}the certificate, or one above it, ends {when}: renew it");
         all.push(found(Level::Warning, text));
     }
     all

@@ -14,7 +14,7 @@ use crate::dns::{Endpoint, Found, Kind, Question, Service};
 use crate::jid::Domain;
 use crate::limits::DIAL_ATTEMPTS_MAX;
 use crate::net::certificate::Authorities;
-use crate::net::probe::{Probe, Seen};
+use crate::net::probe::{Probe, Seen, Stop};
 use crate::net::tls::TlsContexts;
 use crate::router::peers::history::bounded as for_people;
 use crate::server::dry_run::look_up;
@@ -179,10 +179,25 @@ impl Looking {
         };
         all.extend(shown::findings(&showing, &tls.peer_chain));
         if let Some(stop) = stop {
-            all.push(found(Level::Problem, &stop));
+            all.push(match is_strict(place.service, seen) {
+                true => found(
+                    Level::Note,
+                    &format!("of a stranger it wants no more: {stop}"),
+                ),
+                false => found(Level::Problem, &stop),
+            });
         }
         all
     }
+}
+
+/// Whether a server has just turned away one who shows no certificate and names no domain, as strict ones
+/// do (Prosody 0.12 with `s2s_secure_auth`). It has said then, by TLS, all that is looked for here.
+fn is_strict(service: Service, seen: &Seen) -> bool {
+    let turns_away = ["not-authorized", "policy-violation", "improper-addressing"];
+    service == Service::Server
+        && matches!(&seen.stop, Some(Stop::StreamError(condition, _))
+            if turns_away.contains(&condition.as_str()))
 }
 
 fn places(service: Service, answer: &Found) -> Vec<Place> {
