@@ -2,6 +2,10 @@
 //! state of a peer server, with the text and the exit status that an operator gets.
 
 mod common;
+#[path = "explain/domains.rs"]
+mod domains;
+#[path = "explain/proof.rs"]
+mod proof;
 
 use std::fs;
 use std::process::Command;
@@ -440,7 +444,7 @@ fn a_command_without_a_configuration_has_the_server_try() {
     let network = Network::new();
     let server = network.server("a.example", "");
     let broken = server.site.path("broken.toml");
-    std::fs::write(&broken, "nonsense").unwrap();
+    fs::write(&broken, "nonsense").unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_stanzad"));
     command
         .args(["explain", "s2s", "nowhere.example", "--config"])
@@ -523,298 +527,6 @@ fn the_stream_between_two_servers_is_listed_by_both() {
     );
 }
 
-// --- how we prove ourselves
-
-const EXTERNAL: &str = "<mechanisms xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>\
-                        <mechanism>EXTERNAL</mechanism></mechanisms>";
-
-fn hear_external(stream: &mut PeerStream) {
-    let auth = stream.element();
-    assert!(auth.is(ns::SASL, "auth"));
-    assert_eq!(auth.attribute("mechanism"), Some("EXTERNAL"));
-}
-
-/// XEP-0178 §3. No stanza follows: after the answer there is only the end.
-#[test]
-fn a_server_that_takes_our_certificate_is_told() {
-    let asking = Asking::new("");
-    let peer = asking.peer(asking.network.issue(&["b.example"]));
-    let told = asking.explain_offered(&peer, EXTERNAL, |stream| {
-        hear_external(stream);
-        stream.send(format!("<success xmlns='{}'/>", ns::SASL));
-        assert!(matches!(stream.hear(), Heard::Close), "it goes on");
-    });
-    says(
-        &told,
-        0,
-        &[
-            "  offers EXTERNAL\n",
-            "  it takes our certificate: EXTERNAL\n",
-            "a.example talks with b.example: its certificate is valid and names b.example\n",
-        ],
-    );
-    assert!(!told.stdout.contains("dialback"), "{}", told.stdout);
-}
-
-/// Without a server that runs nobody could answer for a key.
-#[test]
-fn a_server_that_refuses_our_certificate_is_told_with_its_reason_and_what_was_not_tried() {
-    let asking = Asking::new("");
-    let peer = asking.peer(asking.network.issue(&["b.example"]));
-    let told = asking.explain_offered(&peer, EXTERNAL, |stream| {
-        hear_external(stream);
-        stream.send(format!(
-            "<failure xmlns='{}'><not-authorized/><text>not you</text></failure>",
-            ns::SASL
-        ));
-    });
-    says(
-        &told,
-        0,
-        &[
-            "  it refuses EXTERNAL: not-authorized, \"not you\"\n",
-            "  dialback is not tried: it takes a running server to answer for the key\n",
-        ],
-    );
-}
-
-#[test]
-fn a_server_that_ends_the_stream_by_our_certificate_is_not_talked_with() {
-    let asking = Asking::new("");
-    let peer = asking.peer(asking.network.issue(&["b.example"]));
-    let told = asking.explain_offered(&peer, EXTERNAL, |stream| {
-        hear_external(stream);
-        stream.send(
-            "<stream:error><policy-violation xmlns='urn:ietf:params:xml:ns:xmpp-streams'/>\
-             </stream:error></stream:stream>",
-        );
-    });
-    let verdict = "a.example does not talk with b.example: its certificate is valid and names \
-                   b.example, but EXTERNAL comes to nothing: it ended the stream: policy-violation\n\
-                   That is for the other server to change.\n";
-    says(&told, 1, &[verdict]);
-}
-
-/// A peer that we refuse is shown no proof of ours.
-#[test]
-fn a_server_that_is_refused_is_not_asked_what_it_thinks_of_us() {
-    let asking = Asking::new("");
-    let wish = Wish {
-        dns: &["b.example"],
-        ..Wish::default()
-    };
-    let peer = asking.peer(wish.self_signed());
-    let told = asking.explain_offered(&peer, EXTERNAL, |stream| {
-        assert!(matches!(stream.hear(), Heard::Close), "it goes on");
-    });
-    says(
-        &told,
-        1,
-        &["s2s.secure_auth = true and its certificate is self-signed"],
-    );
-}
-
-/// Servers of a.example, whose certificate nobody trusts, and b.example.
-fn without_a_valid_certificate(conf_of_b: &str) -> (Network, Server, Server) {
-    let network = Network::new();
-    let ip = address();
-    let site = network.site(&["a.example"], ip, "");
-    let path = |ending| site.path("certs").join(format!("a.example.{ending}"));
-    let wish = Wish {
-        dns: &["a.example"],
-        ..Wish::default()
-    };
-    wish.self_signed().write(&path("crt"), &path("key"));
-    network.announce("a.example", ip);
-    let a = network.start(site);
-    let b = network.server("b.example", conf_of_b);
-    (network, a, b)
-}
-
-/// XEP-0220: the other server calls back, and the running server answers.
-#[test]
-fn a_running_server_tries_dialback_too() {
-    let (network, a, _b) = without_a_valid_certificate("[s2s]\nsecure_auth = false\n");
-    let told = explain_by(&network, &a, "b.example");
-    says(
-        &told,
-        0,
-        &[
-            "  it does not offer EXTERNAL\n  it takes our dialback key\n",
-            "a.example talks with b.example: its certificate is valid and names b.example\n",
-        ],
-    );
-}
-
-#[test]
-fn a_server_that_wants_another_certificate_of_us_is_told_in_its_own_words() {
-    let (network, a, _b) = without_a_valid_certificate("");
-    let told = explain_by(&network, &a, "b.example");
-    let verdict = "a.example does not talk with b.example: its certificate is valid and names \
-                   b.example, but it refuses our dialback key: policy-violation s2s.secure_auth = \
-                   true and its certificate is self-signed\n";
-    says(
-        &told,
-        1,
-        &[verdict, "That is for the other server to change.\n"],
-    );
-}
-
-/// Not by what an operator has written since, which is not in force.
-#[test]
-fn a_running_server_tries_as_it_is() {
-    let network = Network::new();
-    let a = network.server("a.example", "");
-    let _b = network.server("b.example", "");
-    a.configure("[s2s]\ndeny = [\"b.example\"]\n");
-    fs::write(a.site.path("certs/a.example.crt"), "no certificate").unwrap();
-    let told = explain_by(&network, &a, "b.example");
-    says(&told, 0, &["it takes our certificate: EXTERNAL\n"]);
-}
-
-// --- several domains here
-
-const SEVERAL: &str = "[domain.\"d.example\".s2s]\ndeny = [\"b.example\"]\n\
-                       [domain.\"e.example\".s2s]\nenabled = false\n";
-
-/// Domains with the same options and the same certificate are tried once, and told of together.
-#[test]
-fn all_domains_that_talk_with_other_servers_are_told_of() {
-    let network = Network::new();
-    let b = network.server("b.example", "");
-    let domains = [
-        "a.example",
-        "c.example",
-        "d.example",
-        "e.example",
-        "f.example",
-    ];
-    let site = network.site(&domains, address(), SEVERAL);
-    let shared = network.issue(&["a.example", "c.example"]);
-    for domain in ["a.example", "c.example"] {
-        let ending = |ending: &str| site.path(&format!("certs/{domain}.{ending}"));
-        let _ = (
-            fs::remove_file(ending("crt")),
-            fs::remove_file(ending("key")),
-        );
-    }
-    shared.write(
-        &site.path("certs/shared.crt"),
-        &site.path("certs/shared.key"),
-    );
-    let told = run(&network, &site, &["explain", "s2s", "b.example"]);
-    says(
-        &told,
-        1,
-        &[
-            "A try just now by a.example, c.example, f.example\n",
-            "a.example, c.example, f.example talk with b.example: its certificate is valid and names",
-            "d.example does not talk with b.example: b.example is on s2s.deny\n",
-            "To change that: take b.example off s2s.deny\n",
-        ],
-    );
-    assert!(!told.stdout.contains("e.example"), "{}", told.stdout);
-    let words = ["explain", "s2s", "b.example", "--json"];
-    let told = run(&network, &site, &words);
-    let json: serde_json::Value = serde_json::from_str(&told.stdout).unwrap();
-    let tries = json["tries"].as_array().unwrap();
-    let locals: Vec<String> = tries.iter().map(|one| one["locals"].to_string()).collect();
-    assert_eq!(
-        locals,
-        [
-            r#"["a.example","c.example"]"#,
-            r#"["d.example"]"#,
-            r#"["f.example"]"#
-        ]
-    );
-    let proof = &tries[0]["dry_run"]["proof"][0];
-    assert_eq!(proof["means"], "EXTERNAL");
-    assert_eq!(proof["accepted"], true);
-    assert_eq!(json["left_out"].as_array().map(Vec::len), Some(0));
-    // One that is named is told of alone, also if it talks with nobody.
-    let one = |from: &str| {
-        let words = ["explain", "s2s", "b.example", "--from", from];
-        run(&network, &site, &words)
-    };
-    says(
-        &one("c.example"),
-        0,
-        &["\nc.example talks with b.example: "],
-    );
-    says(
-        &one("e.example"),
-        1,
-        &["e.example does not talk with b.example: s2s.enabled = false"],
-    );
-    assert!(b.log().contains("from=c.example"), "{}", b.log());
-}
-
-/// A peer counts who connects.
-#[test]
-fn a_server_is_tried_eight_times_at_most() {
-    let network = Network::new();
-    let domains: Vec<String> = (0..12).map(|n| format!("d{n}.example")).collect();
-    let domains: Vec<&str> = domains.iter().map(String::as_str).collect();
-    let site = network.site(&domains, address(), "");
-    let told = run(
-        &network,
-        &site,
-        &["explain", "s2s", "nowhere.example", "--json"],
-    );
-    let json: serde_json::Value = serde_json::from_str(&told.stdout).unwrap();
-    assert_eq!(json["tries"].as_array().map(Vec::len), Some(8));
-    assert_eq!(json["left_out"].as_array().map(Vec::len), Some(4));
-    let told = run(&network, &site, &["explain", "s2s", "nowhere.example"]);
-    let of_all = "d0.example, d1.example, d10.example, d11.example, d2.example and 3 more do not talk \
-                  with nowhere.example: it has no address";
-    let left =
-        "Not tried by d6.example, d7.example, d8.example, d9.example, which would take too many";
-    says(&told, 1, &[of_all, left]);
-}
-
-#[test]
-fn attempts_name_the_domain_here_and_can_be_told_of_one() {
-    let network = Network::new();
-    let ip = address();
-    let server = network.start(network.site(&["a.example", "c.example"], ip, ""));
-    let wish = Wish {
-        dns: &["b.example"],
-        ..Wish::default()
-    };
-    let peer = network.stranger("b.example", wish.self_signed());
-    for domain in ["a.example", "c.example"] {
-        let (mut stream, _) = peer.dial_secured(&server, domain);
-        stream.send(format!(
-            "<db:result from='b.example' to='{domain}'>abc</db:result>"
-        ));
-        assert!(stream.element().is(ns::DIALBACK, "result"));
-        stream.send("</stream:stream>");
-        until_end(&mut stream);
-    }
-    let told = explain_by(&network, &server, "b.example");
-    says(
-        &told,
-        1,
-        &[
-            "it dialled a.example from 127.",
-            "it dialled c.example from 127.",
-        ],
-    );
-    let words = [
-        "explain",
-        "s2s",
-        "b.example",
-        "--from",
-        "c.example",
-        "--json",
-    ];
-    let told = run(&network, &server.site, &words);
-    let json: serde_json::Value = serde_json::from_str(&told.stdout).unwrap();
-    let attempts = json["attempts"].as_array().unwrap();
-    assert_eq!(attempts.len(), 1, "{}", told.stdout);
-    assert_eq!(attempts[0]["local"], "c.example");
-}
-
 // --- DANE (RFC 7673)
 
 /// A site that validates by the key of a signed zone; the DNS knows b.example.
@@ -828,7 +540,7 @@ fn with_dnssec() -> (Asking, Peer) {
     });
     let conf = "[dns]\ndnssec = true\ntrust_anchor = \"anchor\"\n[s2s]\ndane = true\n";
     let site = network.site(&["a.example"], address(), "");
-    std::fs::write(site.path("anchor"), anchor).unwrap();
+    fs::write(site.path("anchor"), anchor).unwrap();
     common::server::write_conf(&site, conf);
     let asking = Asking { network, site };
     let peer = asking.peer(asking.network.issue(&["b.example"]));

@@ -155,14 +155,13 @@ fn describe_verdict(locals: &[String], remote: &str, run: &DryRun, out: &mut Str
         named(locals),
         run.verdict
     ));
-    let is_refused = run
-        .proof
-        .last()
-        .is_some_and(|step| step.accepted == Some(false));
     match &run.remedy {
         Some(remedy) => out.push_str(&format!("To change that: {remedy}\n")),
         None if run.would_talk => {}
-        None if is_refused => out.push_str("That is for the other server to change.\n"),
+        None if run.refused_by_peer => out.push_str(
+            "That is for the other server to change, or for the certificate here: see \"stanzad check \
+             certs\"\n",
+        ),
         None => out.push_str("No single option would change that.\n"),
     }
 }

@@ -186,8 +186,8 @@ impl Trier<'_> {
         if let Some(last) = run.proof.last()
             && last.accepted == Some(false)
         {
-            run.would_talk = false;
-            run.verdict = format!("{}, but {}", run.verdict, last.text);
+            let why = last.text.clone();
+            refused_by_peer(run, &why);
         }
     }
 
@@ -230,8 +230,7 @@ impl Trier<'_> {
             && !is_unencrypted
             && let Some(stopped) = &tried.stopped
         {
-            run.would_talk = false;
-            run.verdict = format!("{}, but it does not talk with us: {stopped}", run.verdict);
+            refused_by_peer(run, &format!("it does not talk with us: {stopped}"));
         }
         true
     }
@@ -328,6 +327,13 @@ impl Trier<'_> {
             tried.certificate = Some(report(&described));
         }
     }
+}
+
+/// Policy has accepted the peer, which does not accept us.
+fn refused_by_peer(run: &mut DryRun, why: &str) {
+    run.would_talk = false;
+    run.refused_by_peer = true;
+    run.verdict = format!("{}, but {why}", run.verdict);
 }
 
 /// What the TLSA records of a target come to.

@@ -93,6 +93,8 @@ pub struct DryRun {
     pub proof: Vec<ProofStep>,
     /// Whether the other server would be talked with, as far as that was tried.
     pub would_talk: bool,
+    /// Whether it is the other server that does not talk, though policy here would.
+    pub refused_by_peer: bool,
     /// Why, or why not.
     pub verdict: String,
     /// What would be decided about a stream that it opens, and on which it shows the same certificate.
