@@ -57,7 +57,7 @@ impl fmt::Debug for Verifier {
 
 impl Verifier {
     /// Derives the keys (RFC 5802 §3). Costly.
-    pub(super) fn derive(
+    pub(crate) fn derive(
         password: &str,
         hash: Hash,
         salt: Vec<u8>,

@@ -5,8 +5,8 @@ pub mod connection;
 pub mod listener;
 pub mod reactor;
 mod resting;
-#[cfg(test)]
-mod testing;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod timer;
 pub mod turn;
 

@@ -2,7 +2,7 @@
 
 pub mod servers;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::RawFd;
@@ -18,7 +18,7 @@ use crate::net::throttle::{Throttle, ThrottleLimits};
 use crate::net::transport::{Buffers, Read, TlsFacts, Transport};
 use crate::router::pipeline::Pipeline;
 use crate::router::placement::Placement;
-use crate::sasl::credentials::{Credentials, HashPolicy};
+use crate::sasl::{Credentials, Hash, Verifier};
 use crate::shard::turn::{Due, Outside, Ready, Shard};
 use crate::shard::{Accepted, Dialler, Generation, Peer, Post};
 use crate::slots::Key;
@@ -39,6 +39,8 @@ pub struct Wire {
     pub room: Option<usize>,
     /// Whether the server has ended its direction.
     pub is_shut: bool,
+    /// Whether it has written something behind that.
+    pub is_overrun: bool,
     /// Whether the server has let the connection go.
     pub is_dropped: bool,
     /// The domain that `start_tls` was given.
@@ -92,6 +94,7 @@ impl Transport for Socket {
     fn write(&mut self, plain: &[u8]) -> io::Result<usize> {
         let mut wire = self.0.lock().unwrap();
         if wire.is_shut {
+            wire.is_overrun = true;
             return Err(io::ErrorKind::BrokenPipe.into());
         }
         if wire.is_securing {
@@ -153,6 +156,8 @@ impl Client {
 
 /// What a shard's turn sees.
 pub struct World {
+    /// Places of connections that there are, or were.
+    places: BTreeSet<usize>,
     sent: Vec<(u32, Post)>,
     writes: Vec<Batch>,
     reads: Vec<(u64, ReadFn)>,
@@ -168,7 +173,8 @@ pub struct World {
 }
 
 impl Outside for World {
-    fn register(&mut self, _key: Key, _transport: &dyn Transport) -> io::Result<()> {
+    fn register(&mut self, key: Key, _transport: &dyn Transport) -> io::Result<()> {
+        self.places.insert(key.index());
         Ok(())
     }
     fn deregister(&mut self, _transport: &dyn Transport) {}
@@ -205,6 +211,12 @@ impl Outside for World {
 
 /// A server of several shards.
 pub struct Server {
+    generation: Arc<Generation>,
+    pipeline: Arc<Pipeline>,
+    /// Which shard owns what.
+    pub placement: Placement,
+    /// Of all accounts.
+    password: &'static str,
     /// The shards.
     pub shards: Vec<Shard>,
     /// What each of them sees.
@@ -216,8 +228,11 @@ pub struct Server {
     pub store: WriterCore,
     /// The limits per address.
     pub throttle: Arc<Throttle>,
-    /// Whether the store answers.
+    /// Whether the store does not answer.
     pub is_store_stuck: bool,
+    /// Whether the resolver does not answer.
+    pub is_resolver_stuck: bool,
+    has_written: bool,
     next: u64,
 }
 
@@ -266,6 +281,7 @@ pub fn open_settings() -> Settings {
         },
         auth: Auth {
             anonymous: true,
+            iterations: ITERATIONS,
             ..Auth::default()
         },
         ..DomainSettings::new(name.clone())
@@ -281,16 +297,39 @@ pub fn open_settings() -> Settings {
     }
 }
 
-/// The credentials of the password `secret`.
-pub fn credentials() -> Credentials {
-    let auth = Auth::default();
-    let policy = HashPolicy {
-        storage: auth.storage,
-        hashes: auth.hashes,
-        iterations: 4096,
-        bcrypt_cost: auth.bcrypt_cost,
-    };
-    Credentials::derive("secret", &policy, &|_| [7; 16]).unwrap()
+/// Rounds of hashing, so few that many logins fit into a second.
+const ITERATIONS: u32 = 1;
+
+/// The credentials of a password.
+pub fn credentials(password: &str) -> Credentials {
+    let hashes = Auth::default().hashes.into_iter();
+    let verifier = |hash: Hash| Verifier::derive(password, hash, vec![7; 16], ITERATIONS);
+    Credentials {
+        scram: hashes.map(|hash| verifier(hash).unwrap()).collect(),
+        bcrypt: None,
+    }
+}
+
+fn throttle() -> Arc<Throttle> {
+    Arc::new(Throttle::new(ThrottleLimits {
+        connections_per_address_max: 1000,
+        login_failures_per_address_max: 1000,
+        login_failures_per_account_max: 1000,
+        ..ThrottleLimits::default()
+    }))
+}
+
+/// A store with the accounts juliet and romeo.
+fn store(password: &str) -> WriterCore {
+    let mut store = WriterCore::memory(&[1; 32]).unwrap();
+    for name in ["juliet", "romeo"] {
+        let jid = BareJid::parse(&format!("{name}@example.org")).unwrap();
+        let credentials = credentials(password);
+        store
+            .change(move |db| accounts::create(db, &jid, &credentials, Wall::default()))
+            .unwrap();
+    }
+    store
 }
 
 impl Server {
@@ -301,37 +340,56 @@ impl Server {
 
     /// The same, where other servers can be dialled.
     pub fn in_network(count: u32, settings: Settings, dialler: Arc<dyn Dialler>) -> Server {
-        let mut store = WriterCore::memory(&[1; 32]).unwrap();
-        for name in ["juliet", "romeo"] {
-            let jid = BareJid::parse(&format!("{name}@example.org")).unwrap();
-            store
-                .change(move |db| accounts::create(db, &jid, &credentials(), Wall::default()))
-                .unwrap();
-        }
-        let throttle = Arc::new(Throttle::new(ThrottleLimits {
-            connections_per_address_max: 1000,
-            login_failures_per_address_max: 1000,
-            login_failures_per_account_max: 1000,
-            ..ThrottleLimits::default()
-        }));
-        let placement = Placement::new(count);
-        let generation = Arc::new(Generation {
-            settings: Arc::new(settings),
-            certificates: Arc::new(AnyCertificate),
-            dialler,
-        });
-        let pipeline = Arc::new(Pipeline::new(FEATURES));
+        Server::of(Placement::new(count), settings, dialler, "secret")
+    }
+
+    /// The same, with all that is chosen elsewhere by chance, and another password.
+    pub fn of(
+        placement: Placement,
+        settings: Settings,
+        dialler: Arc<dyn Dialler>,
+        password: &'static str,
+    ) -> Server {
+        let mut server = Server {
+            generation: Arc::new(Generation {
+                settings: Arc::new(settings),
+                certificates: Arc::new(AnyCertificate),
+                dialler,
+            }),
+            pipeline: Arc::new(Pipeline::new(FEATURES)),
+            placement,
+            password,
+            shards: Vec::new(),
+            worlds: Vec::new(),
+            mail: Vec::new(),
+            now: Mono::default(),
+            store: store(password),
+            throttle: throttle(),
+            is_store_stuck: false,
+            is_resolver_stuck: false,
+            has_written: false,
+            next: 0,
+        };
+        server.renew();
+        server
+    }
+
+    /// All is as when it was new. Makes another store only if something was written to this one: that
+    /// takes most of the time.
+    pub fn renew(&mut self) {
+        self.throttle = throttle();
         let shard = |index| {
             Shard::new(
                 index,
-                placement.clone(),
-                Arc::clone(&generation),
-                Arc::clone(&pipeline),
-                Arc::clone(&throttle),
+                self.placement.clone(),
+                Arc::clone(&self.generation),
+                Arc::clone(&self.pipeline),
+                Arc::clone(&self.throttle),
                 [1; 32],
             )
         };
         let world = |index| World {
+            places: BTreeSet::new(),
             sent: Vec::new(),
             writes: Vec::new(),
             reads: Vec::new(),
@@ -341,15 +399,16 @@ impl Server {
             is_gate_shut: false,
             drawn: u64::from(index) << 32,
         };
-        Server {
-            shards: (0..count).map(shard).collect(),
-            worlds: (0..count).map(world).collect(),
-            mail: (0..count).map(|_| Vec::new()).collect(),
-            now: Mono::from_millis(1000),
-            store,
-            throttle: Arc::clone(&throttle),
-            is_store_stuck: false,
-            next: 0,
+        let count = self.placement.shards();
+        self.shards = (0..count).map(shard).collect();
+        self.worlds = (0..count).map(world).collect();
+        self.mail = (0..count).map(|_| Vec::new()).collect();
+        self.now = Mono::from_millis(1000);
+        self.is_store_stuck = false;
+        self.is_resolver_stuck = false;
+        self.next = 0;
+        if std::mem::take(&mut self.has_written) {
+            self.store = store(self.password);
         }
     }
 
@@ -380,7 +439,12 @@ impl Server {
 
     /// Sends bytes, lets the server work until nothing is left, and yields what it has written.
     pub fn say(&mut self, client: &Client, text: &str) -> String {
-        client.wire.lock().unwrap().sent.extend(text.bytes());
+        self.say_bytes(client, text.as_bytes())
+    }
+
+    /// The same, whatever the bytes are.
+    pub fn say_bytes(&mut self, client: &Client, bytes: &[u8]) -> String {
+        client.wire.lock().unwrap().sent.extend(bytes);
         self.news();
         self.run();
         client.take()
@@ -389,8 +453,7 @@ impl Server {
     /// Tells every shard of news of every socket, some of which may be old.
     pub fn news(&mut self) {
         for shard in 0..self.shards.len() {
-            // Each position that was ever taken, of those who came and of the few that were dialled.
-            for index in 0..self.next.max(64) as usize {
+            for index in self.worlds[shard].places.clone() {
                 self.turn(
                     shard,
                     &[Ready {
@@ -398,6 +461,25 @@ impl Server {
                         is_closed: false,
                     }],
                 );
+            }
+        }
+    }
+
+    /// Lets time pass until there is no connection, or nothing that is due makes that so.
+    pub fn wait_for_ends(&mut self) {
+        for _ in 0..100 {
+            self.news();
+            self.run();
+            let mut next: Option<Mono> = None;
+            for shard in 0..self.shards.len() {
+                if let Due::At(due) = self.turn(shard, &[]) {
+                    next = Some(next.map_or(due, |next| next.min(due)));
+                }
+            }
+            let are_gone = self.shards.iter().all(|shard| shard.connections() == 0);
+            match next {
+                Some(next) if !are_gone => self.now = self.now.max(next),
+                _ => return,
             }
         }
     }
@@ -451,7 +533,7 @@ impl Server {
     }
 
     fn answer(&mut self, shard: usize) -> bool {
-        let mut answered = self.answer_questions(shard);
+        let mut answered = !self.is_resolver_stuck && self.answer_questions(shard);
         let world = &mut self.worlds[shard];
         let jobs = std::mem::take(&mut world.jobs);
         answered |= !jobs.is_empty();
@@ -470,6 +552,7 @@ impl Server {
         let world = &mut self.worlds[shard];
         for batch in std::mem::take(&mut world.writes) {
             answered = true;
+            self.has_written = true;
             for (shard, answer) in self.store.commit(vec![(shard, batch)]) {
                 self.mail[shard].push(Post::Store(answer));
             }
@@ -485,7 +568,7 @@ impl Server {
             features.contains("<mechanism>PLAIN</mechanism>"),
             "{features}"
         );
-        let success = self.say(&client, &plain(name, "secret"));
+        let success = self.say(&client, &plain(name, self.password));
         assert!(success.contains("<success"), "{success}");
         let bound = self.say(
             &client,

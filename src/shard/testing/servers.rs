@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::{Client, Server, Socket, Wire, open_settings};
@@ -15,13 +16,19 @@ use crate::stream::policy::s2s::{Fault, Shown};
 /// The address of all other servers.
 const ADDRESS: &str = "192.0.2.9:5269";
 
-/// Every other server is reached.
+/// Every other server is reached, unless it is down.
 #[derive(Default)]
 pub struct Network {
+    is_down: AtomicBool,
     dialled: Mutex<Vec<(String, Client)>>,
 }
 
 impl Network {
+    /// Whether nobody is reached from now on.
+    pub fn set_down(&self, is_down: bool) {
+        self.is_down.store(is_down, Ordering::Relaxed);
+    }
+
     /// The connections that were dialled since the last call, and the domains they were dialled for.
     pub fn take(&self) -> Vec<(String, Client)> {
         std::mem::take(&mut self.dialled.lock().unwrap())
@@ -36,6 +43,9 @@ impl Dialler for Network {
         remote: &str,
         _: bool,
     ) -> io::Result<(Box<dyn Transport>, u64)> {
+        if self.is_down.load(Ordering::Relaxed) {
+            return Err(io::ErrorKind::NetworkUnreachable.into());
+        }
         let wire = Arc::new(Mutex::new(Wire::default()));
         let mut dialled = self.dialled.lock().unwrap();
         let client = Client {

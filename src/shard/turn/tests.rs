@@ -356,7 +356,8 @@ fn a_password_changed_between_login_and_bind_ends_the_login() {
     server.say(&client, HEADER);
     command(&mut server, |db| {
         let jid = crate::jid::BareJid::parse("juliet@example.org").unwrap();
-        accounts::set_credentials(db, &jid, &crate::shard::testing::credentials()).map(|_| ())
+        accounts::set_credentials(db, &jid, &crate::shard::testing::credentials("secret"))
+            .map(|_| ())
     });
     server.run();
     let answer = server.say(

@@ -1,9 +1,11 @@
 //! What all targets share: the loop that afl++ drives, replay, and how an input says where to cut.
 
+mod documents;
 #[cfg(afl)]
 mod edges;
 mod heap;
 
+pub use documents::read_documents;
 pub use heap::peak_of;
 
 /// Runs a target on the inputs that afl++ hands over in shared memory, in one process without end;
