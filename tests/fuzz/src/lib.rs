@@ -4,6 +4,7 @@ mod documents;
 #[cfg(afl)]
 mod edges;
 mod heap;
+pub mod others;
 
 pub use documents::read_documents;
 pub use heap::peak_of;
