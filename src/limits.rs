@@ -370,6 +370,11 @@ pub const CERTIFICATE_NAMES_MAX: usize = 1000;
 pub const PEER_KEY_BITS_MAX: u32 = 8192;
 /// See there.
 pub const PEER_KEY_EXPONENT_BITS_MAX: i32 = 64;
+/// Outcomes of verifying the chain that a peer has presented: by our authorities and by some that are
+/// pinned, for servers and for clients.
+pub const CHAIN_OUTCOMES_MAX: usize = 4;
+/// Seconds for which they hold. What is accepted meanwhile ends with the certificate all the same.
+pub const CHAIN_OUTCOME_SECONDS_MAX: i64 = 60;
 /// Domains of one stream for which is kept what the DNS vouches for: up to 256 KiB each.
 pub const LOOKED_UP_MAX: usize = 5;
 /// Servers whose keys are remembered in the store: some 200 bytes each.

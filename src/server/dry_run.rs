@@ -16,6 +16,7 @@ use crate::config::{DomainSettings, Settings};
 use crate::dns::{self, Dns, Found, Lookup, Question, Service, Target, Tlsa, srv};
 use crate::jid::Domain;
 use crate::limits::DIAL_ATTEMPTS_MAX;
+use crate::net::certificate::PresentedChain;
 use crate::net::probe::{Probe, Secured, Seen, Stop};
 use crate::net::random;
 use crate::net::tls::TlsContexts;
@@ -284,7 +285,7 @@ impl Trier<'_> {
             }
             Some(chain) => {
                 let found = self.loaded.certificates.peer(&PeerQuestion {
-                    chain,
+                    chain: &PresentedChain::from(chain.clone()),
                     direction,
                     local: self.local,
                     remote,
@@ -318,7 +319,7 @@ impl Trier<'_> {
         tried.group = Some(tls.group.clone()).filter(|group| !group.is_empty());
         if !tls.peer_chain.is_empty() {
             let described = self.loaded.certificates.describe(
-                &tls.peer_chain,
+                &PresentedChain::from(tls.peer_chain.clone()),
                 Direction::Dialled,
                 &self.local.name,
                 remote,

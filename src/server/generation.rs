@@ -11,7 +11,7 @@ use crate::clock::Wall;
 use crate::config::{NamedFile, Settings};
 use crate::jid::Domain;
 use crate::net::certificate::{
-    Authorities, CaStore, Evidence, FaultKind, PeerRole, Proof, Reference, ShownChain, Sought,
+    Authorities, CaStore, Evidence, FaultKind, PeerRole, PresentedChain, Proof, Reference, Sought,
     TlsaEvidence, client_identities,
 };
 use crate::net::open_files::OpenFiles;
@@ -209,13 +209,13 @@ impl Certificates for Known {
 
     fn describe(
         &self,
-        chain: &[Vec<u8>],
+        chain: &PresentedChain,
         direction: Direction,
         _local: &Domain,
         remote: &Domain,
         now: Wall,
     ) -> ShownCertificate {
-        let shown = match ShownChain::parse(chain) {
+        let shown = match chain.parse() {
             Ok(shown) => shown,
             Err(fault) => {
                 return ShownCertificate {
@@ -230,7 +230,7 @@ impl Certificates for Known {
             secure_targets: &[],
         };
         let roots = &self.trusted.roots;
-        let judged = shown.judge(roots, role_of(direction), reference, seconds(now));
+        let judged = chain.judge(&shown, roots, role_of(direction), reference, seconds(now));
         let (faults, is_for_peer) = match judged {
             Ok(judgement) => (
                 judgement.faults.iter().map(ToString::to_string).collect(),

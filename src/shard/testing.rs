@@ -263,7 +263,7 @@ impl Certificates for AnyCertificate {
     }
     fn peer(&self, question: &PeerQuestion<'_>) -> PeerFacts {
         PeerFacts {
-            shown: servers::shown(question.chain, question.remote),
+            shown: servers::shown(question.chain.der(), question.remote),
             ..PeerFacts::worthless(question.dns)
         }
     }

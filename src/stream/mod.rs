@@ -30,7 +30,7 @@ use crate::clock::{Mono, Now, Wall};
 use crate::config::{ComponentSettings, Settings};
 use crate::jid::{BareJid, Domain, FullJid};
 use crate::net::arrivals::Refused;
-use crate::net::certificate::Pin;
+use crate::net::certificate::{Pin, PresentedChain};
 use crate::net::throttle::Throttle;
 use crate::net::transport::TlsFacts;
 use crate::ns;
@@ -234,10 +234,10 @@ pub trait Certificates: Send + Sync {
     fn client_identities(&self, domain: &str, chain: &[Vec<u8>]) -> Vec<String>;
 
     /// What is to be told of the certificates that another server has shown, to the log and to
-    /// `stanzad explain`. `chain` is DER, the leaf first.
+    /// `stanzad explain`.
     fn describe(
         &self,
-        chain: &[Vec<u8>],
+        chain: &PresentedChain,
         direction: Direction,
         local: &Domain,
         remote: &Domain,

@@ -6,7 +6,7 @@ use crate::config::DomainSettings;
 use crate::dns::{Found, Target, Verdict};
 use crate::jid::Domain;
 use crate::limits::TLSA_ENDPOINTS_MAX;
-use crate::net::certificate::{Pin, TlsaEvidence, Vouched};
+use crate::net::certificate::{Pin, PresentedChain, TlsaEvidence, Vouched};
 use crate::stream::policy::s2s::{Dane, Direction, Fault, Means, Shown};
 
 /// What the DNS vouches for about where a server is (RFC 7673). Counts with `s2s.dane` only.
@@ -85,8 +85,8 @@ impl PeerDns {
 /// What is asked about the certificates that another server has shown.
 #[derive(Clone, Copy, Debug)]
 pub struct PeerQuestion<'a> {
-    /// DER, leaf first; never empty.
-    pub chain: &'a [Vec<u8>],
+    /// Never empty.
+    pub chain: &'a PresentedChain,
     /// Who opened the stream.
     pub direction: Direction,
     /// Ours.

@@ -29,6 +29,8 @@ mod report;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+
 use ::log::{debug, info};
 
 pub use self::dialled::Dialled;
@@ -36,6 +38,7 @@ use self::proof::Expiry;
 pub use self::report::{Attempted, Exchange, Proof};
 use crate::clock::Mono;
 use crate::jid::{Domain, Jid};
+use crate::net::certificate::PresentedChain;
 use crate::net::transport::TlsFacts;
 use crate::ns;
 use crate::router::session::TlsSummary;
@@ -102,8 +105,8 @@ struct PeerTls {
     summary: TlsSummary,
     /// Whether it was there before the stream.
     is_direct: bool,
-    /// DER, leaf first; nothing about it is checked.
-    chain: Vec<Vec<u8>>,
+    /// Also with what is noted of the stream.
+    chain: Arc<PresentedChain>,
 }
 
 /// Who waits for a dialback key to be verified.
@@ -358,7 +361,7 @@ impl ServerStream {
                 group: facts.group.into(),
             },
             is_direct,
-            chain: facts.peer_chain,
+            chain: Arc::new(facts.peer_chain.into()),
         });
     }
 

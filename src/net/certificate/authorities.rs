@@ -4,6 +4,7 @@ use std::env;
 use std::ffi::OsStr;
 use std::fmt;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use openssl::error::ErrorStack;
 use openssl::x509::X509;
@@ -27,6 +28,7 @@ const BUNDLE_VARIABLE: &str = "SSL_CERT_FILE";
 /// Trusted issuers of servers' certificates. Shared by all shards; it does not change.
 pub struct Authorities {
     store: X509Store,
+    id: u64,
 }
 
 impl Authorities {
@@ -48,9 +50,7 @@ impl Authorities {
             None => X509StoreBuilder::new()
                 .and_then(|mut builder| {
                     builder.set_default_paths()?;
-                    Ok(Authorities {
-                        store: builder.build(),
-                    })
+                    Ok(Authorities::new(builder.build()))
                 })
                 .map_err(|e| format!("the system's CA certificates cannot be used: {e}")),
         }
@@ -80,9 +80,20 @@ impl Authorities {
             builder.add_cert(anchor)?;
         }
         builder.set_flags(flags)?;
-        Ok(Authorities {
-            store: builder.build(),
-        })
+        Ok(Authorities::new(builder.build()))
+    }
+
+    fn new(store: X509Store) -> Authorities {
+        static MADE: AtomicU64 = AtomicU64::new(0);
+        Authorities {
+            store,
+            id: MADE.fetch_add(1, Ordering::Relaxed),
+        }
+    }
+
+    /// What no others have, not even those that were read from the same file another time.
+    pub(super) fn id(&self) -> u64 {
+        self.id
     }
 
     pub(super) fn store(&self) -> &X509StoreRef {

@@ -14,6 +14,9 @@ use openssl::x509::{
     X509, X509NameRef, X509PurposeId, X509Ref, X509StoreContext, X509StoreContextRef,
 };
 use openssl_sys as ffi;
+use x509_cert::Certificate;
+use x509_cert::der::Decode;
+use x509_cert::ext::pkix::NameConstraints;
 
 use super::unix_seconds;
 use crate::limits;
@@ -83,12 +86,37 @@ pub(super) struct Verified {
     pub(super) path: Vec<X509>,
 }
 
-impl Verified {
+/// What counts of a chain that was built, whatever the domain is that it must be for.
+#[derive(Clone, Debug)]
+pub(super) struct Outcome {
+    /// None: it is valid.
+    pub(super) faults: Vec<Fault>,
     /// The second of the Unix epoch at which the first certificate of the path ends.
-    pub(super) fn ends(&self) -> Option<i64> {
+    pub(super) ends: Option<i64>,
+    /// Whether an issuer may certify only some names (RFC 5280 §4.2.1.10).
+    pub(super) is_constrained: bool,
+}
+
+impl Verified {
+    pub(super) fn outcome(self) -> Outcome {
         let ends = self.path.iter().map(|c| unix_seconds(c.not_after()));
-        ends.filter_map(Result::ok).min()
+        Outcome {
+            ends: ends.filter_map(Result::ok).min(),
+            is_constrained: self.path.iter().skip(1).any(|c| has_name_constraints(c)),
+            faults: self.faults,
+        }
     }
+}
+
+/// What cannot be read is taken to be constrained.
+fn has_name_constraints(authority: &X509Ref) -> bool {
+    let der = authority.to_der().unwrap_or_default();
+    Certificate::from_der(&der).map_or(true, |certificate| {
+        let found = certificate
+            .tbs_certificate()
+            .get_extension::<NameConstraints>();
+        !matches!(found, Ok(None))
+    })
 }
 
 /// Builds the chain of `leaf` and judges it as of `now`, in seconds of the Unix epoch. Costs some

@@ -77,7 +77,7 @@ impl DaneVerdict {
         let chain_by = |authorities: &Authorities| {
             let verified = shown.verify(authorities, role, now)?;
             let path = verified.path.clone();
-            let judgement = shown.judgement(verified, reference, now);
+            let judgement = shown.judgement(verified.outcome(), reference, now);
             Ok(Chain { path, judgement })
         };
         // Two verifications at most, however many records a hostile domain has.

@@ -5,6 +5,7 @@ use super::authorities::Authorities;
 use super::chain::{Fault, FaultKind};
 use super::dane::{DaneVerdict, has_usable};
 use super::peer::{Judgement, PeerRole, Pin, Reference, ShownChain};
+use super::presented::PresentedChain;
 use crate::dns::{Target, Tlsa, TlsaRecord};
 use crate::limits::TLSA_ENDPOINTS_MAX;
 
@@ -76,17 +77,17 @@ pub enum TlsaEvidence {
 }
 
 impl Evidence {
-    /// What `chain`, in DER and leaf first, is evidence of as of `now`, in seconds of the Unix epoch.
-    /// `authorities` are those that we trust. Costs up to a few milliseconds of CPU where there are TLSA
-    /// records, and some hundred microseconds elsewhere.
+    /// What `chain` is evidence of as of `now`, in seconds of the Unix epoch. `authorities` are those that
+    /// we trust. Costs up to a few milliseconds of CPU where there are TLSA records, and some hundred
+    /// microseconds elsewhere, at the first time.
     pub fn of(
-        chain: &[Vec<u8>],
+        chain: &PresentedChain,
         authorities: &Authorities,
         sought: &Sought<'_>,
         now: i64,
     ) -> Evidence {
-        match ShownChain::parse(chain) {
-            Ok(shown) => Evidence::of_shown(&shown, authorities, sought, now),
+        match chain.parse() {
+            Ok(shown) => Evidence::of_shown(chain, &shown, authorities, sought, now),
             Err(fault) => Evidence {
                 chain: Err(fault),
                 pin: None,
@@ -97,6 +98,7 @@ impl Evidence {
     }
 
     fn of_shown(
+        chain: &PresentedChain,
         shown: &ShownChain,
         authorities: &Authorities,
         sought: &Sought<'_>,
@@ -111,14 +113,15 @@ impl Evidence {
             domain: sought.domain,
             secure_targets: &hosts,
         };
-        let judged = shown.judge(authorities, sought.role, reference, now);
+        let judged = chain.judge(shown, authorities, sought.role, reference, now);
         let no_memory = |_| Fault::of(&shown.leaf, 0, FaultKind::Other("there is no memory"));
         let by_authority = |pinned: &Authorities| {
             let reference = Reference {
                 secure_targets: &[],
                 ..reference
             };
-            let judgement = shown.judge(pinned, sought.role, reference, now).ok()?;
+            let judged = chain.judge(shown, pinned, sought.role, reference, now);
+            let judgement = judged.ok()?;
             judgement.is_proven().then_some(Proof {
                 ends: Some(judgement.ends),
             })
@@ -217,8 +220,8 @@ mod tests {
         }
     }
 
-    fn der(issued: &Issued) -> Vec<Vec<u8>> {
-        vec![issued.certificate.to_der().unwrap()]
+    fn der(issued: &Issued) -> PresentedChain {
+        PresentedChain::from(vec![issued.certificate.to_der().unwrap()])
     }
 
     /// "3 1 1" of a certificate's key.

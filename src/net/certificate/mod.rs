@@ -8,6 +8,7 @@ mod directory;
 mod evidence;
 mod names;
 mod peer;
+mod presented;
 
 use std::fmt;
 use std::fs::File;
@@ -37,6 +38,7 @@ pub use evidence::{Evidence, Proof, Sought, TlsaEvidence, Vouched};
 pub use names::Identifier;
 use names::Names;
 pub use peer::{Judgement, PeerRole, Pin, PinError, Reference, ShownChain};
+pub use presented::PresentedChain;
 
 /// No chain of certificates or key is as large; what is has been put there by mistake.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;

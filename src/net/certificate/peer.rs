@@ -18,10 +18,9 @@ use openssl::stack::Stack;
 use openssl::x509::{X509, X509ExtendedKeyUsage, X509PurposeId, X509Ref};
 use x509_cert::Certificate;
 use x509_cert::der::{Decode, Encode};
-use x509_cert::ext::pkix::NameConstraints;
 
 use super::authorities::Authorities;
-use super::chain::{self, Fault, FaultKind, Verified};
+use super::chain::{self, Fault, FaultKind, Outcome, Verified};
 use super::names::{Identifier, Names};
 use crate::limits;
 
@@ -167,7 +166,7 @@ impl ShownChain {
         now: i64,
     ) -> Result<Judgement, ErrorStack> {
         let verified = self.verify(authorities, role, now)?;
-        Ok(self.judgement(verified, reference, now))
+        Ok(self.judgement(verified.outcome(), reference, now))
     }
 
     pub(super) fn verify(
@@ -182,20 +181,20 @@ impl ShownChain {
 
     pub(super) fn judgement(
         &self,
-        verified: Verified,
+        outcome: Outcome,
         reference: Reference<'_>,
         now: i64,
     ) -> Judgement {
         Judgement {
-            matched: self.matched(&verified.path, reference),
-            ends: verified.ends().unwrap_or(now),
-            faults: verified.faults,
+            matched: self.matched(outcome.is_constrained, reference),
+            ends: outcome.ends.unwrap_or(now),
+            faults: outcome.faults,
         }
     }
 
     /// A certificate for clients alone is asked for that, and its issuers with it; any other for
     /// servers, on both sides.
-    fn purpose(&self, role: PeerRole) -> X509PurposeId {
+    pub(super) fn purpose(&self, role: PeerRole) -> X509PurposeId {
         let is_for_clients_alone = self.leaf.extended_key_usage().is_some_and(|usage| {
             usage.contains(X509ExtendedKeyUsage::SSL_CLIENT)
                 && !usage.contains(X509ExtendedKeyUsage::SSL_SERVER)
@@ -208,13 +207,12 @@ impl ShownChain {
 
     /// An authority that may certify only some domains is held to that for DNS-IDs; constraints say
     /// nothing of other kinds of names (RFC 5280 §4.2.1.10), so below it these prove nothing.
-    fn matched(&self, path: &[X509], reference: Reference<'_>) -> Option<Identifier> {
+    fn matched(&self, is_constrained: bool, reference: Reference<'_>) -> Option<Identifier> {
         let target = || {
             let mut targets = reference.secure_targets.iter();
             targets.find_map(|target| self.names.dns_id_for(target))
         };
         let other = || {
-            let is_constrained = path.iter().skip(1).any(|c| has_name_constraints(c));
             let found = self.names.xmpp_id_for(reference.domain);
             found.filter(|_| !is_constrained)
         };
@@ -229,17 +227,6 @@ impl fmt::Debug for ShownChain {
             .field("subject", &self.subject())
             .finish_non_exhaustive()
     }
-}
-
-/// What cannot be read is taken to be constrained.
-fn has_name_constraints(authority: &X509Ref) -> bool {
-    let der = authority.to_der().unwrap_or_default();
-    Certificate::from_der(&der).map_or(true, |certificate| {
-        let found = certificate
-            .tbs_certificate()
-            .get_extension::<NameConstraints>();
-        !matches!(found, Ok(None))
-    })
 }
 
 pub(super) fn has_costly_key(certificate: &X509Ref) -> bool {

@@ -110,7 +110,7 @@ impl Shard {
     /// Notes on the shard of the other server what came of an attempt at a stream with it.
     pub(super) fn attempted(&mut self, attempted: Attempted) {
         let Attempted { mut attempt, chain } = attempted;
-        if !chain.is_empty() {
+        if let Some(chain) = chain.filter(|chain| !chain.is_empty()) {
             let direction = match attempt.is_dialled {
                 true => Direction::Dialled,
                 false => Direction::Accepted,

@@ -10,7 +10,7 @@ use crate::clock::{Mono, Now};
 use crate::config::DomainSettings;
 use crate::jid::Domain;
 use crate::limits::LOOKED_UP_MAX;
-use crate::net::certificate::Pin;
+use crate::net::certificate::{Pin, PresentedChain};
 use crate::stanza::{Condition, StreamCondition, StreamError};
 use crate::stream::dialback::{self, Ledger, Pair, Ruling, Trouble};
 use crate::stream::peer_facts::{PeerDns, PeerFacts, PeerQuestion};
@@ -79,7 +79,7 @@ impl ServerStream {
             Role::Dialled(dialled) if dialled.remote == *remote => &dialled.dns,
             _ => self.dns_of(remote).unwrap_or(&PeerDns::Unknown),
         };
-        let ask = |chain: &[Vec<u8>]| {
+        let ask = |chain: &PresentedChain| {
             cx.certificates.peer(&PeerQuestion {
                 chain,
                 direction,
@@ -89,7 +89,7 @@ impl ServerStream {
                 now: cx.now.wall,
             })
         };
-        let chain = self.tls.as_ref().map(|tls| tls.chain.as_slice());
+        let chain = self.tls.as_ref().map(|tls| &*tls.chain);
         let shown: Option<PeerFacts> = chain.filter(|chain| !chain.is_empty()).map(ask);
         let facts = Facts {
             direction,

@@ -1,8 +1,11 @@
 //! What a server stream tells of itself to operators: `stanzad s2s list`, `stanzad explain s2s`.
 
+use std::sync::Arc;
+
 use super::{Role, ServerStream, State};
 use crate::clock::Wall;
 use crate::limits::DIALBACK_PAIRS_MAX;
+use crate::net::certificate::PresentedChain;
 use crate::router::peers::history::Attempt;
 use crate::slots::Key;
 use crate::stream::Action;
@@ -145,7 +148,7 @@ pub struct Attempted {
     /// Without time and certificate.
     pub attempt: Attempt,
     /// The certificates that the peer has shown.
-    pub chain: Vec<Vec<u8>>,
+    pub chain: Option<Arc<PresentedChain>>,
 }
 
 impl ServerStream {
@@ -173,7 +176,7 @@ impl ServerStream {
                 is_success,
                 outcome: outcome.to_owned(),
             },
-            chain: tls.map(|tls| tls.chain.clone()).unwrap_or_default(),
+            chain: tls.map(|tls| Arc::clone(&tls.chain)),
         })));
     }
 

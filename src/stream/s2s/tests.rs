@@ -65,7 +65,7 @@ impl Certificates for Judge {
         Vec::new()
     }
     fn peer(&self, question: &PeerQuestion<'_>) -> PeerFacts {
-        let leaf = question.chain.first().map(Vec::as_slice);
+        let leaf = question.chain.der().first().map(Vec::as_slice);
         let worthless = PeerFacts::worthless(question.dns);
         PeerFacts {
             shown: Shown {
