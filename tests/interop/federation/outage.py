@@ -31,6 +31,7 @@ class Outage(Part):
         self.frozen = self._prosody(FROZEN, "127.0.0.17")
         self.servers.append(self.frozen)
         self._sent = {ABSENT: [], FROZEN: []}
+        self._juliet = Person(suite, suite.client, f"juliet@{OURS}")
 
     def _prosody(self, domain, address):
         suite = self.suite
@@ -59,30 +60,28 @@ class Outage(Part):
 
     async def _write_and_die(self):
         self.frozen.signal(signal.SIGSTOP)
-        juliet = Person(self.suite, self.suite.client, f"juliet@{OURS}")
-        await juliet.log_in()
+        await self._juliet.log_in()
         for _ in range(ROW):
             for domain in self._sent:
-                await self._write(juliet, domain)
+                await self._write(domain)
         while (waiting := self.ours.waiting()) < 2 * ROW:
             await asyncio.sleep(0.05)
         await self.ours.kill()
         assert waiting == 2 * ROW, f"{waiting} are stored"
-        await juliet.is_cut_off()
+        await self._juliet.is_cut_off()
 
     async def _come_back(self):
         await self.ours.start()
-        juliet = Person(self.suite, self.suite.client, f"juliet@{OURS}")
-        await juliet.log_in()
+        await self._juliet.log_in()
         for domain in self._sent:
-            await self._write(juliet, domain)
+            await self._write(domain)
         self.servers.append(self.absent)
         await self.absent.start()
 
-    async def _write(self, juliet, domain):
+    async def _write(self, domain):
         body = word()
         self._sent[domain].append(body)
-        await juliet.says(f"romeo@{domain}", body)
+        await self._juliet.says(f"romeo@{domain}", body)
 
     async def _check_row(self, domain):
         async def comes():
@@ -91,6 +90,9 @@ class Outage(Part):
             await romeo.has_only(self._sent[domain])
             while self.ours.waiting(domain):
                 await asyncio.sleep(0.05)
+            # Behind what may have been sent twice.
+            await self._write(domain)
+            await romeo.has_only(self._sent[domain])
 
         name = f"{ROW} stored and a later one"
         await self.report.check(f"{OURS} to {domain}", name, comes(), CHECK_SECONDS)
