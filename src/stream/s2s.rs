@@ -136,8 +136,8 @@ enum State {
     Opening,
     /// Dialled: the peer's features are due.
     Featuring,
-    /// Dialled: `<starttls/>` was sent.
-    Starting,
+    /// Dialled: `<starttls/>` was sent; whether the peer had offered it.
+    Starting { is_offered: bool },
     /// The TLS handshake runs.
     Securing,
     /// Accepted: the peer's header is answered, and what the DNS vouches for about it is due; whether it
@@ -158,7 +158,7 @@ impl State {
         match self {
             State::Opening => "opening",
             State::Featuring => "featuring",
-            State::Starting => "starting",
+            State::Starting { .. } => "starting",
             State::Securing => "securing",
             State::LookingUp { .. } => "looking up",
             State::Authenticating => "authenticating",
@@ -286,8 +286,11 @@ impl ServerStream {
             (State::Closed, _) => Ok(State::Closed),
             (State::Closing { until }, event) => Ok(self.while_closing(until, event, cx)),
             (State::Securing, Event::End(_)) => Ok(self.drop_now(cx)),
+            (State::Starting { is_offered: false }, Event::Close) => self.without_tls(false, cx),
             (_, Event::Close) => Ok(self.close(cx)),
-            (_, Event::Top(top)) if top.is(ns::STREAM, "error") => Ok(self.peer_failed(&top, cx)),
+            (state, Event::Top(top)) if top.is(ns::STREAM, "error") => {
+                self.peer_failed(&state, &top, cx)
+            }
             (_, Event::End(error)) => Err(error),
             (_, Event::BadXml(error)) => Err(StreamError::from(error)),
             (state, Event::Deadline) => self.deadline_reached(state, cx),
@@ -315,7 +318,9 @@ impl ServerStream {
             }
             (State::Opening, Event::Open(header)) => self.opened(&header, cx),
             (State::Featuring, Event::Top(top)) => self.features(&top, cx),
-            (State::Starting, Event::Top(top)) => self.proceed(&top, cx),
+            (State::Starting { is_offered }, Event::Top(top)) => {
+                self.proceed(&top, is_offered, cx)
+            }
             (State::Authenticating, Event::Top(top)) => self.authenticated(&top, cx),
             (State::Open, Event::Top(top)) => self.open_top(*top, cx),
             (state, Event::Ask(ask)) => {

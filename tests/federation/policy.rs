@@ -26,6 +26,30 @@ fn encryption_is_asked_for_even_where_it_is_not_offered_and_nothing_is_sent_with
     stream.closes();
 }
 
+/// RFC 7590 §3.1: a peer that has never heard of STARTTLS has no TLS, and does not count as one that is
+/// not reached.
+#[test]
+fn a_peer_that_answers_starttls_by_a_stream_error_is_refused_and_not_waited_for() {
+    let network = Network::new();
+    let capulet = network.server(CAPULET, "");
+    let peer = network.peer(MONTAGUE);
+    let mut juliet = Client::login(&capulet, "juliet@capulet.example");
+    juliet.send(chat("romeo@montague.example", "O Romeo"));
+    let mut stream = peer.accept();
+    stream.hear_open();
+    stream.answer("1");
+    stream.offer("");
+    assert_eq!(stream.element().name, "starttls");
+    stream.send(
+        "<stream:error><unsupported-stanza-type xmlns='urn:ietf:params:xml:ns:xmpp-streams'/>\
+         </stream:error></stream:stream>",
+    );
+    // A message that would wait for an hour if the server were not reached.
+    let why = why(&juliet.refused("message", "remote-server-not-found"));
+    assert!(why.contains("require_encryption"), "{why}");
+    stream.closes();
+}
+
 /// `s2s.require_encryption = false`, `s2s.secure_auth = false`.
 #[test]
 fn a_peer_without_tls_is_talked_with_where_both_options_say_so() {

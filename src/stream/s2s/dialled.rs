@@ -174,7 +174,8 @@ impl ServerStream {
             cx.out.extend_from_slice(b"<starttls xmlns='");
             cx.out.extend_from_slice(ns::TLS.as_bytes());
             cx.out.extend_from_slice(b"'/>");
-            return Ok(State::Starting);
+            let is_offered = offered.starttls;
+            return Ok(State::Starting { is_offered });
         }
         let judged = self.judge(&local, &pair.remote, Dialback::NotTried, cx);
         let Outcome::Accept(means) = judged.verdict.outcome else {
@@ -218,9 +219,13 @@ impl ServerStream {
         Ok(State::Open)
     }
 
-    /// It has refused STARTTLS: for good where that is a must, and otherwise only for now, since we
-    /// tried it because it is offered, and encryption that is offered is never done without.
-    fn without_tls(&mut self, cx: &mut Context<'_>) -> Result<State, StreamError> {
+    /// It has refused STARTTLS: for good where that is a must, and otherwise only for now, since
+    /// encryption that is offered, or that its TLSA records ask for, is never done without.
+    pub(super) fn without_tls(
+        &mut self,
+        is_offered: bool,
+        cx: &mut Context<'_>,
+    ) -> Result<State, StreamError> {
         let pair = self.dialled_mut()?.pair();
         let local = cx.settings.served(pair.local.as_str()).cloned();
         let judged = local.map(|local| self.judge(&local, &pair.remote, Dialback::NotTried, cx));
@@ -231,7 +236,10 @@ impl ServerStream {
                 Ok(self.give_up(Condition::RemoteServerNotFound, text, true, cx))
             }
             _ => {
-                let text = "it offers STARTTLS and does not begin it";
+                let text = match is_offered {
+                    true => "it offers STARTTLS and does not begin it",
+                    false => "it does not begin STARTTLS, which its TLSA records ask for",
+                };
                 Ok(self.give_up(Condition::RemoteServerTimeout, text, false, cx))
             }
         }
@@ -240,10 +248,11 @@ impl ServerStream {
     pub(super) fn proceed(
         &mut self,
         top: &Top,
+        is_offered: bool,
         cx: &mut Context<'_>,
     ) -> Result<State, StreamError> {
         if !top.is(ns::TLS, "proceed") {
-            return self.without_tls(cx);
+            return self.without_tls(is_offered, cx);
         }
         if cx.unread > 0 {
             return Err(StreamError::new(

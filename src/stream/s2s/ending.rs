@@ -103,7 +103,12 @@ impl ServerStream {
     }
 
     /// The peer ends the stream by an error.
-    pub(super) fn peer_failed(&mut self, top: &Top, cx: &mut Context<'_>) -> State {
+    pub(super) fn peer_failed(
+        &mut self,
+        state: &State,
+        top: &Top,
+        cx: &mut Context<'_>,
+    ) -> Result<State, StreamError> {
         let element = top.to_element();
         let mut children = element.elements();
         let condition = children
@@ -119,6 +124,12 @@ impl ServerStream {
             text = text.as_str();
             "server reported a stream error"
         );
+        // RFC 7590 §3.1 has STARTTLS tried where it is not offered: a peer that does not know it may
+        // also answer by an error (RFC 6120 §4.9.3.24). To end the stream is to have no TLS then.
+        if matches!(state, State::Starting { is_offered: false }) && !says_nothing_of_tls(&condition)
+        {
+            return self.without_tls(false, cx);
+        }
         // RFC 6120 §4.9.3.6, §4.9.3.5: it is not there, wherever else is asked.
         let is_final = matches!(&*condition, "host-unknown" | "host-gone");
         let condition_back = match is_final {
@@ -128,7 +139,7 @@ impl ServerStream {
         let why = format!("it ended the stream: {condition} {text}");
         self.outcome = Some(why.trim_end().to_owned());
         self.failed(condition_back, why.trim_end(), is_final, cx.actions);
-        self.close(cx)
+        Ok(self.close(cx))
     }
 
     /// Answers the peer's end of stream, or makes ours (RFC 6120 §4.4).
@@ -254,4 +265,22 @@ impl ServerStream {
         }
         State::Closing { until }
     }
+}
+
+/// Whether a stream error that answers `<starttls/>` is about something else: the peer is elsewhere, or
+/// has no time or room now (RFC 6120 §4.9.3).
+fn says_nothing_of_tls(condition: &str) -> bool {
+    matches!(
+        condition,
+        "conflict"
+            | "connection-timeout"
+            | "host-gone"
+            | "host-unknown"
+            | "internal-server-error"
+            | "remote-connection-failed"
+            | "reset"
+            | "resource-constraint"
+            | "see-other-host"
+            | "system-shutdown"
+    )
 }

@@ -8,6 +8,7 @@ mod negotiation;
 mod proof;
 mod report;
 mod stanzas;
+mod starttls;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
