@@ -14,7 +14,7 @@
 //! | 2 | [`net`], [`storage`], [`config`] | TLS (openssl); SQLite; the conf file |
 //! | 2 | [`dns`], [`workers`] | how a remote domain is reached; hashing |
 //! | 1 | [`xml`], [`jid`], [`stanza`], [`sasl`] | formats and mechanisms: values in, values out |
-//! | 0 | [`ns`], [`limits`], [`clock`], [`post`], [`slots`], [`log`] | names, bounds, time, mailboxes, keys |
+//! | 0 | [`ns`], [`limits`], [`clock`], [`post`], [`slots`], [`turns`], [`log`] | names, bounds, time, mailboxes, keys |
 //!
 //! # A message from juliet to romeo
 //! 1. `shard::reactor` polls; `shard::turn` reads her connection: `net::tls_stream` decrypts,
@@ -57,5 +57,6 @@ pub mod slots;
 pub mod stanza;
 pub mod storage;
 pub mod stream;
+pub mod turns;
 pub mod workers;
 pub mod xml;

@@ -114,6 +114,9 @@ pub const TURN_NEWCOMERS_MAX: usize = 4;
 /// In a long turn one connection without a session is read for so many that have one, so that all
 /// newcomers together cost at most about as much as the sessions.
 pub const TURN_SESSIONS_PER_NEWCOMER: usize = 16;
+/// Streams with other servers that a shard judges anew in one turn after a reload: each has its
+/// certificates verified, which takes some 0.1 ms.
+pub const TURN_REJUDGED_MAX: usize = 64;
 /// Pause between looks at shut gates while reads are held.
 pub const GATE_PAUSE: Duration = Duration::from_millis(2);
 
@@ -248,7 +251,7 @@ pub const DRY_RUNS_MAX: usize = 8;
 /// Addresses that are tried for one stream to another server.
 pub const DIAL_ATTEMPTS_MAX: usize = 8;
 /// Pairs of a local and a remote domain that one shard keeps a link for. Those without a stream and
-/// without stanzas make room for others.
+/// without stanzas make room for others, the oldest first.
 pub const PEER_LINKS_MAX: usize = 20_000;
 /// Stanzas that wait for one link's stream.
 pub const PEER_QUEUE_STANZAS_MAX: usize = 1_000;
@@ -259,6 +262,13 @@ pub const PEER_QUEUE_BYTES_MAX: usize = 1024 * 1024;
 pub const PEER_HELD_STANZAS_MAX: usize = 65_536;
 /// Bytes of them.
 pub const PEER_HELD_BYTES_MAX: usize = 32 << 20;
+/// What part of what is still free of that one sender may have for stanzas that wait, and what part of
+/// the links that are still to be had: a seventh. That makes an eighth of the whole for who is alone, 4 MiB
+/// or 2,500 links, and a hundred who all want more than they get leave 2 MiB or 1,300 links to the next.
+pub const PEER_SHARE_WAITING: usize = 7;
+/// The same for a stanza that can be sent at once and will be acknowledged: a third, so that who has much
+/// waiting for dead servers can still talk with the others.
+pub const PEER_SHARE_SENT: usize = 3;
 /// How long a stream to another server is ready at least, if the next one is to be made at once: a peer
 /// that ends each as soon as it has it is dialled ever more seldom.
 pub const PEER_STREAM_STEADY: Duration = Duration::from_secs(60);

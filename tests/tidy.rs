@@ -13,6 +13,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("post", 0),
     ("log", 0),
     ("slots", 0),
+    ("turns", 0),
     ("xml", 1),
     ("jid", 1),
     ("stanza", 1),

@@ -18,6 +18,8 @@ pub struct Question {
     pub wants_tlsa: bool,
     /// Whether the cache is passed over, for who wants to see what DNS says now.
     pub is_fresh: bool,
+    /// A number for whose sake it is asked: lookups are shared fairly between those who wait for some.
+    pub sender: u64,
 }
 
 /// A host and port that need no SRV record.
@@ -67,6 +69,7 @@ impl Question {
             endpoint: None,
             wants_tlsa: false,
             is_fresh: false,
+            sender: 0,
         }
     }
 }

@@ -13,7 +13,7 @@ use super::answer::{
     TlsaRecord, Verdict,
 };
 use super::srv;
-use super::upstream::Upstream;
+use super::upstream::{Upstream, Wish};
 use crate::limits;
 
 /// Finds out how the server of a domain is reached. What is not known at the deadline is told as
@@ -46,8 +46,11 @@ pub async fn resolve(upstream: Arc<Upstream>, question: Question, deadline: Inst
     }
     let ask = Asking {
         upstream,
-        is_fresh: question.is_fresh,
-        deadline,
+        wish: Wish {
+            is_fresh: question.is_fresh,
+            sender: question.sender,
+            deadline,
+        },
     };
     if found.verdict == Verdict::Targets {
         found.targets.push(own);
@@ -223,20 +226,18 @@ fn tlsa(lookup: &Lookup) -> Result<Tlsa, Failure> {
     }
 }
 
-/// What all lookups of a question have in common.
+/// Whom all lookups of a question go to, and what they have in common.
 struct Asking {
     upstream: Arc<Upstream>,
-    is_fresh: bool,
-    deadline: Instant,
+    wish: Wish,
 }
 
 impl Asking {
     /// Looks all of them up at the same time; the results are in the order of the questions.
     async fn all(&self, wanted: Vec<(String, Rtype)>) -> Vec<Lookup> {
         let lookup = |(name, rtype)| {
-            let (upstream, is_fresh, deadline) =
-                (Arc::clone(&self.upstream), self.is_fresh, self.deadline);
-            async move { upstream.lookup(name, rtype, is_fresh, deadline).await }
+            let (upstream, wish) = (Arc::clone(&self.upstream), self.wish);
+            async move { upstream.lookup(name, rtype, wish).await }
         };
         together(wanted.into_iter().map(lookup)).await
     }

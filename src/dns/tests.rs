@@ -64,6 +64,7 @@ fn about(domain: &str) -> Question {
         endpoint: None,
         wants_tlsa: false,
         is_fresh: false,
+        sender: 0,
     }
 }
 

@@ -5,7 +5,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 use trust_dns_resolver::config::{NameServerConfig, ResolverOpts};
 use trust_dns_resolver::net::dnssec::DnssecDnsHandle;
@@ -21,6 +20,7 @@ use trust_dns_resolver::{Hosts, NameServerPool, PoolContext, TlsConfig};
 
 use super::answer::{Failure, Lookup, Record, Records, Rtype};
 use super::cache::Cache;
+use super::places::Places;
 use super::reply::{self, Reply};
 use super::{DnsError as Error, DnsSettings};
 use crate::limits;
@@ -34,8 +34,19 @@ pub struct Upstream {
     pub question_timeout: Duration,
     hosts: Hosts,
     /// One for each lookup that is under way.
-    slots: Semaphore,
+    places: Places,
     cache: Mutex<Cache>,
+}
+
+/// What all lookups of a question have in common.
+#[derive(Clone, Copy, Debug)]
+pub struct Wish {
+    /// Whether the cache is passed over.
+    pub is_fresh: bool,
+    /// For whose sake it is asked ([`super::Question::sender`]).
+    pub sender: u64,
+    /// When the answer is waited for no longer.
+    pub deadline: Instant,
 }
 
 type Pool = RetryDnsHandle<NameServerPool<TokioRuntimeProvider>>;
@@ -76,20 +87,14 @@ impl Upstream {
             validates: settings.validates,
             question_timeout: settings.question_timeout,
             hosts,
-            slots: Semaphore::new(limits::DNS_LOOKUPS_MAX),
+            places: Places::new(limits::DNS_LOOKUPS_MAX),
             cache: Mutex::new(Cache::default()),
         })
     }
 
     /// Looks up one name (in ASCII and lower case, without a dot at the end) and type.
-    pub async fn lookup(
-        &self,
-        name: String,
-        rtype: Rtype,
-        is_fresh: bool,
-        deadline: Instant,
-    ) -> Lookup {
-        let result = self.result(&name, rtype, is_fresh, deadline).await;
+    pub async fn lookup(&self, name: String, rtype: Rtype, wish: Wish) -> Lookup {
+        let result = self.result(&name, rtype, wish).await;
         Lookup {
             name,
             rtype,
@@ -97,24 +102,20 @@ impl Upstream {
         }
     }
 
-    async fn result(
-        &self,
-        name: &str,
-        rtype: Rtype,
-        is_fresh: bool,
-        deadline: Instant,
-    ) -> Result<Records, Failure> {
+    async fn result(&self, name: &str, rtype: Rtype, wish: Wish) -> Result<Records, Failure> {
         let parsed = Name::from_ascii(format!("{name}.")).map_err(|_| Failure::BadName)?;
         if let Some(result) = self.without_query(&parsed, rtype) {
             return result;
         }
-        if !is_fresh {
+        if !wish.is_fresh {
             let cache = self.cache();
             if let Some(result) = cache.find(name, rtype, Instant::now().into_std()) {
                 return result.clone();
             }
         }
-        let Ok((result, ttl)) = timeout_at(deadline, self.query(parsed, rtype)).await else {
+        let Ok((result, ttl)) =
+            timeout_at(wish.deadline, self.query(parsed, rtype, wish.sender)).await
+        else {
             return Err(Failure::TimedOut);
         };
         let now = Instant::now().into_std();
@@ -149,12 +150,13 @@ impl Upstream {
     }
 
     /// Asks, and follows aliases that the answer does not follow itself.
-    async fn query(&self, mut name: Name, rtype: Rtype) -> (Result<Records, Failure>, Duration) {
-        let _slot = self
-            .slots
-            .acquire()
-            .await
-            .expect("the semaphore is never closed");
+    async fn query(
+        &self,
+        mut name: Name,
+        rtype: Rtype,
+        sender: u64,
+    ) -> (Result<Records, Failure>, Duration) {
+        let _place = self.places.get(sender).await;
         let (mut is_way_secure, mut ttl_max) = (true, Duration::MAX);
         for _ in 0..limits::DNS_ALIASES_MAX {
             let result = self.ask(&name, rtype).await;

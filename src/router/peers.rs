@@ -14,14 +14,16 @@ mod handling;
 pub mod history;
 mod keys;
 mod link;
+mod resting;
 mod restoring;
 mod sending;
+mod sharing;
 #[cfg(test)]
 mod tests;
 mod writers;
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BTreeMap, BinaryHeap, HashMap};
 use std::time::Duration;
 
 pub use self::acknowledging::LinkNews;
@@ -30,6 +32,8 @@ pub use self::handling::PeerNews;
 use self::history::History;
 pub use self::link::Failure;
 use self::link::{Queue, Retry, Waiting};
+pub use self::sharing::Sender;
+use self::sharing::Shares;
 use self::writers::Writers;
 use crate::clock::Mono;
 use crate::jid::Domain;
@@ -55,6 +59,11 @@ pub struct Peers {
     incoming: Slots<Incoming>,
     /// What the links hold, queued or sent and not acknowledged.
     held: Held,
+    /// Who has how much of that, and of the links.
+    shares: Shares,
+    /// Links that are not needed, by when that was noted: the first makes room for another one.
+    spares: BTreeMap<u64, Key>,
+    spares_noted: u64,
     /// Streams that have asked what we have handled and are owed an answer.
     owed: Vec<Key>,
     /// What became of the last attempts, for who asks.
@@ -68,6 +77,10 @@ pub struct Link {
     pub local: Domain,
     /// Theirs.
     pub remote: Domain,
+    /// To whom it counts while it is needed: one who sends by it.
+    sender: Sender,
+    /// Its place in [`Peers::spares`], if it is not needed.
+    spare: Option<u64>,
     way: Way,
     queue: Queue,
     /// What was sent on a stream with stream management and is not acknowledged.
@@ -155,8 +168,7 @@ impl Router {
             !self.peers.has_writer(key),
             "a stream that is there is used"
         );
-        if let Some(link) = self.peers.links.get_mut(key) {
-            link.way = Way::Making;
+        if self.peers.enter(key, Way::Making) {
             self.out.dials.push(key);
         }
     }
@@ -198,7 +210,7 @@ impl Router {
             "server not reached"
         );
         let error = failure.to_error();
-        link.way = Way::Resting(now + pause, failure);
+        self.peers.enter(key, Way::Resting(now + pause, failure));
         self.peers.arm(key, now + pause);
         self.peers.arm_again(key);
         self.return_to_senders(key, back, &error);
@@ -229,6 +241,10 @@ impl Router {
             self.do_link(key);
             self.peers.arm_again(key);
         }
+        debug_assert!(
+            self.peers.is_counted(),
+            "each stanza on a link has a sender"
+        );
         self.answer_owed();
     }
 
@@ -243,7 +259,7 @@ impl Router {
             link.queue.take_if(ends)
         });
         let back = back.unwrap_or_default();
-        let Some(link) = self.peers.links.get_mut(key) else {
+        let Some(link) = self.peers.links.get(key) else {
             return;
         };
         let mut is_rested = false;
@@ -255,10 +271,10 @@ impl Router {
             }
             _ => link::waited_too_long(),
         };
-        if is_rested {
-            link.way = Way::Idle;
-        }
         let goes_on = is_rested && !link.queue.is_empty();
+        if is_rested {
+            self.peers.enter(key, Way::Idle);
+        }
         self.return_to_senders(key, back, &error);
         if goes_on {
             self.make_link(key);
@@ -276,7 +292,11 @@ impl Router {
     /// without one, a stream is being made. None if that server is not to be reached, or there are too many
     /// links.
     pub fn link_for_ask(&mut self, local: Domain, remote: Domain) -> Option<(Key, Option<Key>)> {
-        let key = self.peers.link((local, remote))?;
+        let domains = (local, remote);
+        let sender = self.strangers();
+        let known = self.peers.by_domains.get(&domains).copied();
+        self.peers.may_need(known, sender).ok()?;
+        let key = self.peers.link(domains, sender)?;
         match &self.peers.links.get(key)?.way {
             Way::Ready(_) => return Some((key, self.stream_for_ask(key))),
             Way::Making => return Some((key, None)),
@@ -318,24 +338,6 @@ impl Router {
         self.route(Routed::new(stanza, ticket));
     }
 
-    /// A server has proven itself on a stream of its own, so it is there: a link to it that rests since it
-    /// was not reached is tried as soon as there is something to send. What it is answered would not wait.
-    pub fn peer_reached_us(&mut self, local: Domain, remote: Domain) {
-        let Some(&key) = self.peers.by_domains.get(&(local, remote)) else {
-            return;
-        };
-        let Some(link) = self.peers.links.get_mut(key) else {
-            return;
-        };
-        if !matches!(&link.way, Way::Resting(_, failure) if !failure.is_final) {
-            return;
-        }
-        link.way = Way::Idle;
-        if !link.queue.is_empty() {
-            self.make_link(key);
-        }
-    }
-
     /// The stream has ended.
     pub fn peer_closed(&mut self, key: Key) {
         self.peers.incoming.remove(key);
@@ -349,18 +351,21 @@ impl Router {
 }
 
 impl Peers {
-    /// The link of these domains, made if it is not there. None if there are too many.
-    fn link(&mut self, domains: (Domain, Domain)) -> Option<Key> {
+    /// The link of these domains, made for a sender if it is not there. None if there are too many.
+    fn link(&mut self, domains: (Domain, Domain), sender: Sender) -> Option<Key> {
         if let Some(key) = self.by_domains.get(&domains) {
             return Some(*key);
         }
         if self.links.len() >= PEER_LINKS_MAX {
-            self.forget_one()?;
+            let spare = self.first_spare()?;
+            self.forget(spare);
         }
         let way = self.writers.first(&domains).map_or(Way::Idle, Way::Ready);
         let key = self.links.insert(Link {
             local: domains.0.clone(),
             remote: domains.1.clone(),
+            sender,
+            spare: None,
             way,
             queue: Queue::default(),
             sent: None,
@@ -370,26 +375,29 @@ impl Peers {
             armed: None,
         });
         self.by_domains.insert(domains, key);
+        self.note_new(key);
         Some(key)
-    }
-
-    /// Makes room by forgetting a link that has no stream and nothing to send.
-    fn forget_one(&mut self) -> Option<()> {
-        let is_spare =
-            |link: &Link| link.queue.is_empty() && matches!(link.way, Way::Idle | Way::Resting(..));
-        let (key, _) = self.links.iter().find(|(_, link)| is_spare(link))?;
-        self.forget(key);
-        Some(())
     }
 
     /// Forgets a link that has nothing to send.
     fn forget(&mut self, key: Key) {
         if let Some(link) = self.links.remove(key) {
             debug_assert!(link.queue.is_empty() && link.sent.is_none(), "it is needed");
+            self.note_end(&link);
             let domains = (link.local, link.remote);
             debug_assert!(self.writers.first(&domains).is_none(), "it has a stream");
             self.by_domains.remove(&domains);
         }
+    }
+
+    /// The only way to change how far a link is. False if it is no more.
+    fn enter(&mut self, key: Key, way: Way) -> bool {
+        let Some(link) = self.links.get_mut(key) else {
+            return false;
+        };
+        link.way = way;
+        self.note(key);
+        true
     }
 
     /// Changes what a link holds, and keeps count of it.
@@ -400,6 +408,7 @@ impl Peers {
         let after = link.held();
         self.held.stanzas = self.held.stanzas + after.stanzas - before.stanzas;
         self.held.bytes = self.held.bytes + after.bytes - before.bytes;
+        self.note(key);
         Some(result)
     }
 

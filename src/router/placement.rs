@@ -47,6 +47,11 @@ impl Placement {
 }
 
 impl Placement {
+    /// A number that stands for a name, on all shards the same, which nobody outside can foresee.
+    pub fn number_of(&self, name: &str) -> u64 {
+        self.key.hash(name)
+    }
+
     /// A number that nobody outside can foresee, the same for the same `of`.
     pub fn chance(&self, of: u64) -> u64 {
         match &self.key {

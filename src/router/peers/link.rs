@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::sharing::{Sender, TooMuch};
 use crate::clock::{Mono, Wall};
 use crate::limits::{
     PEER_QUEUE_BYTES_MAX, PEER_QUEUE_STANZAS_MAX, PEER_REQUEST_WAIT, PEER_RETRY_FIRST,
@@ -36,6 +37,8 @@ pub(super) struct Waiting {
     pub routed: Routed,
     /// Its row in the store, which outlives a crash.
     pub row: Option<Stored>,
+    /// Whose share it counts to.
+    pub sender: Sender,
     pub place: Place,
     pub bytes: usize,
     /// When it goes back to its sender.
@@ -65,17 +68,30 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    /// Appends a stanza, or gives it back if too many wait.
-    pub fn push(&mut self, waiting: Waiting) -> Result<(), Waiting> {
-        let is_full = self.waiting.len() >= PEER_QUEUE_STANZAS_MAX
-            || self.bytes.saturating_add(waiting.bytes) > PEER_QUEUE_BYTES_MAX;
-        // What has a row already was counted when it got that.
-        if is_full && waiting.row.is_none_or(|row| !row.is_committed) {
-            return Err(waiting);
+    /// Whether one more stanza may wait. Nobody has more here than is left to others.
+    pub fn may_wait(&self, sender: Sender, bytes: usize) -> Result<(), TooMuch> {
+        let stanzas_free = PEER_QUEUE_STANZAS_MAX.saturating_sub(self.waiting.len());
+        let bytes_free = PEER_QUEUE_BYTES_MAX.saturating_sub(self.bytes);
+        if stanzas_free == 0 || bytes > bytes_free {
+            return Err(TooMuch::There);
         }
+        // What one has is counted only where that can be too much.
+        if self.waiting.len() < stanzas_free && self.bytes.saturating_add(bytes) <= bytes_free {
+            return Ok(());
+        }
+        let own = self.waiting.iter().filter(|other| other.sender == sender);
+        let (own_stanzas, own_bytes) = own.fold((0, 0), |(stanzas, bytes), other| {
+            (stanzas + 1, bytes + other.bytes)
+        });
+        let may = own_stanzas < stanzas_free
+            && (own_stanzas == 0 || bytes.saturating_add(own_bytes) <= bytes_free);
+        may.then_some(()).ok_or(TooMuch::OfSenderThere)
+    }
+
+    /// Appends a stanza.
+    pub fn push(&mut self, waiting: Waiting) {
         self.bytes += waiting.bytes;
         self.waiting.push_back(waiting);
-        Ok(())
     }
 
     /// Puts back in front what was taken out.
@@ -134,11 +150,12 @@ impl Queue {
 }
 
 impl Waiting {
-    pub fn new(routed: Routed, place: Place, until: Mono) -> Waiting {
+    pub fn new(routed: Routed, sender: Sender, place: Place, until: Mono) -> Waiting {
         Waiting {
             bytes: routed.stanza.size(),
             routed,
             row: None,
+            sender,
             place,
             until,
         }
@@ -235,49 +252,78 @@ mod tests {
         routed(Kind::Message, Type::Chat)
     }
 
-    fn push(queue: &mut Queue, until: Mono) -> Result<(), Waiting> {
-        queue.push(Waiting::new(message(), Place::default(), until))
+    fn sender(number: u64) -> Sender {
+        Sender::numbered(number)
+    }
+
+    fn push(queue: &mut Queue, until: Mono) {
+        queue.push(Waiting::new(message(), sender(1), Place::default(), until));
     }
 
     fn at(seconds: u64) -> Mono {
         Mono::default() + Duration::from_secs(seconds)
     }
 
+    /// Nobody has more than is left to others: the first half of the whole, the next half of the rest.
     #[test]
-    fn stanzas_leave_in_their_order_and_no_more_wait_than_may() {
+    fn no_more_wait_than_may_and_no_more_of_one_sender_than_are_left_to_others() {
         let mut queue = Queue::default();
-        for _ in 0..PEER_QUEUE_STANZAS_MAX {
-            push(&mut queue, at(9)).unwrap();
+        let size = message().stanza.size();
+        for (number, most) in [(1, 500), (2, 250), (3, 125)] {
+            let mut count = 0;
+            while queue.may_wait(sender(number), size).is_ok() {
+                let place = Place::default();
+                queue.push(Waiting::new(message(), sender(number), place, at(9)));
+                count += 1;
+            }
+            assert_eq!(count, most);
+            assert_eq!(
+                queue.may_wait(sender(number), size),
+                Err(TooMuch::OfSenderThere)
+            );
         }
-        assert!(push(&mut queue, at(9)).is_err());
-        assert!(queue.pop().is_some());
-        push(&mut queue, at(9)).unwrap();
+        for number in 4.. {
+            match queue.may_wait(sender(number), size) {
+                Ok(()) => {
+                    let place = Place::default();
+                    queue.push(Waiting::new(message(), sender(number), place, at(9)));
+                }
+                Err(refused) => {
+                    assert_eq!(refused, TooMuch::There);
+                    break;
+                }
+            }
+        }
+        assert_eq!(queue.len(), PEER_QUEUE_STANZAS_MAX);
         let bytes = queue.bytes;
         while queue.pop().is_some() {}
         assert!(bytes > 0 && queue.bytes == 0 && queue.is_empty());
     }
 
     #[test]
-    fn what_the_store_has_kept_is_never_turned_away() {
+    fn bytes_are_shared_as_stanzas_are_and_one_of_any_size_that_fits_may_wait() {
         let mut queue = Queue::default();
-        for id in 0..=PEER_QUEUE_STANZAS_MAX as i64 {
-            let place = Place {
-                id,
-                ..Place::default()
-            };
-            let mut waiting = Waiting::new(message(), place, at(9));
-            waiting.row = Some(Stored { is_committed: true });
-            queue.push(waiting).unwrap();
-        }
-        assert!(queue.by_id(7).is_some());
-        assert!(queue.by_id(-1).is_none());
+        let wait = |number, bytes| {
+            let mut waiting = Waiting::new(message(), sender(number), Place::default(), at(9));
+            waiting.bytes = bytes;
+            waiting
+        };
+        let most = PEER_QUEUE_BYTES_MAX;
+        assert_eq!(queue.may_wait(sender(1), most + 1), Err(TooMuch::There));
+        assert_eq!(queue.may_wait(sender(1), most), Ok(()));
+        queue.push(wait(1, most / 2));
+        assert_eq!(queue.may_wait(sender(1), 1), Err(TooMuch::OfSenderThere));
+        assert_eq!(queue.may_wait(sender(2), most / 2), Ok(()));
+        queue.push(wait(2, most / 4));
+        assert_eq!(queue.may_wait(sender(2), 1), Err(TooMuch::OfSenderThere));
+        assert_eq!(queue.may_wait(sender(3), most / 4 + 1), Err(TooMuch::There));
     }
 
     #[test]
     fn those_whose_time_is_over_go_back_and_the_others_keep_their_order() {
         let mut queue = Queue::default();
         for seconds in [5, 1, 9, 2] {
-            push(&mut queue, at(seconds)).unwrap();
+            push(&mut queue, at(seconds));
         }
         assert_eq!(queue.next_due(false), Some(at(1)));
         assert_eq!(queue.next_due(true), None);

@@ -39,7 +39,8 @@ impl Router {
             return;
         }
         let domains = (message.local.clone(), message.remote.clone());
-        let Some(key) = self.peers.link(domains) else {
+        let sender = self.sender_of(&message.stanza);
+        let Some(key) = self.peers.link(domains, sender) else {
             let routed = self.end_restored(message);
             self.reject(routed, super::unreachable_now());
             return;
@@ -52,11 +53,12 @@ impl Router {
             came: message.came,
         };
         let routed = Routed::new(message.stanza, Ticket::none());
-        let mut waiting = Waiting::new(routed, place, until);
+        let mut waiting = Waiting::new(routed, sender, place, until);
         waiting.row = Some(Stored { is_committed: true });
-        // What is stored is never turned away: it was counted when it came.
-        let pushed = self.peers.change(key, |link| link.queue.push(waiting));
-        debug_assert!(matches!(pushed, Some(Ok(()))), "what is stored has room");
+        // What is stored is never turned away, and counts to its sender as if it came now.
+        self.peers.shares.take(sender, waiting.bytes);
+        self.peers.used_by(key, sender);
+        self.peers.change(key, |link| link.queue.push(waiting));
         self.peers.arm(key, until);
         if is_idle {
             self.make_link(key);

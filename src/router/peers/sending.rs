@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use super::link::{self, Place, Stored, Waiting};
+use super::sharing::{Sender, TooMuch};
 use super::{Way, unreachable_now};
 use crate::limits::OUTPUT_HOLD_BYTES;
 use crate::router::delivery::Routed;
 use crate::router::settlement::Ticket;
 use crate::router::{Router, RowContinuation};
 use crate::slots::Key;
-use crate::stanza::{Condition, StanzaError};
+use crate::stanza::StanzaError;
 use crate::storage::peer_queue::PeerMessage;
 use crate::storage::{PeerDone, Row, StoreError};
 
@@ -23,26 +24,30 @@ impl Router {
             return;
         };
         let domains = (from.to_domain(), to.to_domain());
-        let Some(key) = self.peers.link(domains) else {
-            let error = StanzaError::new(Condition::ResourceConstraint)
-                .text("This server talks to too many others; try again later");
-            self.reject(routed, error);
+        let (sender, bytes) = (self.sender_of(stanza), stanza.size());
+        let known = self.peers.by_domains.get(&domains).copied();
+        if known.is_none()
+            && let Err(too_much) = self.peers.may_wait(None, sender, bytes)
+        {
+            self.reject(routed, too_much.to_error());
+            return;
+        }
+        let Some(key) = self.peers.link(domains, sender) else {
+            self.reject(routed, TooMuch::Links.to_error());
             return;
         };
+        self.count_link(key, sender);
         let now = self.now.mono;
         let Some(link) = self.peers.links.get(key) else {
             return;
         };
         match &link.way {
-            Way::Ready(conn) if link.queue.is_empty() => {
+            Way::Ready(conn)
+                if link.queue.is_empty() && self.has_room(key, *conn, sender, bytes) =>
+            {
                 let conn = *conn;
-                if self.has_room(key, conn, routed.stanza.size()) {
-                    let waiting = self.waiting_of(key, routed);
-                    if let Err(waiting) = self.write_to_peer(key, conn, waiting) {
-                        self.wait_for_peer(key, waiting);
-                    }
-                } else {
-                    let waiting = self.waiting_of(key, routed);
+                let waiting = self.waiting_of(key, sender, routed);
+                if let Err(waiting) = self.write_to_peer(key, conn, waiting) {
                     self.wait_for_peer(key, waiting);
                 }
             }
@@ -54,7 +59,11 @@ impl Router {
             }
             way => {
                 let is_idle = matches!(way, Way::Idle);
-                let waiting = self.waiting_of(key, routed);
+                if let Err(too_much) = self.peers.may_wait(Some(key), sender, bytes) {
+                    self.reject(routed, too_much.to_error());
+                    return;
+                }
+                let waiting = self.waiting_of(key, sender, routed);
                 self.wait_for_peer(key, waiting);
                 if is_idle {
                     self.make_link(key);
@@ -63,8 +72,18 @@ impl Router {
         }
     }
 
+    /// Counts a link to whom it counts now that this one sends by it.
+    fn count_link(&mut self, key: Key, sender: Sender) {
+        let is_another = self.peers.used_by(key, sender);
+        let link = self.peers.links.get(key);
+        if is_another && link.is_some_and(|link| matches!(link.way, Way::Making)) {
+            // Should its turn not have come, it comes with those of the new one.
+            self.out.dials.push(key);
+        }
+    }
+
     /// A stanza with its place behind all that came before, and the time for which it may wait.
-    fn waiting_of(&mut self, key: Key, routed: Routed) -> Waiting {
+    fn waiting_of(&mut self, key: Key, sender: Sender, routed: Routed) -> Waiting {
         let now = self.now;
         let link = self.peers.links.get(key);
         let local = link.and_then(|link| self.settings.served(link.local.as_str()));
@@ -77,16 +96,20 @@ impl Router {
             id: *last,
             came: now.wall,
         };
-        Waiting::new(routed, place, now.mono + wait)
+        let waiting = Waiting::new(routed, sender, place, now.mono + wait);
+        // Until `end_peer_row`.
+        self.peers.shares.take(sender, waiting.bytes);
+        waiting
     }
 
     /// Whether the stream of a link takes so many bytes more: the socket, what may be unacknowledged on
-    /// it, and what all links may hold.
-    fn has_room(&self, key: Key, conn: Key, bytes: usize) -> bool {
+    /// it, and what all links may hold and this sender on them.
+    fn has_room(&self, key: Key, conn: Key, sender: Sender, bytes: usize) -> bool {
         let link = self.peers.links.get(key);
         let sent = link.and_then(|link| link.sent.as_ref());
+        let is_over = self.peers.is_full(bytes) || !self.peers.shares.may_send(sender, bytes);
         self.out.outputs.len(conn) <= OUTPUT_HOLD_BYTES
-            && sent.is_none_or(|sent| !sent.is_full(conn, bytes) && !self.peers.is_full(bytes))
+            && sent.is_none_or(|sent| !sent.is_full(conn, bytes) && !is_over)
     }
 
     /// Writes a stanza to the stream of a link. It is settled by that, unless the stream has stream
@@ -110,23 +133,7 @@ impl Router {
         let until = waiting.until();
         let id = waiting.place.id;
         let is_patient = waiting.is_patient();
-        let pushed = match self.peers.is_full(waiting.bytes) {
-            true => Some(Err(waiting)),
-            false => self.peers.change(key, |link| link.queue.push(waiting)),
-        };
-        match pushed {
-            Some(Ok(())) => {}
-            Some(Err(waiting)) => {
-                let error = StanzaError::new(Condition::ResourceConstraint)
-                    .text("Too many stanzas wait for that server; try again later");
-                self.reject(waiting.routed, error);
-                return;
-            }
-            None => {
-                debug_assert!(false, "the link was there a moment ago");
-                return;
-            }
-        }
+        self.peers.change(key, |link| link.queue.push(waiting));
         self.peers.arm(key, until);
         if is_patient {
             self.store_waiting(key, id);
@@ -209,8 +216,10 @@ impl Router {
         }
     }
 
-    /// A stanza has left its link: its row goes too. One whose commit is awaited goes after it.
+    /// A stanza has left its link: its sender has room for another one, and its row goes too. One whose
+    /// commit is awaited goes after it.
     pub(super) fn end_peer_row(&mut self, key: Key, waiting: &Waiting) {
+        self.peers.shares.give_back(waiting);
         let link = self.peers.links.get(key);
         if let Some(link) = link
             && waiting.row.is_some_and(|row| row.is_committed)

@@ -1,4 +1,5 @@
 mod managed;
+mod resting;
 mod restoring;
 
 use std::sync::Arc;
@@ -309,37 +310,6 @@ fn a_message_whose_time_is_over_comes_back_with_the_failure_of_the_try_that_it_w
     assert_eq!((stored(&site), site.open(juliet)), (0, 0));
 }
 
-/// A user who writes to ever more domains.
-#[test]
-fn all_links_together_hold_so_much_and_no_more() {
-    let (mut site, _) = site();
-    let text = "x".repeat(200_000);
-    let body = crate::xml::Element::new(crate::ns::CLIENT, "body").with_text(&text);
-    let mut refused = 0;
-    for n in 0..200 {
-        let mut large = message("1");
-        large.from = Some(Jid::parse("juliet@example.org/balcony").unwrap());
-        large.to = Some(Jid::parse(&format!("romeo@d{n}.example.net")).unwrap());
-        large.payload = crate::xml::Payload::from_elements(std::slice::from_ref(&body));
-        site.router.route(Routed::new(large, Ticket::none()));
-        site.router.work();
-        refused += usize::from(site.router.peers.held.bytes > PEER_HELD_BYTES_MAX);
-    }
-    assert_eq!(refused, 0);
-    let held = site.router.peers.held;
-    assert_eq!(
-        held.stanzas,
-        PEER_HELD_BYTES_MAX / (held.bytes / held.stanzas)
-    );
-    assert_eq!(site.router.out.dials.len(), 200);
-    for link in std::mem::take(&mut site.router.out.dials) {
-        site.router.link_failed(link, failure(true));
-    }
-    assert_eq!(site.router.peers.held, Held::default());
-    site.run_store();
-    assert_eq!(stored(&site), 0);
-}
-
 #[test]
 fn a_link_that_nobody_needs_is_forgotten() {
     let (mut site, juliet) = site();
@@ -368,48 +338,6 @@ fn a_link_that_nobody_needs_is_forgotten() {
     assert_eq!(site.router.peers.links().count(), 0);
 }
 
-/// Two servers that do not reach each other for a while would each refuse to verify the other's keys until
-/// they are reached themselves.
-#[test]
-fn a_server_that_rests_is_asked_about_a_key_all_the_same_unless_it_is_refused() {
-    for (is_final, is_tried) in [(false, true), (true, false)] {
-        let (mut site, juliet) = site();
-        site.send(juliet, message("1"));
-        let link = dialled(&mut site);
-        site.router.link_failed(link, failure(is_final));
-        let [local, remote] =
-            ["example.org", "example.net"].map(|name| Domain::parse(name).unwrap());
-        let found = site.router.link_for_ask(local, remote);
-        assert_eq!(found, is_tried.then_some((link, None)));
-        assert_eq!(site.router.out.dials.len(), usize::from(is_tried));
-        site.router.work();
-        site.run_store();
-    }
-}
-
-/// What it is answered, errors and presence, does not wait while its link rests.
-#[test]
-fn a_server_that_has_reached_us_is_tried_again_at_once() {
-    for (is_final, is_tried) in [(false, true), (true, false)] {
-        let (mut site, juliet) = site();
-        let [local, remote] =
-            ["example.org", "example.net"].map(|name| Domain::parse(name).unwrap());
-        let ask = || stanza(Kind::Iq, Type::Get, Some(ROMEO));
-        site.send(juliet, ask());
-        let link = dialled(&mut site);
-        site.router.link_failed(link, failure(is_final));
-        site.router.work();
-        site.take(juliet);
-        site.router.peer_reached_us(local, remote);
-        assert!(site.router.out.dials.is_empty(), "nothing waits");
-        site.send(juliet, ask());
-        assert_eq!(site.router.out.dials.len(), usize::from(is_tried));
-        assert_eq!(site.take(juliet).is_empty(), is_tried);
-        site.router.link_failed(link, failure(true));
-        site.router.work();
-    }
-}
-
 /// A row that outlived its message would be sent again after a restart.
 #[test]
 fn a_row_that_could_not_be_deleted_is_deleted_later() {
@@ -428,22 +356,4 @@ fn a_row_that_could_not_be_deleted_is_deleted_later() {
     wait(&mut site, HANDOFF_RETRY);
     site.run_store();
     assert_eq!(stored(&site), 0);
-}
-
-/// Found by `tests/simulation.rs`: what was sent when the rest was over waited until its time was.
-#[test]
-fn a_server_that_has_rested_with_nothing_to_send_is_tried_by_the_next_stanza() {
-    let (mut site, juliet) = site();
-    let ask = || stanza(Kind::Iq, Type::Get, Some(ROMEO));
-    site.send(juliet, ask());
-    let link = dialled(&mut site);
-    wait(&mut site, Duration::from_secs(1));
-    site.router.link_failed(link, failure(true));
-    wait(&mut site, PEER_REQUEST_WAIT - Duration::from_secs(1));
-    wait(&mut site, Duration::from_secs(2));
-    site.take(juliet);
-    site.send(juliet, ask());
-    let link = dialled(&mut site);
-    site.router.link_failed(link, failure(true));
-    site.router.work();
 }

@@ -127,11 +127,11 @@ impl Router {
             return;
         };
         self.take_back(key, conn);
-        if let Some(link) = self.peers.links.get_mut(key)
+        if let Some(link) = self.peers.links.get(key)
             && link.way.is_ready_by(conn)
         {
             let lasted = self.now.mono.since(link.ready_at);
-            link.way = Way::Idle;
+            self.peers.enter(key, Way::Idle);
             self.use_writer(key);
             let link = self.peers.links.get(key);
             if link.is_some_and(|link| link.way.is_idle()) {
@@ -174,8 +174,8 @@ impl Router {
         if let Some(conn) = self.peers.writers.first(&domains)
             && !matches!(link.way, Way::Ready(_))
         {
-            link.way = Way::Ready(conn);
             link.ready_at = now;
+            self.peers.enter(key, Way::Ready(conn));
             self.drain_link(key);
         }
     }

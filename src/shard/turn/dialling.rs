@@ -1,7 +1,7 @@
 //! Streams that are being made to other servers: where they are (`dns`), one address after the other
 //! (RFC 6120 §3.2.1), until one stream is ready or none is left.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::dns::{self, Endpoint, Found, Question};
 use crate::jid::Domain;
 use crate::limits::{DIAL_ATTEMPTS_MAX, DIALS_MAX};
 use crate::router::peers::history;
-use crate::router::peers::{Failure, LinkState};
+use crate::router::peers::{Failure, LinkState, Sender};
 use crate::shard::Post;
 use crate::shard::connection::Connection;
 use crate::slots::{Key, Slots};
@@ -27,41 +27,62 @@ use crate::stream::peer_facts::PeerDns;
 use crate::stream::policy::s2s::{S2sPolicy, shut_out};
 use crate::stream::s2s::{Ask, Asker, Dialled, ServerStream};
 use crate::stream::{Event, Origin};
+use crate::turns::Turns;
 
 /// The links for which a stream is being made.
-#[derive(Default)]
 pub(super) struct Diallings {
     by_link: HashMap<Key, Dialling>,
     /// What the resolver is asked.
     questions: Slots<Asked>,
     /// Dialback keys that wait until a link's server can be asked.
     asks: Asks,
-    /// Links whose turn has not come, each once: so many are being made already.
-    waiting: VecDeque<Key>,
-    is_waiting: HashSet<Key>,
+    /// Links whose turn has not come: so many are being made already, or so many of their senders'.
+    turns: Turns<Sender, Key>,
+    /// The same, each with the sender whose turn it waits for; who had it before may have moved on.
+    waiting: HashMap<Key, Sender>,
+}
+
+impl Default for Diallings {
+    fn default() -> Diallings {
+        Diallings {
+            by_link: HashMap::new(),
+            questions: Slots::default(),
+            asks: Asks::default(),
+            turns: Turns::new(DIALS_MAX),
+            waiting: HashMap::new(),
+        }
+    }
 }
 
 impl Diallings {
     /// Whether a link that waits for its turn can be dialled for.
     pub(super) fn has_turn(&self) -> bool {
-        !self.waiting.is_empty() && self.by_link.len() < DIALS_MAX
+        self.turns.has_turn()
     }
 
-    fn wait(&mut self, links: impl Iterator<Item = Key>) {
-        for link in links {
-            if self.is_waiting.insert(link) {
-                self.waiting.push_back(link);
+    fn wait(&mut self, link: Key, sender: Sender) {
+        if self.waiting.insert(link, sender) != Some(sender) {
+            self.turns.wait(sender, link);
+        }
+    }
+
+    /// The next link, and the sender in whose turn it is dialled for: [`Turns::leave`] ends that.
+    fn next(&mut self) -> Option<(Key, Sender)> {
+        loop {
+            let (sender, link) = self.turns.let_in()?;
+            if self.waiting.get(&link) == Some(&sender) {
+                self.waiting.remove(&link);
+                return Some((link, sender));
             }
+            self.turns.leave(&sender);
         }
     }
 
-    fn next(&mut self) -> Option<Key> {
-        if !self.has_turn() {
-            return None;
+    /// Nothing is dialled for a link any more.
+    fn end(&mut self, link: Key) {
+        if let Some(dialling) = self.by_link.remove(&link) {
+            self.turns.leave(&dialling.sender);
         }
-        let link = self.waiting.pop_front()?;
-        self.is_waiting.remove(&link);
-        Some(link)
     }
 }
 
@@ -82,6 +103,8 @@ struct Attempt {
 }
 
 struct Dialling {
+    /// In whose turn.
+    sender: Sender,
     /// Addresses that have not been tried.
     attempts: VecDeque<Attempt>,
     /// Why those that were tried came to nothing.
@@ -95,44 +118,61 @@ struct Dialling {
 impl Shard {
     /// Begins to make the streams that the router wants.
     pub(super) fn dial_links(&mut self, outside: &mut dyn Outside) {
-        self.dials.wait(self.router.out.dials.drain(..));
-        while let Some(link) = self.dials.next() {
-            if self.is_stopping {
-                // What waits is stored, or goes with who would hear of it.
-                continue;
-            }
-            let Some((local, remote)) = self.domains_of(link) else {
-                self.ask_nobody(link, Unreached::Timeout, outside);
-                continue;
-            };
-            if self.dials.by_link.contains_key(&link) || self.is_needless(link) {
-                continue;
-            }
-            let domain = self.router.settings.served(local.as_str());
-            let verdict =
-                domain.and_then(|domain| shut_out(&S2sPolicy::of(&domain.s2s, &remote), &remote));
-            if let Some(verdict) = verdict {
-                let text = verdict.reason.sentence(&remote);
-                self.note_unreached(link, None, false, &text);
-                self.dial_failed(link, text, true, outside);
-                continue;
-            }
-            self.dials.by_link.insert(
-                link,
-                Dialling {
-                    attempts: VecDeque::new(),
-                    failures: Vec::new(),
-                    open: None,
-                },
-            );
-            let local = self.generation.settings.served(local.as_str());
-            let question = question(local.map(Arc::as_ref), &remote);
-            let asked = Asked::Link(link, question.wants_tlsa);
-            if let Err(refused) = self.ask_dns(asked, question, outside) {
-                self.note_unreached(link, None, false, &refused.to_string());
-                self.dial_failed(link, refused.to_string(), false, outside);
+        for link in std::mem::take(&mut self.router.out.dials) {
+            // Those of one that is forgotten by now are told so below, as soon as anybody's.
+            let sender = self.router.peers.sender(link);
+            self.dials
+                .wait(link, sender.unwrap_or(self.router.strangers()));
+        }
+        while let Some((link, sender)) = self.dials.next() {
+            if !self.begin_dialling(link, sender, outside) {
+                self.dials.turns.leave(&sender);
             }
         }
+    }
+
+    /// False if nothing is to be dialled for a link.
+    fn begin_dialling(&mut self, link: Key, sender: Sender, outside: &mut dyn Outside) -> bool {
+        if self.is_stopping {
+            // What waits is stored, or goes with who would hear of it.
+            return false;
+        }
+        let Some((local, remote)) = self.domains_of(link) else {
+            self.ask_nobody(link, Unreached::Timeout, outside);
+            return false;
+        };
+        if self.dials.by_link.contains_key(&link) || self.is_needless(link) {
+            return false;
+        }
+        let domain = self.router.settings.served(local.as_str());
+        let verdict =
+            domain.and_then(|domain| shut_out(&S2sPolicy::of(&domain.s2s, &remote), &remote));
+        if let Some(verdict) = verdict {
+            let text = verdict.reason.sentence(&remote);
+            self.note_unreached(link, None, false, &text);
+            self.dial_failed(link, text, true, outside);
+            return false;
+        }
+        self.dials.by_link.insert(
+            link,
+            Dialling {
+                sender,
+                attempts: VecDeque::new(),
+                failures: Vec::new(),
+                open: None,
+            },
+        );
+        let local = self.generation.settings.served(local.as_str());
+        let question = Question {
+            sender: sender.number(),
+            ..question(local.map(Arc::as_ref), &remote)
+        };
+        let asked = Asked::Link(link, question.wants_tlsa);
+        if let Err(refused) = self.ask_dns(asked, question, outside) {
+            self.note_unreached(link, None, false, &refused.to_string());
+            self.dial_failed(link, refused.to_string(), false, outside);
+        }
+        true
     }
 
     fn domains_of(&self, link: Key) -> Option<(Domain, Domain)> {
@@ -156,6 +196,7 @@ impl Shard {
     pub(super) fn look_up(&mut self, conn: Key, remote: Domain, outside: &mut dyn Outside) {
         let question = Question {
             wants_tlsa: true,
+            sender: self.router.strangers().number(),
             ..Question::about(remote.to_ascii())
         };
         let asked = Asked::Peer(conn, remote.clone());
@@ -215,12 +256,12 @@ impl Shard {
     /// Tries the next address.
     fn dial_next(&mut self, link: Key, outside: &mut dyn Outside) {
         let Some((local, remote)) = self.domains_of(link) else {
-            self.dials.by_link.remove(&link);
+            self.dials.end(link);
             self.ask_nobody(link, Unreached::Timeout, outside);
             return;
         };
         if self.is_needless(link) {
-            self.dials.by_link.remove(&link);
+            self.dials.end(link);
             return;
         }
         loop {
@@ -300,7 +341,7 @@ impl Shard {
             return;
         };
         if failure.is_final {
-            self.dials.by_link.remove(&link);
+            self.dials.end(link);
             self.router.link_failed(link, failure);
             self.ask_nobody(link, Unreached::Timeout, outside);
             return;
@@ -376,7 +417,7 @@ impl Shard {
     }
 
     fn dial_failed(&mut self, link: Key, text: String, is_final: bool, outside: &mut dyn Outside) {
-        self.dials.by_link.remove(&link);
+        self.dials.end(link);
         let (condition, why) = match is_final {
             true => (Condition::RemoteServerNotFound, Unreached::NotFound),
             false => (Condition::RemoteServerTimeout, Unreached::Timeout),
@@ -394,7 +435,7 @@ impl Shard {
 
     /// A stream takes the stanzas of its link.
     pub(super) fn link_is_ready(&mut self, link: Key, conn: Key) {
-        self.dials.by_link.remove(&link);
+        self.dials.end(link);
         self.router.link_ready(link, conn);
     }
 

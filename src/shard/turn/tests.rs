@@ -1,4 +1,5 @@
 mod components;
+mod fairness;
 mod peers;
 mod shares;
 
