@@ -30,6 +30,8 @@ mod policy;
 mod presence;
 #[path = "federation/proof.rs"]
 mod proof;
+#[path = "federation/reloads.rs"]
+mod reloads;
 #[path = "federation/restarts.rs"]
 mod restarts;
 

@@ -214,7 +214,7 @@ const CLIENTS: &[Spec] = &[
         "tls",
         "ca",
         r#""""#,
-        NewConnections,
+        Now,
         OptionalFile(|d| &mut d.whole.tls.ca),
     ),
     // [c2s]

@@ -8,6 +8,7 @@ mod dialling;
 mod mailbox;
 mod pausing;
 mod reading;
+mod rejudging;
 pub mod survey;
 #[cfg(test)]
 mod tests;
@@ -106,6 +107,8 @@ pub struct Shard {
     newcomers: VecDeque<Key>,
     gated: Vec<Key>,
     dials: dialling::Diallings,
+    /// Streams with other servers that a reload has judged anew, and whether they lead elsewhere now.
+    rejudged: VecDeque<(Key, bool)>,
     posts: Vec<Vec<Post>>,
     actions: Vec<Action>,
     scratch: Vec<u8>,
@@ -142,6 +145,7 @@ impl Shard {
             newcomers: VecDeque::new(),
             gated: Vec::new(),
             dials: dialling::Diallings::default(),
+            rejudged: VecDeque::new(),
             posts: (0..shards).map(|_| Vec::new()).collect(),
             actions: Vec::new(),
             scratch: Vec::new(),
@@ -163,6 +167,7 @@ impl Shard {
         for post in posts.drain(..) {
             self.take(post, outside);
         }
+        self.rejudge(outside);
         // 3. Sockets.
         if !self.gated.is_empty() && !outside.is_gate_shut() {
             let gated = std::mem::take(&mut self.gated);
@@ -235,6 +240,7 @@ impl Shard {
     fn due(&self, now: Mono, is_gate_shut: bool) -> Due {
         let has_work = !self.again.is_empty()
             || !self.newcomers.is_empty()
+            || !self.rejudged.is_empty()
             || !self.router.out.outputs.is_clean()
             || !self.router.out.work.is_empty()
             || (self.router.has_fanout() && !is_gate_shut);

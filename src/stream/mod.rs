@@ -86,6 +86,11 @@ pub enum Event {
     Verified(Pair, Checked),
     /// The answer to [`Action::LookUp`].
     LookedUp(Domain, PeerDns),
+    /// Other settings are in force; whether they have us dial the peer at another place.
+    Reloaded {
+        /// See there.
+        is_elsewhere: bool,
+    },
     /// The machine's deadline has come.
     Deadline,
     /// The session or the server ends the stream.

@@ -25,6 +25,7 @@ mod dialled;
 mod ending;
 mod managed;
 mod proof;
+mod reloaded;
 mod report;
 #[cfg(test)]
 mod tests;
@@ -64,6 +65,8 @@ pub struct ServerStream {
     first_proven: Option<Domain>,
     /// When the first certificate ends that a proof rests on.
     expiry: Option<Expiry>,
+    /// The generation of the settings by which policy has last judged the peer.
+    judged_by: u64,
     /// What the DNS vouches for about peers that claim a domain.
     looked_up: Vec<(Domain, PeerDns)>,
     /// Pairs whose keys wait for that.
@@ -190,6 +193,7 @@ impl ServerStream {
             source: None,
             first_proven: None,
             expiry: None,
+            judged_by: 0,
             looked_up: Vec::new(),
             unruled: Vec::new(),
             is_external: false,
@@ -318,9 +322,7 @@ impl ServerStream {
             }
             (State::Opening, Event::Open(header)) => self.opened(&header, cx),
             (State::Featuring, Event::Top(top)) => self.features(&top, cx),
-            (State::Starting { is_offered }, Event::Top(top)) => {
-                self.proceed(&top, is_offered, cx)
-            }
+            (State::Starting { is_offered }, Event::Top(top)) => self.proceed(&top, is_offered, cx),
             (State::Authenticating, Event::Top(top)) => self.authenticated(&top, cx),
             (State::Open, Event::Top(top)) => self.open_top(*top, cx),
             (state, Event::Ask(ask)) => {
@@ -329,7 +331,9 @@ impl ServerStream {
             }
             (state, Event::Placed(source)) => self.placed(state, source, cx),
             (state, Event::LookedUp(remote, dns)) => self.looked_up(state, remote, dns, cx),
+            (state, Event::Reloaded { is_elsewhere }) => self.reloaded(state, is_elsewhere, cx),
             (State::Open, Event::Verified(pair, checked)) => {
+                let checked = self.checked_now(&pair, checked, cx);
                 let actions = self
                     .ledger_mut()
                     .map(|ledger| ledger.verified(&pair, checked));
@@ -542,13 +546,14 @@ impl ServerStream {
         // The DNS is asked again: its answers have not come along.
         self.unruled.clear();
         self.count_from_peer(cx);
-        match (state, &self.ledger) {
+        let state = match (state, &self.ledger) {
             (State::Open, Some(ledger)) => {
                 let actions = ledger.placed();
-                self.act(actions, cx)
+                self.act(actions, cx)?
             }
-            (state, _) => Ok(state),
-        }
+            (state, _) => state,
+        };
+        self.make_up_for_reload(state, cx)
     }
 }
 

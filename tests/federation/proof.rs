@@ -11,7 +11,7 @@ use super::{CAPULET, MONTAGUE, body, chat, message};
 use openssl::sha::sha256;
 
 /// A certificate of its own making.
-fn own(domain: &str) -> Issued {
+pub fn own(domain: &str) -> Issued {
     let wish = Wish {
         dns: &[domain],
         ..Wish::default()
@@ -82,7 +82,7 @@ fn a_server_without_the_pinned_key_is_refused_with_a_valid_certificate() {
 }
 
 /// A server with `s2s.dane`, and a peer with that certificate whose TLSA record is about this key.
-fn with_dane(identity: Issued, digest: &str) -> (Server, Peer, Network) {
+pub fn with_dane(identity: Issued, digest: &str) -> (Server, Peer, Network) {
     let mut network = Network::new();
     let peer = network.stranger(MONTAGUE, identity);
     let (zone, anchor) = Zone::of("example.")

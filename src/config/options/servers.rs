@@ -12,56 +12,56 @@ pub(super) const SERVERS: &[Spec] = &[
         "s2s",
         "enabled",
         "true",
-        NewConnections,
+        Now,
         Flag(|d| &mut d.domain.s2s.enabled),
     ),
     spec(
         "s2s",
         "require_encryption",
         "true",
-        NewConnections,
+        Now,
         Flag(|d| &mut d.domain.s2s.require_encryption),
     ),
     spec(
         "s2s",
         "secure_auth",
         "true",
-        NewConnections,
+        Now,
         Flag(|d| &mut d.domain.s2s.secure_auth),
     ),
     spec(
         "s2s",
         "secure_domains",
         "[]",
-        NewConnections,
+        Now,
         Other(|d, given| domains(given, &mut d.domain.s2s.secure_domains)),
     ),
     spec(
         "s2s",
         "insecure_domains",
         "[]",
-        NewConnections,
+        Now,
         Other(|d, given| domains(given, &mut d.domain.s2s.insecure_domains)),
     ),
     spec(
         "s2s",
         "dane",
         "false",
-        NewConnections,
+        Now,
         Flag(|d| &mut d.domain.s2s.dane),
     ),
     spec(
         "s2s",
         "allow",
         "[]",
-        NewConnections,
+        Now,
         Other(|d, given| domains(given, &mut d.domain.s2s.allow)),
     ),
     spec(
         "s2s",
         "deny",
         "[]",
-        NewConnections,
+        Now,
         Other(|d, given| domains(given, &mut d.domain.s2s.deny)),
     ),
     spec(
@@ -99,7 +99,7 @@ pub(super) const SERVERS: &[Spec] = &[
         PEER,
         "address",
         r#""""#,
-        NewConnections,
+        Now,
         Other(|d, given| {
             d.peer.address = given.endpoint().map_err(|wrong| vec![wrong])?;
             Ok(())
@@ -109,7 +109,7 @@ pub(super) const SERVERS: &[Spec] = &[
         PEER,
         "tls",
         r#""starttls""#,
-        NewConnections,
+        Now,
         Choice(&[
             ("starttls", |d| d.peer.is_direct_tls = false),
             ("direct", |d| d.peer.is_direct_tls = true),
@@ -119,19 +119,13 @@ pub(super) const SERVERS: &[Spec] = &[
         PEER,
         "pin",
         "[]",
-        NewConnections,
+        Now,
         Other(|d, given| {
             d.peer.pins = given.pins()?;
             Ok(())
         }),
     ),
-    spec(
-        PEER,
-        "ca",
-        r#""""#,
-        NewConnections,
-        OptionalFile(|d| &mut d.peer.ca),
-    ),
+    spec(PEER, "ca", r#""""#, Now, OptionalFile(|d| &mut d.peer.ca)),
     // [dns]
     spec(
         "dns",

@@ -32,11 +32,12 @@ impl Shard {
             return;
         };
         handling(connection, &self.router);
-        if let (Machine::Server(stream), Event::Close | Event::End(_)) =
+        if let (Machine::Server(stream), Event::Close | Event::End(_) | Event::Reloaded { .. }) =
             (&connection.stream, &event)
             && let Some(source) = stream.source()
         {
             // XEP-0198 §4: before the stream is closed, the peer is told what it need not send again.
+            // A reload may close it.
             self.router.peer_news(source, PeerNews::Close);
         }
         let mut random = |buffer: &mut [u8]| outside.random(buffer);

@@ -59,7 +59,7 @@ impl Shard {
             Post::Attempted(attempt) => self.router.peers.history.note(*attempt),
             Post::Attempts(peer, reply) => reply(self.router.peers.history.of(&peer)),
             Post::EndSessions(jid, reply) => reply(self.end_sessions(&jid)),
-            Post::Reload(generation) => self.reload(generation),
+            Post::Reload(generation) => self.reload(generation, outside),
             Post::Stop => self.stop(outside),
             // Only a word that wakes the thread.
             Post::AllAtRest => {}
@@ -83,7 +83,8 @@ impl Shard {
 
     /// Puts a new generation in force. Sessions of a domain that is gone could reach nobody and
     /// nobody them: they end (RFC 6120 §4.9.3.5).
-    fn reload(&mut self, generation: Arc<Generation>) {
+    fn reload(&mut self, generation: Arc<Generation>, outside: &mut dyn Outside) {
+        self.judge_servers_by(&generation, outside);
         self.router.settings = Arc::clone(&generation.settings);
         self.generation = generation;
         let sessions = self.router.sessions.iter();
@@ -97,6 +98,7 @@ impl Shard {
                 .end_session(key, StreamError::new(StreamCondition::HostGone, text));
         }
         self.router.end_revoked_components();
+        self.router.end_rests();
         // The time for a login may be shorter now.
         let keys: Vec<Key> = self.connections.iter().map(|(key, _)| key).collect();
         for key in keys {

@@ -102,7 +102,7 @@ impl ServerStream {
             self.write_features(&settings, remote.as_ref(), is_proven, cx);
         }
         self.write_proven_pairs(cx);
-        Ok(State::Open)
+        self.make_up_for_reload(State::Open, cx)
     }
 
     /// Who is turned away for the domain that it wants is noted under the name that it claims.

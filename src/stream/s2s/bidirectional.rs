@@ -65,7 +65,7 @@ impl ServerStream {
         }
     }
 
-    fn may_write(&self, pair: &Pair, cx: &Context<'_>) -> bool {
+    pub(super) fn may_write(&self, pair: &Pair, cx: &Context<'_>) -> bool {
         // Links of domains of other shards are there, and they dial.
         if cx.placement.shard_of(pair.remote.as_str()) != cx.shard {
             return false;

@@ -126,7 +126,8 @@ impl ServerStream {
         );
         // RFC 7590 §3.1 has STARTTLS tried where it is not offered: a peer that does not know it may
         // also answer by an error (RFC 6120 §4.9.3.24). To end the stream is to have no TLS then.
-        if matches!(state, State::Starting { is_offered: false }) && !says_nothing_of_tls(&condition)
+        if matches!(state, State::Starting { is_offered: false })
+            && !says_nothing_of_tls(&condition)
         {
             return self.without_tls(false, cx);
         }
@@ -159,7 +160,7 @@ impl ServerStream {
 
     /// Makes our end of a stream that is not needed. What the peer has sent meanwhile is still taken,
     /// until it makes its own.
-    fn retire(&mut self, cx: &mut Context<'_>) -> State {
+    pub(super) fn retire(&mut self, cx: &mut Context<'_>) -> State {
         self.stop_writing(cx.actions);
         cx.out.extend_from_slice(header::CLOSE);
         State::Closing {

@@ -228,6 +228,7 @@ impl ServerStream {
         judged: &Judged,
         cx: &mut Context<'_>,
     ) {
+        self.judged_by = cx.settings.generation;
         let is_new = !self.proofs.iter().any(|proof| proof.pair == *pair);
         self.note_ruling(pair, means, &judged.verdict);
         if let Some(key) = judged.key.filter(|_| is_new) {

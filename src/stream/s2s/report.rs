@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{Role, ServerStream, State};
 use crate::clock::Wall;
+use crate::jid::Domain;
 use crate::limits::DIALBACK_PAIRS_MAX;
 use crate::net::certificate::PresentedChain;
 use crate::router::peers::history::Attempt;
@@ -71,6 +72,14 @@ impl ServerStream {
     pub fn dialled_link(&self) -> Option<Key> {
         match &self.role {
             Role::Dialled(dialled) => Some(dialled.link),
+            Role::Accepted(_) => None,
+        }
+    }
+
+    /// The domains that it was dialled for, ours first.
+    pub fn dialled_domains(&self) -> Option<(&Domain, &Domain)> {
+        match &self.role {
+            Role::Dialled(dialled) => Some((&dialled.local, &dialled.remote)),
             Role::Accepted(_) => None,
         }
     }

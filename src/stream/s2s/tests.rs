@@ -6,6 +6,7 @@ mod ending;
 mod managed;
 mod negotiation;
 mod proof;
+mod reloaded;
 mod report;
 mod stanzas;
 mod starttls;
