@@ -25,10 +25,14 @@ mod accounts;
 mod chance;
 #[path = "simulation/client.rs"]
 mod client;
+#[path = "simulation/crossings.rs"]
+mod crossings;
 #[path = "simulation/faults.rs"]
 mod faults;
 #[path = "simulation/gathering.rs"]
 mod gathering;
+#[path = "simulation/holdings.rs"]
+mod holdings;
 #[path = "simulation/impostor.rs"]
 mod impostor;
 #[path = "simulation/invariants.rs"]

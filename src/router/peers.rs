@@ -12,6 +12,7 @@
 mod acknowledging;
 mod handling;
 pub mod history;
+mod holdings;
 mod keys;
 mod link;
 mod resting;

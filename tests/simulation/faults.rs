@@ -7,8 +7,11 @@ use std::sync::{Arc, Mutex};
 use stanzad::ns;
 use stanzad::router::account::Proof;
 use stanzad::router::effects::RouterPost;
+use stanzad::router::peers::LinkNews;
+use stanzad::router::settlement::Source;
 use stanzad::shard::Post;
 use stanzad::shard::connection::Proven;
+use stanzad::shard::turn::Shard;
 use stanzad::stanza::{Stanza, Type};
 use stanzad::storage::peer_queue::PeerMessage;
 use stanzad::storage::{Answer, Batch, ChangeFn, Row, StoreError, Value, accounts, handoff};
@@ -69,6 +72,14 @@ pub enum Fault {
     UnprovenAccepted,
     /// A probe is not answered by `unsubscribed`.
     ProbeNotAnswered,
+    /// What a broken stream leaves unacknowledged is forgotten.
+    UnacknowledgedForgotten,
+    /// A server says that it has handled one stanza more than it has.
+    HandledOneTooMany,
+    /// The stream of another server is not told that a stanza is settled.
+    PeerSettlementLost,
+    /// The bytes of what has left a link are not given back.
+    BytesNotGivenBack,
 }
 
 /// What a run must have for a fault to have its occasions.
@@ -96,15 +107,20 @@ impl Fault {
                 breaks: true,
                 ..federated
             },
-            Fault::PeerRowNotDeleted | Fault::UnprovenAccepted => federated,
+            Fault::PeerRowNotDeleted
+            | Fault::UnprovenAccepted
+            | Fault::PeerSettlementLost
+            | Fault::BytesNotGivenBack => federated,
             Fault::PeerPostsSwapped | Fault::UnavailableNotSent => Needs {
                 no_breaks: true,
                 ..federated
             },
-            Fault::ProbeNotAnswered => Needs {
-                breaks: true,
-                ..federated
-            },
+            Fault::ProbeNotAnswered | Fault::UnacknowledgedForgotten | Fault::HandledOneTooMany => {
+                Needs {
+                    breaks: true,
+                    ..federated
+                }
+            }
             _ => Needs::default(),
         }
     }
@@ -220,6 +236,19 @@ pub const FAULTS: &[(Fault, &[&str])] = &[
     (Fault::UnavailableNotSent, &["who is not there"]),
     (Fault::UnprovenAccepted, &["of an impostor"]),
     (Fault::ProbeNotAnswered, &["do not agree"]),
+    (
+        Fault::UnacknowledgedForgotten,
+        &["was lost, and not sent again", "was not answered"],
+    ),
+    (
+        Fault::HandledOneTooMany,
+        &["was lost, and not sent again", "was not answered"],
+    ),
+    (
+        Fault::PeerSettlementLost,
+        &["are never acknowledged", "are never settled"],
+    ),
+    (Fault::BytesNotGivenBack, &["though they hold"]),
 ];
 
 /// The fault of a run.
@@ -231,6 +260,9 @@ pub struct Planted {
     held: Option<(usize, Element)>,
     /// Nothing is committed any more, but acknowledged, until the server is killed.
     is_ahead: bool,
+    /// Bytes that links hold no more, and bytes that they held last.
+    leaked: usize,
+    held_before: usize,
 }
 
 impl Planted {
@@ -334,10 +366,14 @@ impl World {
             return Vec::new();
         }
         for post in &mut posts {
-            if let Post::Router(RouterPost::Settled(settled)) = post
-                && self.planted.strikes(Fault::SettledTwice)
-            {
-                settled.extend_from_within(..);
+            if let Post::Router(RouterPost::Settled(settled)) = post {
+                if self.planted.strikes(Fault::SettledTwice) {
+                    settled.extend_from_within(..);
+                }
+                settled.retain(|(source, _)| {
+                    let is_peer = matches!(source, Source::Peer(_));
+                    !(is_peer && self.planted.strikes(Fault::PeerSettlementLost))
+                });
             }
         }
         if self.planted.is(Fault::PeerPostsSwapped) {
@@ -408,6 +444,56 @@ impl World {
                 }
             }
         }
+    }
+
+    /// How many bytes links say that they hold.
+    pub fn held(&mut self, bytes: usize) -> usize {
+        let planted = &mut self.planted;
+        let given_back = planted.held_before.saturating_sub(bytes);
+        planted.held_before = bytes;
+        if given_back > 0 && planted.strikes(Fault::BytesNotGivenBack) {
+            planted.leaked += given_back;
+        }
+        bytes + planted.leaked
+    }
+
+    /// A connection breaks: its server takes all that it has sent for acknowledged.
+    pub fn acknowledges_all(&self, end: usize, shards: &mut [Shard]) {
+        let Some((shard, _)) = self.ends[end].registered else {
+            return;
+        };
+        if self.planted.is(Fault::UnacknowledgedForgotten) && self.ends[end].is_dialled {
+            let router = &mut shards[shard as usize].router;
+            let links: Vec<_> = router.peers.links().map(|(key, _)| key).collect();
+            let count = self.count_written(end) as u32;
+            for link in links {
+                router.link_news(link, link, LinkNews::Acknowledged(count));
+            }
+        }
+    }
+
+    /// What an end sends, which has counted one stanza too many if there is one. The connection breaks soon,
+    /// while that stanza may be on its way.
+    pub fn counted_wrongly(&mut self, end: usize, bytes: Vec<u8>) -> Vec<u8> {
+        const ACK: &str = "<a xmlns='urn:xmpp:sm:3' h='";
+        if !self.planted.is(Fault::HandledOneTooMany) {
+            return bytes;
+        }
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        let Some((before, (h, after))) = text
+            .split_once(ACK)
+            .and_then(|(before, rest)| Some((before, rest.split_once('\'')?)))
+        else {
+            return bytes;
+        };
+        let more = h.parse::<usize>().unwrap_or_default() + 1;
+        if more > self.count_written(self.ends[end].other) {
+            return bytes;
+        }
+        if self.planted.strikes(Fault::HandledOneTooMany) {
+            self.after(20, Event::Part(300));
+        }
+        format!("{before}{ACK}{more}'{after}").into_bytes()
     }
 
     /// What a client gets in place of a stanza.

@@ -4,8 +4,7 @@ use std::collections::VecDeque;
 
 use stanzad::limits::{
     ASKED_MAX, DIRECTED_MAX, INBOX_SERVER_BYTES_MAX, LATER_MAX, OUTPUT_BYTES_MAX,
-    OUTPUT_HOLD_BYTES, PEER_QUEUE_STANZAS_MAX, UNSETTLED_STANZAS_MAX, WAITING_BYTES_MAX,
-    WAITING_POSTS_MAX,
+    OUTPUT_HOLD_BYTES, UNSETTLED_STANZAS_MAX, WAITING_BYTES_MAX, WAITING_POSTS_MAX,
 };
 use stanzad::post::Weigh;
 use stanzad::shard::Post;
@@ -22,7 +21,7 @@ const STANZA_BYTES: usize = 300_000;
 const SESSIONS_MAX: usize = 4;
 
 /// After a turn of a shard: bounds are kept, and nobody is in who must be out.
-pub fn check(shard: &Shard, world: &mut World) {
+pub fn check(shard: &Shard, index: u32, world: &mut World) {
     let router = &shard.router;
     for (key, session) in router.sessions.iter() {
         let open = session.unsettled.open();
@@ -52,12 +51,7 @@ pub fn check(shard: &Shard, world: &mut World) {
         }
         check_session(session.jid.as_str(), session.origin.stream as usize, world);
     }
-    for (_, link) in router.peers.links() {
-        let waiting = link.waiting();
-        if waiting > PEER_QUEUE_STANZAS_MAX {
-            world.violated(format!("{waiting} stanzas wait for {}", link.remote));
-        }
-    }
+    crate::holdings::check(router, index, world);
     for (_, account) in router.accounts.iter() {
         let waiting = account.inbox.bytes();
         if waiting > INBOX_SERVER_BYTES_MAX + SESSIONS_MAX * STANZA_BYTES {
@@ -129,15 +123,7 @@ pub fn check_quiet(shards: &[Shard], world: &mut World) {
                 }
             }
         }
-        for (_, link) in router.peers.links() {
-            if link.waiting() > 0 {
-                world.violated(format!(
-                    "{} stanzas wait for ever for {}",
-                    link.waiting(),
-                    link.remote
-                ));
-            }
-        }
+        crate::holdings::check_quiet(router, world);
         for (_, session) in router.sessions.iter() {
             sessions += 1;
             let open = session.unsettled.open();

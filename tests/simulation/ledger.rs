@@ -45,8 +45,9 @@ pub struct Message {
     pub errors: u32,
     /// It is known to have been in the store.
     pub was_stored: bool,
-    /// It was stored for the other server when its own was killed: since when nothing that was under way
-    /// then can be what gets lost.
+    /// It is known to have been stored for the other server: from then on it must arrive, or go back.
+    pub was_kept: bool,
+    /// It was so when its own server was killed, at that time: it is sent once more.
     pub kept_since: Option<u64>,
 }
 
@@ -194,6 +195,7 @@ impl World {
                 got: Vec::new(),
                 errors: 0,
                 was_stored: false,
+                was_kept: false,
                 kept_since: None,
             },
         );
@@ -381,9 +383,9 @@ impl World {
                 // Another connection may have the asker's full JID by now.
                 if request.asker == index {
                     request.answers += 1;
-                    let (answers, sent_at) = (request.answers, request.sent_at);
-                    if answers > 1 && !self.links.is_lossy_since(sent_at) {
-                        self.violated(format!("client {index} got two answers to {id}"));
+                    let answers = request.answers as usize;
+                    if answers > 1 && answers > self.answers_max(&id) {
+                        self.violated(format!("client {index} got {answers} answers to {id}"));
                     }
                     if self.clients[index].awaits == Some(number) {
                         self.count("answers awaited in silence");
@@ -413,13 +415,14 @@ impl World {
         };
         message.errors += 1;
         let (errors, got) = (message.errors, message.got.clone());
-        // Who has sent it again after a break does not know that it had arrived.
-        let (from, to, sent_at) = (message.from.clone(), message.to.clone(), message.sent_at);
-        let may_come_again = self.is_between(&from, &to) && self.links.is_lossy_since(sent_at);
-        let got = if may_come_again { Vec::new() } else { got };
-        let is_own = Some(&from) == self.clients[index].jid.as_ref();
+        let is_own = Some(&message.from) == self.clients[index].jid.as_ref();
+        // Who has sent it again after a break does not know that it had arrived; and its error is sent
+        // again, too.
+        let id = format!("m{number}");
+        let is_again = self.times_sent(&id) > 1;
+        let got = if is_again { Vec::new() } else { got };
         self.note(|| format!("client {index} got m{number} back: {condition}"));
-        if errors > 1 && !may_come_again {
+        if errors > 1 && errors as usize > self.answers_max(&id) {
             self.violated(format!("m{number} was returned twice"));
         } else if !got.is_empty() {
             self.violated(format!(
@@ -443,16 +446,12 @@ impl World {
             && let Some(request) = self.ledger.requests.get_mut(&number)
         {
             let (asker, is_again) = (request.asker, request.got.is_some());
-            let sent_at = request.sent_at;
             request.got = Some(index);
-            let own = self.own_jid(index);
-            let may_come_again =
-                self.is_between(&self.own_jid(asker), &own) && self.links.is_lossy_since(sent_at);
-            if is_again && !may_come_again {
+            if is_again {
                 return self.violated(format!("request q{number} was delivered twice"));
             }
             let heard = self.clients[index].heard.entry(Some(asker)).or_default();
-            if !heard.take(number, Way::Direct) && !may_come_again {
+            if !heard.take(number, Way::Direct) && !self.may_be_overtaken(id) {
                 return self.violated(format!("client {index} got q{number} too late"));
             }
         }
@@ -492,6 +491,28 @@ impl World {
             && account.is_some_and(|account| {
                 account.state.is_enabled && account.disturbed < message.sent_at
             })
+            && self.trouble_at.is_none_or(|at| at < message.sent_at)
+    }
+
+    /// Whether a message may have got lost between the servers, or the error that it was answered with.
+    fn is_lost_between(&self, number: u64, message: &Message) -> bool {
+        if !self.is_between(&message.from, &message.to) || message.was_stored {
+            return false;
+        }
+        let own = self.server_of(&message.from);
+        let id = format!("m{number}");
+        // What its server had not stored is gone with it, as its sender is, who was not told anything.
+        let is_gone = self.crossings.is_killed_since(own, message.sent_at) && !message.was_kept;
+        is_gone
+            || self.is_lost_on_its_way(&id, own, message.kept_since.unwrap_or(0))
+            || (!self.reaches(message) && self.is_answer_lost(&id, own))
+    }
+
+    /// The same of a request, and of its answer.
+    pub fn is_request_lost_between(&self, id: &str, asker: &str, to: &str) -> bool {
+        let own = self.server_of(asker);
+        self.is_between(asker, to)
+            && (self.is_lost_on_its_way(id, own, 0) || self.is_answer_lost(id, own))
     }
 
     /// Whether two addresses are of different servers.
@@ -509,20 +530,15 @@ impl World {
             let is_here = |sender: Option<usize>| {
                 sender.is_none_or(|it| self.clients[it].stage == Stage::Online)
             };
-            let must_arrive = message.kept_since.is_some() && self.reaches(message);
+            let must_arrive = message.was_kept && self.reaches(message);
             if !message.was_stored && !must_arrive && !is_here(message.sender) {
                 continue;
             }
             let is_lost = message.errors == 0 && message.got.is_empty() && !stored.contains(number);
-            let is_under_way_since = message.kept_since.unwrap_or(message.sent_at);
             let may_be_lost = match (message.account, message.type_) {
                 // RFC 6121 §8.5.1, §8.5.2.1.1, §8.5.3.2.1: nobody is told.
                 (_, "headline") => !message.to.contains("elsewhere.example"),
-                _ if self.is_between(&message.from, &message.to)
-                    && self.links.is_lossy_since(is_under_way_since) =>
-                {
-                    true
-                }
+                _ if self.is_lost_between(*number, message) => true,
                 (Some(account), _) => {
                     // What waits for an account goes with it.
                     let deleted_at = self.accounts.all[account].deleted_at;
@@ -539,7 +555,7 @@ impl World {
             }
         }
         for (number, request) in &self.ledger.requests {
-            if self.clients[request.asker].stage != Stage::Online || request.answers == 1 {
+            if self.clients[request.asker].stage != Stage::Online || request.answers > 0 {
                 continue;
             }
             let bare = request.to.split('/').next().unwrap_or_default();
@@ -549,12 +565,9 @@ impl World {
                 .iter()
                 .position(|account| account.jid.as_str() == bare);
             let asker = self.own_jid(request.asker);
+            let id = format!("q{number}");
             let may_be_lost = match (request.got, account) {
-                _ if self.is_between(&asker, &request.to)
-                    && self.links.is_lossy_since(request.sent_at) =>
-                {
-                    true
-                }
+                _ if self.is_request_lost_between(&id, &asker, &request.to) => true,
                 (Some(got), _) => self.clients[got].stage != Stage::Online,
                 (None, Some(account)) if request.to.contains('/') => {
                     self.may_have_lost(account, request.sent_at)

@@ -44,6 +44,12 @@ pub struct End {
     /// What is on its way never arrives.
     pub is_cut: bool,
     accepted: Option<SimulatedTransport>,
+    /// It is the end of the server that has opened the connection.
+    pub is_dialled: bool,
+    /// Its server has dropped it without a word.
+    is_dropped: bool,
+    /// When its server has let it go.
+    pub gone_at: Option<u64>,
 }
 
 /// The network between servers.
@@ -55,9 +61,7 @@ pub struct Links {
     is_silent: bool,
     /// Nothing moves until then.
     stalled_until: u64,
-    /// Until when something was lost that was on its way.
-    lossy_until: Option<u64>,
-    /// Until when somebody was not reached, whether something was lost or came back.
+    /// Until when somebody was not reached, or something was lost.
     broken_until: Option<u64>,
     /// Since when nothing is lost any more.
     pub healed_at: u64,
@@ -93,7 +97,15 @@ impl End {
             is_told: false,
             is_cut: false,
             accepted: None,
+            is_dialled: false,
+            is_dropped: false,
+            gone_at: None,
         }
+    }
+
+    /// Whether the connection ended here in such a way that what was on its way may be lost.
+    pub fn is_broken(&self) -> bool {
+        self.is_cut || self.is_dropped
     }
 
     /// The end of somebody who is no server.
@@ -115,15 +127,9 @@ impl Links {
             out_until: 0,
             is_silent: false,
             stalled_until: 0,
-            lossy_until: None,
             broken_until: None,
             healed_at: u64::MAX,
         }
-    }
-
-    /// Whether something that was on its way at that time or later may have got lost.
-    pub fn is_lossy_since(&self, since: u64) -> bool {
-        self.lossy_until.is_some_and(|until| until >= since)
     }
 
     /// Whether somebody may not have been reached then or later.
@@ -305,7 +311,8 @@ impl World {
             self.count("links dialled");
             let near = self.ends.len();
             self.by_address.insert(dial.address, Socket::Peer(near));
-            let end = End::new(dial.wire, Some(dial.server), near + 1, dial.address);
+            let mut end = End::new(dial.wire, Some(dial.server), near + 1, dial.address);
+            end.is_dialled = true;
             self.ends.push(end);
             self.live_ends.push(near);
             let shown = certificate(dial.server, self.character.has_certificates);
@@ -393,11 +400,15 @@ impl World {
     }
 
     fn look_at_end(&mut self, index: usize) {
+        self.note_crossings(index);
         let end = &self.ends[index];
         let (has_news, misuse) = {
             let ends = end.wire.ends();
             (ends.has_news(), ends.misuse)
         };
+        if self.ends[index].gone_at.is_none() && self.ends[index].wire.ends().is_gone {
+            self.ends[index].gone_at = Some(self.now);
+        }
         if let Some(misuse) = misuse {
             self.violated(format!("end {index} of a link: {misuse}"));
         }
@@ -432,6 +443,7 @@ impl World {
         }
         let other = self.ends[index].other;
         if !bytes.is_empty() {
+            let bytes = self.counted_wrongly(index, bytes);
             self.hash(&bytes);
             let at = self.arrival_at_peer(index);
             self.at(at, Event::Carry(other, bytes));
@@ -444,6 +456,7 @@ impl World {
             // Who drops a connection without a word resets it.
             if is_dropped && !self.ends[index].is_cut {
                 self.note(|| format!("end {index} of a link is dropped"));
+                self.ends[index].is_dropped = true;
                 self.loses();
             }
             let at = self.arrival_at_peer(index);
@@ -510,9 +523,7 @@ impl World {
     /// Something is lost that is on its way now or in a while.
     fn loses(&mut self) {
         let until = Some(self.now + UNNOTICED_MILLIS_MAX);
-        let links = &mut self.links;
-        links.lossy_until = links.lossy_until.max(until);
-        links.broken_until = links.broken_until.max(until);
+        self.links.broken_until = self.links.broken_until.max(until);
     }
 
     /// Something happens to the network between servers.
@@ -584,7 +595,8 @@ impl World {
         let away = self.now + self.chance.within(0..=6_000);
         self.servers[server].is_away_until = away;
         self.loses();
-        self.note_kept(server, self.now + UNNOTICED_MILLIS_MAX + 1);
+        self.crossings.killed(server, self.now);
+        self.note_kept(server);
         for index in self.live_ends.clone() {
             let end = &self.ends[index];
             let is_its = end.server == Some(server) || self.ends[end.other].server == Some(server);

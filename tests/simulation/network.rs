@@ -10,6 +10,7 @@ use stanzad::net::transport::{Buffers, Read, TlsFacts, Transport};
 use stanzad::sasl::scram::Bindings;
 
 use crate::chance::Chance;
+use crate::crossings::Scanner;
 
 /// What a client sends to begin the made-up handshake.
 pub const CLIENT_HELLO: &[u8] = b"\x16\x03hello";
@@ -38,6 +39,12 @@ pub struct Ends {
     pub sent: VecDeque<u8>,
     /// Bytes that the transport has taken and the socket has not.
     inside: Vec<u8>,
+    /// What the server has offered to another one, taken or not.
+    pub offered: Scanner,
+    /// Bytes of that which the transport has taken.
+    taken: u64,
+    /// Bytes that the server has read.
+    pub read: u64,
     room: usize,
     /// The server was told that the socket takes no more.
     wants_room: bool,
@@ -91,6 +98,9 @@ impl Wire {
             is_reset: false,
             sent: VecDeque::new(),
             inside: Vec::new(),
+            offered: Scanner::default(),
+            taken: 0,
+            read: 0,
             room,
             wants_room: false,
             is_shutting: false,
@@ -261,6 +271,7 @@ impl Transport for SimulatedTransport {
         buffers.plain[..middle].copy_from_slice(&front[..middle]);
         buffers.plain[middle..count].copy_from_slice(&back[..count - middle]);
         bytes.drain(..count);
+        ends.read += count as u64;
         Ok(Read::Data(count))
     }
 
@@ -268,6 +279,10 @@ impl Transport for SimulatedTransport {
 
     fn write(&mut self, plain: &[u8]) -> io::Result<usize> {
         let mut ends = self.wire.ends();
+        let ends = &mut *ends;
+        if ends.role != Role::Client {
+            ends.offered.look(ends.taken, plain);
+        }
         if plain.is_empty() {
             ends.misuse = Some("nothing was written");
         }
@@ -302,6 +317,7 @@ impl Transport for SimulatedTransport {
         };
         ends.inside.extend_from_slice(&plain[direct..taken]);
         ends.watch(&plain[..taken]);
+        ends.taken += taken as u64;
         Ok(taken)
     }
 

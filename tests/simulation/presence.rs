@@ -282,7 +282,9 @@ impl World {
             || (!is_available && self.may_be_told_of_end(index, of));
         // What an old connection still brings may come behind what a new one does.
         // And what may not have arrived is sent again.
-        let may_be_late = self.is_between_servers(of, viewer) && self.links.is_lossy_since(said_at);
+        let id = format!("p{number}");
+        let may_be_late = self.may_be_overtaken(&id);
+        let times = self.times_sent_to(&id, &own);
         let last = self.clients[index].sight.last.entry(speaker).or_default();
         let is_late = !last.is_before(number, is_directed) && !may_be_late;
         *last = last.after(number, is_directed);
@@ -291,7 +293,7 @@ impl World {
             self.violated(format!(
                 "client {index} got p{number} of {from}, who has not said it"
             ));
-        } else if is_again && !may_be_late {
+        } else if is_again && times < 2 {
             self.violated(format!("client {index} got p{number} twice"));
         } else if !is_seen {
             self.violated(format!(
@@ -377,12 +379,15 @@ impl World {
         let Some(said) = self.presences.said.get(&number) else {
             return self.violated(format!("client {index} got p{number}, which nobody said"));
         };
-        let to = said.to.as_deref().unwrap_or_default();
+        let to = said.to.clone().unwrap_or_default();
+        let (at, is_bad, is_broadcast, client) =
+            (said.at, said.is_bad, said.to.is_none(), said.client);
+        let own = self.own_jid(index);
         let is_due = match condition.as_str() {
-            "bad-request" => said.is_bad,
+            "bad-request" => is_bad,
             // A broadcast also goes to whom presence was directed.
-            "remote-server-not-found" => said.to.is_none() || to.contains("elsewhere.example"),
-            "remote-server-timeout" => self.links.is_broken_since(0),
+            "remote-server-not-found" => is_broadcast || to.contains("elsewhere.example"),
+            "remote-server-timeout" => self.may_go_back(&own, at),
             "resource-constraint" => {
                 had_trouble || self.character.has_flood || self.character.has_bursts
             }
@@ -390,7 +395,7 @@ impl World {
             _ => false,
         };
         // Another connection may have the sender's full JID by now.
-        let is_own = self.clients[said.client].jid == self.clients[index].jid;
+        let is_own = self.clients[client].jid == self.clients[index].jid;
         if !is_due || !is_own {
             self.violated(format!("client {index} got p{number} back: {condition}"));
         }
@@ -455,8 +460,9 @@ impl World {
             let seen = self.clients[index].sight.seen.get(jid);
             let is_heard = seen
                 .is_some_and(|seen| seen.number == said || seen.is_directed && seen.number > said);
-            let is_excused =
-                self.is_excused(index, *other, said) || self.waits_for_probe(index, client.account);
+            let said_at = self.presences.said[&said].at;
+            let is_excused = self.is_excused(index, *other, said)
+                || self.waits_for_probe(index, client.account, said_at);
             if !is_heard && !is_excused {
                 wrong.push(format!(
                     "client {index} sees {jid} as {seen:?}, whose last presence is p{said}"
@@ -475,7 +481,7 @@ impl World {
             let is_forgiven = (seen.is_directed && self.may_be_forgotten(index, jid))
                 || self
                     .account_of(jid)
-                    .is_some_and(|of| self.waits_for_probe(index, of));
+                    .is_some_and(|of| self.waits_for_probe(index, of, u64::MAX));
             if !is_there && !is_forgiven {
                 wrong.push(format!(
                     "client {index} sees {jid} as {seen:?}, who is not there"
@@ -494,13 +500,21 @@ impl World {
         self.is_between_servers(by, account) && state.has(State::FROM)
     }
 
-    /// Whether a client may not know what is with an account of the other server: something was lost on the
-    /// way, and the next probe will tell it (RFC 6121 §4.3.1).
-    fn waits_for_probe(&self, index: usize, of: usize) -> bool {
+    /// Whether a client may not know what an account of the other server has said then, or what the client was
+    /// told of it when it came: that was lost on its way, or the two do not agree who may see whom, and the
+    /// next probe will tell (RFC 6121 §4.3.1).
+    fn waits_for_probe(&self, index: usize, of: usize, said_at: u64) -> bool {
         let client = &self.clients[index];
-        self.is_between_servers(of, client.account)
-            && self.links.is_broken_since(0)
-            && client.sight.there_since < self.links.healed_at
+        if !self.is_between_servers(of, client.account)
+            || client.sight.there_since >= self.links.healed_at
+        {
+            return false;
+        }
+        let (own, other) = (self.jid_of(client.account), self.jid_of(of));
+        let is_agreed = self.state_between(&own, &other).has(State::TO)
+            == self.state_between(&other, &own).has(State::FROM);
+        let since = client.started.min(said_at);
+        !is_agreed || self.may_have_missed(own.as_str(), other.as_str(), since)
     }
 
     /// RFC 6121 §4.6.1: who has sent presence directly forgets it of somebody whose unavailable

@@ -71,9 +71,10 @@ impl World {
             self.count("rosters known at rest");
         }
         for (number, request) in &self.rosters.requests {
-            let may_be_lost = request.is_far && self.links.is_lossy_since(0);
+            let (asker, id) = (self.own_jid(request.asker), format!("r{number}"));
+            let may_be_lost = self.is_request_lost_between(&id, &asker, &request.to);
             let is_here = self.clients[request.asker].is_online();
-            if is_here && request.answers != 1 && !may_be_lost {
+            if is_here && request.answers == 0 && !may_be_lost {
                 wrong.push(format!("r{number} was answered {} times", request.answers));
             }
         }

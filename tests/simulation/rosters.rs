@@ -58,8 +58,8 @@ pub struct Rosters {
 
 pub struct Request {
     pub asker: usize,
-    /// It is for an account of the other server.
-    pub is_far: bool,
+    pub to: String,
+    sent_at: u64,
     kind: Kind,
     pub answers: u32,
 }
@@ -189,7 +189,7 @@ impl World {
             ("get", true, "", "service-unavailable"),
         ]);
         let to = match to {
-            true => format!(" to='{other}'"),
+            true => other,
             false => String::new(),
         };
         let query = format!("<query xmlns='{}'>{items}</query>", ns::ROSTER);
@@ -208,12 +208,16 @@ impl World {
             return None;
         }
         let number = self.number();
-        let stanza = format!("<iq type='{type_}' id='r{number}'{to}>{query}</iq>");
-        self.note(|| format!("client {index} asks r{number}: {type_}{to} {query}"));
-        let is_far = self.is_federated() && self.is_between(&self.own_jid(index), to);
+        let address = match to.is_empty() {
+            true => String::new(),
+            false => format!(" to='{to}'"),
+        };
+        let stanza = format!("<iq type='{type_}' id='r{number}'{address}>{query}</iq>");
+        self.note(|| format!("client {index} asks r{number}: {type_}{address} {query}"));
         let request = Request {
             asker: index,
-            is_far,
+            to: to.to_owned(),
+            sent_at: self.now,
             kind,
             answers: 0,
         };
@@ -236,18 +240,18 @@ impl World {
             return;
         }
         request.answers += 1;
-        let (kind, is_again) = (request.kind.clone(), request.answers > 1);
-        // A request that may not have arrived at the other server comes back, and its answer may too.
-        if is_again && matches!(kind, Kind::Bad(_)) && self.links.is_lossy_since(0) {
-            return;
+        let (kind, answers) = (request.kind.clone(), request.answers as usize);
+        let sent_at = request.sent_at;
+        if answers > 1 && answers > self.answers_max(&format!("r{number}")) {
+            return self.violated(format!("client {index} got {answers} answers to r{number}"));
         }
-        if is_again {
-            return self.violated(format!("client {index} got two answers to r{number}"));
+        if answers > 1 {
+            return;
         }
         if element.attribute("type") == Some("error") {
             let condition = condition(element);
             self.note(|| format!("client {index} is refused r{number}: {condition}"));
-            return self.roster_refused(index, number, &kind, &condition);
+            return self.roster_refused(index, number, &kind, &condition, sent_at);
         }
         self.note(|| format!("client {index} is answered r{number}"));
         match kind {
@@ -266,11 +270,18 @@ impl World {
         }
     }
 
-    fn roster_refused(&mut self, index: usize, number: u64, kind: &Kind, condition: &str) {
+    fn roster_refused(
+        &mut self,
+        index: usize,
+        number: u64,
+        kind: &Kind,
+        condition: &str,
+        sent_at: u64,
+    ) {
         let had_trouble = self.trouble_at.is_some();
         let own = self.own_jid(index);
         let is_due = match (kind, condition) {
-            (Kind::Bad(_), "remote-server-timeout") => self.links.is_broken_since(0),
+            (Kind::Bad(_), "remote-server-timeout") => self.may_go_back(&own, sent_at),
             // Too many stanzas wait for the account.
             (_, "resource-constraint") => {
                 had_trouble || self.character.has_flood || self.character.has_bursts

@@ -20,7 +20,9 @@ use stanzad::storage::WriterCore;
 
 use crate::accounts::Accounts;
 use crate::chance::Chance;
+use crate::crossings::Crossings;
 use crate::faults::{Fault, Planted};
+use crate::holdings::Holdings;
 use crate::ledger::Ledger;
 use crate::links::{Links, MadeUpCertificates};
 use crate::number;
@@ -153,6 +155,8 @@ impl Simulation {
             ends: Vec::new(),
             live_ends: Vec::new(),
             links: Links::new(chance.split()),
+            crossings: Crossings::default(),
+            holdings: Holdings::default(),
             impostors: Vec::new(),
             planted: Planted::new(fault),
             undone: Arc::default(),
@@ -314,7 +318,10 @@ impl Simulation {
             Event::Crash(server) => self.crash(server),
             Event::Pump(end) => world.pump(end),
             Event::Carry(end, bytes) => world.carry(end, &bytes),
-            Event::PeerHang(end, is_reset) => world.peer_hangs(end, is_reset),
+            Event::PeerHang(end, is_reset) => {
+                world.acknowledges_all(end, &mut self.shards);
+                world.peer_hangs(end, is_reset);
+            }
             Event::Reach(end) => world.reach(end),
             Event::Disturb => world.disturb(),
             Event::Part(pause) => world.part_servers(pause),
@@ -376,7 +383,7 @@ impl Simulation {
         world.look_at_wires();
         world.look_at_ends();
         world.note_log();
-        crate::invariants::check(&self.shards[shard], &mut self.world);
+        crate::invariants::check(&self.shards[shard], index, &mut self.world);
     }
 
     /// Nothing is on its way any more: everything must have come to its end.
@@ -389,6 +396,7 @@ impl Simulation {
             self.world.check_wishes();
             self.world.check_presence_at_rest(&self.shards);
             self.world.check_links_at_rest();
+            self.world.check_crossings();
         }
     }
 

@@ -131,17 +131,24 @@ impl World {
     pub fn note_committed(&mut self, server: usize, is_done: bool) {
         let waiting = &mut self.servers[server].waiting;
         let asked = std::mem::take(&mut waiting.asked);
-        if is_done {
-            waiting.kept.extend(asked);
+        if !is_done {
+            return;
         }
+        for (_, number) in &asked {
+            if let Some(message) = self.ledger.messages.get_mut(number) {
+                message.was_kept = true;
+            }
+        }
+        waiting.kept.extend(asked);
     }
 
     /// A server was killed: what it had kept for the other one must arrive.
-    pub fn note_kept(&mut self, server: usize, since: u64) {
+    pub fn note_kept(&mut self, server: usize) {
+        let now = self.now;
         let waiting = std::mem::take(&mut self.servers[server].waiting);
         for number in waiting.kept.values() {
             if let Some(message) = self.ledger.messages.get_mut(number) {
-                message.kept_since = Some(since);
+                message.kept_since = Some(now);
             }
         }
     }

@@ -25,6 +25,7 @@ struct Sent {
     client: usize,
     contact: String,
     type_: &'static str,
+    at: u64,
     /// The clients that it came back to.
     returned: Vec<usize>,
 }
@@ -189,6 +190,7 @@ impl World {
             client: index,
             contact: contact.to_owned(),
             type_,
+            at: self.now,
             returned: Vec::new(),
         };
         self.signals.0.insert(number, sent);
@@ -253,15 +255,17 @@ impl World {
         let condition = condition(element);
         self.note(|| format!("client {index} got s{number} back: {condition}"));
         let (is_tight, had_trouble) = (self.character.has_tight_limits, self.trouble_at.is_some());
+        let own = self.own_jid(index);
         let Some(sent) = self.signals.0.get_mut(&number) else {
             return self.violated(format!("client {index} got s{number}, which nobody sent"));
         };
         // It is sent in the account's name, so all of its resources hear of it.
         let is_again = sent.returned.contains(&index);
         sent.returned.push(index);
+        let (at, contact) = (sent.at, sent.contact.clone());
         let is_due = match condition.as_str() {
-            "remote-server-not-found" => sent.contact.ends_with("elsewhere.example"),
-            "remote-server-timeout" => self.links.is_broken_since(0),
+            "remote-server-not-found" => contact.ends_with("elsewhere.example"),
+            "remote-server-timeout" => self.may_go_back(&own, at),
             "policy-violation" => is_tight,
             "internal-server-error" | "resource-constraint" => had_trouble,
             _ => false,

@@ -14,7 +14,9 @@ use stanzad::storage::{ReadFn, Value};
 use crate::accounts::Accounts;
 use crate::chance::Chance;
 use crate::client::Client;
+use crate::crossings::Crossings;
 use crate::faults::Planted;
+use crate::holdings::Holdings;
 use crate::impostor::Impostor;
 use crate::ledger::Ledger;
 use crate::links::{End, Links};
@@ -180,6 +182,8 @@ pub struct World {
     /// Those that may still have something to say.
     pub live_ends: Vec<usize>,
     pub links: Links,
+    pub crossings: Crossings,
+    pub holdings: Holdings,
     pub impostors: Vec<Impostor>,
     pub planted: Planted,
     /// What changes have yielded that a planted fault has undone.

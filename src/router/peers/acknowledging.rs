@@ -13,7 +13,7 @@ use crate::clock::Mono;
 use crate::router::Router;
 use crate::router::management::{Bounds, Cadence, Nonza, Unacknowledged};
 use crate::slots::Key;
-use crate::stanza::{Kind, StreamCondition, StreamError, Type};
+use crate::stanza::{Kind, Stanza, StreamCondition, StreamError, Type};
 
 /// What the stream of a link tells of its stream management.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -241,6 +241,13 @@ fn is_request(waiting: &Waiting) -> bool {
 }
 
 impl Link {
+    /// The stanzas that were sent and are not acknowledged, in their order.
+    pub fn unacknowledged(&self) -> impl Iterator<Item = &Stanza> {
+        let sent = self.sent.iter();
+        let waiting = sent.flat_map(|sent| sent.unacknowledged.waiting());
+        waiting.map(|waiting| &waiting.routed.stanza)
+    }
+
     /// The stanza that has a row of that number.
     pub(super) fn by_row(&mut self, id: i64) -> Option<&mut Waiting> {
         let queued = self.queue.by_id(id);

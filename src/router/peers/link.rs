@@ -123,6 +123,11 @@ impl Queue {
         self.waiting.len()
     }
 
+    /// The stanzas, in their order.
+    pub fn iter(&self) -> impl Iterator<Item = &Waiting> {
+        self.waiting.iter()
+    }
+
     /// The stanza that has that number.
     pub fn by_id(&mut self, id: i64) -> Option<&mut Waiting> {
         self.waiting
