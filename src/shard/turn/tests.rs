@@ -1,6 +1,7 @@
 mod components;
 mod fairness;
 mod peers;
+mod reloads;
 mod shares;
 
 use std::time::Duration;
