@@ -127,6 +127,7 @@ fn a_server_with_a_valid_certificate_is_talked_with() {
         &[
             "DNS _xmpp-server._tcp.b.example SRV: 10 0 5269 host-127-",
             "STARTTLS, TLSv1.3 ",
+            "certificate CN=leaf, issued by CN=authority, valid until 20",
             "its chain is valid",
             "offers dialback",
             "with the same certificate: proven at once: its certificate is valid",

@@ -314,8 +314,10 @@ fn describe_certificate(shown: &CertificateReport, domain: &str, indent: &str, o
     let mut line = |text: String| out.push_str(&format!("{indent}{text}\n"));
     if !shown.subject.is_empty() || !shown.issuer.is_empty() {
         line(format!(
-            "certificate {}, issued by {}",
-            shown.subject, shown.issuer
+            "certificate {}, issued by {}{}",
+            shown.subject,
+            shown.issuer,
+            shown.ends.as_deref().map_or(String::new(), until)
         ));
     }
     let names = match shown.names.is_empty() {
@@ -332,6 +334,12 @@ fn describe_certificate(shown: &CertificateReport, domain: &str, indent: &str, o
     if shown.faults.is_empty() {
         line("its chain is valid".to_owned());
     }
+}
+
+/// The day of a moment in RFC 3339.
+fn until(moment: &str) -> String {
+    let day = moment.split('T').next().unwrap_or_default();
+    format!(", valid until {day}")
 }
 
 fn encryption(is_direct: bool, parts: [&Option<String>; 3]) -> String {
@@ -425,12 +433,13 @@ Not tried by last.example, which would take too many tries: name one with --from
             subject: "CN=example.com".to_owned(),
             issuer: "CN=CA".to_owned(),
             names: vec!["DNS-ID example.com".to_owned()],
+            ends: Some("2026-12-31T23:59:59Z".to_owned()),
             for_domain: false,
             faults: vec!["one".to_owned(), "two".to_owned()],
         };
         let mut out = String::new();
         describe_certificate(&shown, "example.net", "", &mut out);
-        let expected = "certificate CN=example.com, issued by CN=CA\n\
+        let expected = "certificate CN=example.com, issued by CN=CA, valid until 2026-12-31\n\
                         WRONG: for DNS-ID example.com, and not for example.net\n\
                         WRONG: one\nWRONG: two\n";
         assert_eq!(out, expected);

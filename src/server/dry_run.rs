@@ -371,6 +371,10 @@ pub fn report(shown: &ShownCertificate) -> CertificateReport {
         subject: shown.subject.clone(),
         issuer: shown.issuer.clone(),
         names: shown.names.clone(),
+        ends: shown
+            .ends
+            .and_then(|ends| jiff::Timestamp::from_second(ends).ok())
+            .map(|ends| ends.to_string()),
         for_domain: shown.is_for_peer,
         faults: shown.faults.clone(),
     }

@@ -231,12 +231,13 @@ impl Certificates for Known {
         };
         let roots = &self.trusted.roots;
         let judged = chain.judge(&shown, roots, role_of(direction), reference, seconds(now));
-        let (faults, is_for_peer) = match judged {
+        let (faults, is_for_peer, ends) = match judged {
             Ok(judgement) => (
                 judgement.faults.iter().map(ToString::to_string).collect(),
                 judgement.matched.is_some(),
+                Some(judgement.ends),
             ),
-            Err(error) => (vec![error.to_string()], false),
+            Err(error) => (vec![error.to_string()], false, None),
         };
         ShownCertificate {
             subject: shown.subject(),
@@ -246,6 +247,7 @@ impl Certificates for Known {
                 .iter()
                 .map(ToString::to_string)
                 .collect(),
+            ends,
             faults,
             is_for_peer,
         }

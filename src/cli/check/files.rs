@@ -36,37 +36,59 @@ pub fn examine(file: &Path, settings: &Settings) -> Found {
     found
 }
 
-/// Where the server runs as a user of its own, the file is often root's and that user's group's.
 fn conf_file(file: &Path, settings: &Settings, data: Option<&Metadata>) -> Found {
-    let mut found = Found::new();
     let Ok(metadata) = fs::metadata(file) else {
-        return found;
+        return Found::new();
     };
-    let shown = file.display();
-    let mode = metadata.mode() & 0o7777;
-    let is_of_server = |data: &Metadata| data.gid() == metadata.gid();
-    if !settings.components.is_empty() && mode & 0o040 != 0 && !data.is_some_and(is_of_server) {
-        let text = format!(
-            "holds secrets of components, and its group ({}), which is not that of the data, can read \
-             it (mode {mode:04o}); mend it with \"chmod g= {shown}\"",
-            metadata.gid()
-        );
-        found.push((Level::Warning, text));
-    }
-    let trusted = [0, rustix::process::geteuid().as_raw()];
-    let is_trusted =
-        trusted.contains(&metadata.uid()) || data.is_some_and(|data| data.uid() == metadata.uid());
-    if !is_trusted {
-        let text = format!(
-            "belongs to user {}, who is neither root nor the owner of the data, and can change it; \
-             mend it with \"chown root {shown}\"",
-            metadata.uid()
-        );
-        found.push((Level::Warning, text));
-    }
+    let (conf, data) = (Access::of(&metadata), data.map(Access::of));
+    let mut found = owned(file, conf, data, !settings.components.is_empty());
     let parent = file.parent().filter(|path| !path.as_os_str().is_empty());
     for path in [file, parent.unwrap_or(Path::new("."))] {
         found.extend(changeable(path, "decides all that the server does"));
+    }
+    found
+}
+
+/// To whom a file belongs, and its mode.
+#[derive(Clone, Copy)]
+struct Access {
+    user: u32,
+    group: u32,
+    mode: u32,
+}
+
+impl Access {
+    fn of(metadata: &Metadata) -> Access {
+        Access {
+            user: metadata.uid(),
+            group: metadata.gid(),
+            mode: metadata.mode() & 0o7777,
+        }
+    }
+}
+
+/// Where the server runs as a user of its own, to whom the data belong, its conf file is often root's and
+/// that user's group's. Without data nobody knows whom it runs as.
+fn owned(file: &Path, conf: Access, data: Option<Access>, has_secrets: bool) -> Found {
+    let mut found = Found::new();
+    let Some(data) = data else {
+        return found;
+    };
+    let Access { user, group, mode } = conf;
+    let file = file.display();
+    if has_secrets && mode & 0o040 != 0 && group != data.group {
+        let text = format!(
+            "holds secrets of components, and its group ({group}), which is not that of the data, can \
+             read it (mode {mode:04o}); mend it with \"chmod g= {file}\""
+        );
+        found.push((Level::Warning, text));
+    }
+    if user != 0 && user != data.user {
+        let text = format!(
+            "belongs to user {user}, who is neither root nor the owner of the data, and can change it; \
+             mend it with \"chown root {file}\""
+        );
+        found.push((Level::Warning, text));
     }
     found
 }
@@ -156,4 +178,30 @@ pub fn writable_by_others(path: &Path) -> Option<u32> {
 
 fn mode(path: &Path) -> Option<u32> {
     Some(fs::metadata(path).ok()?.permissions().mode() & 0o7777)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(conf: (u32, u32, u32), has_secrets: bool) -> Vec<String> {
+        let access = |(user, group, mode)| Access { user, group, mode };
+        // The server is user 7 with group 70.
+        let data = Some(access((7, 70, 0o700)));
+        let found = owned(Path::new("s.toml"), access(conf), data, has_secrets);
+        found.into_iter().map(|(_, text)| text).collect()
+    }
+
+    #[test]
+    fn a_conf_file_is_roots_or_the_servers_and_its_secrets_no_other_groups() {
+        for fine in [(0, 70, 0o640), (0, 0, 0o600), (7, 70, 0o640), (7, 7, 0o600)] {
+            assert!(told(fine, true).is_empty(), "{fine:?}");
+        }
+        assert!(told((0, 0, 0o640), false).is_empty(), "there is no secret");
+        let group = told((0, 0, 0o640), true);
+        assert!(group[0].contains("its group (0)") && group[0].contains("chmod g= s.toml"));
+        let owner = told((8, 70, 0o640), true);
+        assert!(owner[0].contains("user 8") && owner[0].contains("chown root s.toml"));
+        assert_eq!((group.len(), owner.len()), (1, 1));
+    }
 }

@@ -50,6 +50,8 @@ pub struct ShownCertificate {
     pub issuer: String,
     /// The names that it is for.
     pub names: Vec<String>,
+    /// When it ends, or the first of those above it, in seconds of the Unix epoch; none if nobody can tell.
+    pub ends: Option<i64>,
     /// What is wrong with its chain, a sentence each.
     pub faults: Vec<String>,
     /// Whether it is for the other side's domain.

@@ -74,6 +74,8 @@ pub struct CertificateReport {
     pub issuer: String,
     /// The names that it is for, each with its kind: `DNS-ID example.net`.
     pub names: Vec<String>,
+    /// When it ends, or the first of those above it, in RFC 3339, UTC; none if nobody can tell.
+    pub ends: Option<String>,
     /// Whether it is for the domain that was asked for.
     pub for_domain: bool,
     /// What is wrong with it and with those above it, a sentence each; none: the chain is valid.
