@@ -78,6 +78,16 @@ impl Wire {
         }
     }
 
+    /// Sends as many of the bytes as there is room for on a socket that does not block, and gives their
+    /// number. Where there is none, the same bytes have to come first next time.
+    pub fn try_send_some(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match &mut self.socket {
+            Socket::Plain(socket) => socket.write(bytes),
+            Socket::Tls(stream) => stream.write(bytes),
+            Socket::None => unreachable!("TLS did not begin"),
+        }
+    }
+
     /// Closes our direction of the TCP connection, with no close of stream or TLS.
     pub fn shutdown(&mut self) {
         self.tcp().shutdown(Shutdown::Write).unwrap();
