@@ -172,6 +172,7 @@ fn refused(means: &str, text: impl Into<String>) -> ProofStep {
     step(means, Some(false), text)
 }
 
+/// A step that was not taken, and why.
 pub fn untried(means: &str, text: impl Into<String>) -> ProofStep {
     step(means, None, text)
 }
