@@ -35,6 +35,7 @@ impl Shard {
         if let (Machine::Server(stream), Event::Close | Event::End(_) | Event::Reloaded { .. }) =
             (&connection.stream, &event)
             && let Some(source) = stream.source()
+            && !stream.is_ending()
         {
             // XEP-0198 §4: before the stream is closed, the peer is told what it need not send again.
             // A reload may close it.

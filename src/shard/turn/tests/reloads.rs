@@ -87,3 +87,24 @@ fn a_stream_that_moves_meanwhile_is_judged_anew_where_it_arrives() {
     assert!(said.contains("<policy-violation "), "{said}");
     assert!(!juliet.take().contains("hark"));
 }
+
+/// XEP-0198 §4; RFC 6120 §4.4: behind the end of a stream nothing is said.
+#[test]
+fn what_was_handled_is_said_before_a_reload_closes_the_stream_and_not_after() {
+    let mut server = Server::new(1, lenient_settings());
+    let juliet = server.log_in(0, "juliet", "balcony");
+    let peer = connected(&mut server, "s1.example");
+    let enabled = server.say(&peer, "<enable xmlns='urn:xmpp:sm:3'/>");
+    assert!(enabled.contains("<enabled "), "{enabled}");
+    let hark = to_juliet("romeo@s1.example/orchard", "hark");
+    assert_eq!(server.say(&peer, &hark), "");
+    // What decides now has not been asked for.
+    server.post(0, generation(with(|s2s| s2s.dane = true)));
+    server.run();
+    let said = peer.take();
+    assert_eq!(said, "<a xmlns='urn:xmpp:sm:3' h='1'/></stream:stream>");
+    let said = server.say(&peer, &format!("{hark}</stream:stream>"));
+    assert_eq!(said, "");
+    assert!(peer.is_dropped());
+    assert_eq!(juliet.take().matches("hark").count(), 2);
+}
