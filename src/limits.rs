@@ -340,6 +340,16 @@ pub const PEER_REQUEST_STANZAS: usize = 16;
 pub const PEER_REQUEST_BYTES: usize = 64 * 1024;
 /// How long the first of fewer waits until it is asked: their senders wait for our own `<a/>` as long.
 pub const PEER_REQUEST_DELAY: Duration = Duration::from_millis(100);
+/// Pings that a server may let go by before it is taken for one that answers none. What it was sent is
+/// kept for that long: 90 seconds, as `s2s.ack_timeout_seconds` has it.
+pub const PEER_PINGS_UNANSWERED_MAX: u32 = 3;
+/// Pings of one stream whose answers are still known: those, and one more.
+pub const PEER_PINGS_MAX: usize = 4;
+/// How long an answer takes at most that is not held up: a server may have to dial us first. Who lets a
+/// stream end without one has let the ping go by.
+pub const PEER_PING_FAIR: Duration = Duration::from_secs(10);
+/// How often a server that answers no pings is tried again on one stream.
+pub const PEER_PING_PROBE_EVERY: Duration = Duration::from_secs(3600);
 
 /// Silence after which a stream gives its parser back: long for a burst of stanzas, short for a person.
 pub const PARSER_REST_AFTER: Duration = Duration::from_secs(2);

@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 
+use crate::jid::Domain;
 use crate::router::delivery::Routed;
 use crate::router::settlement::{Origin, Source, Ticket};
 use crate::slots::Key;
@@ -16,6 +17,9 @@ pub enum RouterPost {
     Route(Box<Routed>),
     /// A stanza for another server, whose link is the receiving shard's.
     ToPeer(Box<Routed>),
+    /// The server of the second domain has answered a ping of the first: the receiving shard's, with this
+    /// number.
+    PingAnswered(Box<(Domain, Domain)>, u64),
     /// A stanza for a component, whose stream is the receiving shard's.
     ToComponent(Box<Routed>),
     /// Stanzas of sessions and streams of the receiving shard whose way has ended.
@@ -107,6 +111,15 @@ impl Effects {
         }
     }
 
+    /// Tells another shard that a server has answered a ping of its.
+    pub fn ping_answered(&mut self, shard: u32, domains: (Domain, Domain), number: u64) {
+        if let Some(posts) = self.routes.get_mut(shard as usize) {
+            posts.push(RouterPost::PingAnswered(Box::new(domains), number));
+        } else {
+            debug_assert!(false, "shard {shard} does not exist");
+        }
+    }
+
     /// Hands a stanza to the shard that owns the component.
     pub fn to_component(&mut self, shard: u32, routed: Routed) {
         if shard == self.shard {
@@ -165,6 +178,8 @@ struct Output {
     key: Option<Key>,
     bytes: Vec<u8>,
     is_dirty: bool,
+    /// Whether all of the bytes are asides.
+    is_aside: bool,
 }
 
 /// Empty buffers kept for the next connection that has something to send, so that idle connections
@@ -185,6 +200,7 @@ impl Outputs {
             key: Some(key),
             bytes,
             is_dirty,
+            is_aside: false,
         };
         if is_dirty {
             self.dirty.push(key);
@@ -205,6 +221,27 @@ impl Outputs {
 
     /// The buffer to append to; it will be written at the turn's end. None if the connection is gone.
     pub fn append(&mut self, key: Key) -> Option<&mut Vec<u8>> {
+        let output = self.touched(key)?;
+        output.is_aside = false;
+        Some(&mut output.bytes)
+    }
+
+    /// The same, for something that is no use of the connection: one that has nothing else is idle.
+    pub fn append_aside(&mut self, key: Key) -> Option<&mut Vec<u8>> {
+        let output = self.touched(key)?;
+        output.is_aside |= output.bytes.is_empty();
+        Some(&mut output.bytes)
+    }
+
+    /// Whether a connection is used by what is unsent.
+    pub fn is_use(&self, key: Key) -> bool {
+        match self.buffers.get(key.index()) {
+            Some(output) if output.key == Some(key) => !output.is_aside && !output.bytes.is_empty(),
+            _ => false,
+        }
+    }
+
+    fn touched(&mut self, key: Key) -> Option<&mut Output> {
         let output = self
             .buffers
             .get_mut(key.index())
@@ -218,7 +255,7 @@ impl Outputs {
         {
             output.bytes = spare;
         }
-        Some(&mut output.bytes)
+        Some(output)
     }
 
     /// Unsent bytes of a connection.
@@ -305,5 +342,22 @@ mod tests {
         assert!(outputs.append(key).is_none(), "an old key finds nothing");
         assert_eq!(outputs.take_dirty(), [next]);
         assert_eq!(outputs.len(next), 7);
+    }
+
+    #[test]
+    fn a_connection_is_used_by_what_is_no_aside() {
+        let mut outputs = Outputs::default();
+        let key = Slots::default().insert(());
+        outputs.open(key, Vec::new());
+        assert!(!outputs.is_use(key));
+        outputs.append_aside(key).unwrap().extend(b"ping");
+        assert!(!outputs.is_use(key));
+        outputs.append(key).unwrap().extend(b"message");
+        outputs.append_aside(key).unwrap().extend(b"ping");
+        assert!(outputs.is_use(key));
+        outputs.consume(key, 15);
+        assert!(!outputs.is_use(key));
+        outputs.append_aside(key).unwrap().extend(b"ping");
+        assert!(!outputs.is_use(key));
     }
 }

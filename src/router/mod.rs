@@ -157,6 +157,7 @@ impl Router {
                 handling(&routed);
                 self.send_by_link(*routed);
             }
+            RouterPost::PingAnswered(domains, number) => self.ping_answered(&domains, number),
             RouterPost::ToComponent(routed) => {
                 handling(&routed);
                 self.send_to_component(*routed);

@@ -15,6 +15,8 @@ pub mod history;
 mod holdings;
 mod keys;
 mod link;
+mod pinged;
+mod pinging;
 mod resting;
 mod restoring;
 mod sending;
@@ -33,6 +35,8 @@ pub use self::handling::PeerNews;
 use self::history::History;
 pub use self::link::Failure;
 use self::link::{Queue, Retry, Waiting};
+use self::pinged::Habit;
+pub use self::pinging::is_aside;
 pub use self::sharing::Sender;
 use self::sharing::Shares;
 use self::writers::Writers;
@@ -70,6 +74,8 @@ pub struct Peers {
     /// What became of the last attempts, for who asks.
     pub history: History,
     last_row: i64,
+    /// How often servers were pinged.
+    pings: u64,
 }
 
 /// The way from a local domain to another server's.
@@ -84,8 +90,10 @@ pub struct Link {
     spare: Option<u64>,
     way: Way,
     queue: Queue,
-    /// What was sent on a stream with stream management and is not acknowledged.
-    sent: Option<Sent>,
+    /// What was sent and is not acknowledged, for each stream that has written something or counts.
+    sent: Vec<Sent>,
+    /// Whether the other server answers pings.
+    habit: Habit,
     retry: Retry,
     /// When its last stream was ready.
     ready_at: Mono,
@@ -331,6 +339,17 @@ impl Router {
             return;
         };
         let seq = incoming.receive(size);
+        if let Some((domains, number)) = pinging::answered(&stanza) {
+            incoming.unsettled.settle(seq);
+            self.answer_peer(key);
+            let shard = self.placement.shard_of(domains.1.as_str());
+            if shard == self.shard {
+                self.ping_answered(&domains, number);
+            } else {
+                self.out.ping_answered(shard, domains, number);
+            }
+            return;
+        }
         let ticket = Ticket::new(Origin {
             shard: self.shard,
             source: Source::Peer(key),
@@ -369,7 +388,8 @@ impl Peers {
             spare: None,
             way,
             queue: Queue::default(),
-            sent: None,
+            sent: Vec::new(),
+            habit: Habit::default(),
             retry: Retry::default(),
             ready_at: Mono::default(),
             idle_until: Mono::default(),
@@ -383,7 +403,10 @@ impl Peers {
     /// Forgets a link that has nothing to send.
     fn forget(&mut self, key: Key) {
         if let Some(link) = self.links.remove(key) {
-            debug_assert!(link.queue.is_empty() && link.sent.is_none(), "it is needed");
+            debug_assert!(
+                link.queue.is_empty() && link.sent.is_empty(),
+                "it is needed"
+            );
             self.note_end(&link);
             let domains = (link.local, link.remote);
             debug_assert!(self.writers.first(&domains).is_none(), "it has a stream");
@@ -481,10 +504,10 @@ impl Link {
     }
 
     fn held(&self) -> Held {
-        let sent = self.sent.as_ref();
+        let sent = || self.sent.iter();
         Held {
-            stanzas: self.queue.len() + sent.map_or(0, Sent::len),
-            bytes: self.queue.bytes() + sent.map_or(0, Sent::bytes),
+            stanzas: self.queue.len() + sent().map(Sent::len).sum::<usize>(),
+            bytes: self.queue.bytes() + sent().map(Sent::bytes).sum::<usize>(),
         }
     }
 
@@ -499,7 +522,8 @@ impl Link {
             Way::Idle if self.queue.is_empty() => Some(self.idle_until),
             _ => None,
         };
-        let sent = self.sent.as_ref().and_then(Sent::next_due);
+        let sent = self.sent.iter();
+        let sent = sent.filter_map(|sent| sent.next_due(self.habit)).min();
         let is_making = matches!(self.way, Way::Making);
         let dues = [tried, sent, self.queue.next_due(is_making)];
         dues.into_iter().flatten().min()

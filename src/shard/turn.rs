@@ -276,6 +276,10 @@ impl Shard {
             return;
         }
         connection.armed = None;
+        if self.router.awaits_receipt(key) {
+            // It is not idle.
+            connection.stream.note_written(now);
+        }
         let deadline = connection.stream.deadline(&self.generation.settings);
         self.resume(key);
         match deadline {

@@ -58,7 +58,7 @@ impl Machine {
         }
     }
 
-    /// Notes that bytes were sent to the peer.
+    /// Notes that bytes were sent to the peer, other than pings of servers and their answers.
     pub fn note_written(&mut self, now: Mono) {
         if let Machine::Server(stream) = self {
             stream.note_written(now);

@@ -42,6 +42,7 @@ use crate::jid::{Domain, Jid};
 use crate::net::certificate::PresentedChain;
 use crate::net::transport::TlsFacts;
 use crate::ns;
+use crate::router::peers::is_aside;
 use crate::router::session::TlsSummary;
 use crate::slots::Key;
 use crate::stanza::{self, Stanza, StreamCondition, StreamError};
@@ -81,7 +82,9 @@ pub struct ServerStream {
     /// Accepted: the pairs of domains whose stanzas may go by it.
     writes: Vec<Pair>,
     touched: Mono,
-    /// When something was last sent to the peer.
+    /// When the peer last sent something that it needs the stream for.
+    used: Mono,
+    /// When something was last sent to the peer that we need the stream for.
     written: Mono,
     /// The pairs for which policy has accepted the peer, proven or not yet.
     proofs: Vec<Proof>,
@@ -202,6 +205,7 @@ impl ServerStream {
             is_bidirectional: false,
             writes: Vec::new(),
             touched: origin.accepted,
+            used: origin.accepted,
             written: origin.accepted,
             proofs: Vec::new(),
             management: managed::Management::default(),
@@ -221,7 +225,7 @@ impl ServerStream {
         self.touched = now;
     }
 
-    /// Notes that bytes were sent to the peer.
+    /// Notes that bytes were sent to the peer, other than pings and their answers.
     pub fn note_written(&mut self, now: Mono) {
         self.written = now;
     }
@@ -403,6 +407,9 @@ impl ServerStream {
     // --- packets and stanzas ---
 
     fn open_top(&mut self, top: Top, cx: &mut Context<'_>) -> Result<State, StreamError> {
+        if top.ns != ns::SERVER {
+            self.used = cx.now.mono;
+        }
         match top.ns.as_str() {
             ns::DIALBACK => {
                 let packet = Packet::parse(&top)?;
@@ -425,7 +432,8 @@ impl ServerStream {
         if !matches!(top.name.as_str(), "message" | "presence" | "iq") {
             return Err(unsupported());
         }
-        let size = top.size;
+        let (size, last_use) = (top.size, self.used);
+        self.used = cx.now.mono;
         let stanza = match Stanza::from_top(top) {
             Ok(stanza) => stanza,
             Err(bad) => {
@@ -448,6 +456,9 @@ impl ServerStream {
             }
         };
         self.require_proven(&stanza.from, &stanza.to)?;
+        if is_aside(&stanza) {
+            self.used = last_use;
+        }
         cx.actions.push(Action::FromPeer(Box::new(stanza), size));
         Ok(State::Open)
     }

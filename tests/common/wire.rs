@@ -36,6 +36,9 @@ pub struct Wire {
     parser: Parser,
     /// Every byte heard since [`Wire::forget`], decrypted.
     pub raw: Vec<u8>,
+    /// Whether pings by which a server asks what was received are heard like other elements; else they
+    /// are neither heard nor answered.
+    pub hears_pings: bool,
 }
 
 impl Wire {
@@ -45,6 +48,7 @@ impl Wire {
             socket: Socket::Plain(patient(socket)),
             parser: Parser::new(Bounds::client(1 << 24)),
             raw: Vec::new(),
+            hears_pings: false,
         }
     }
 
@@ -136,6 +140,9 @@ impl Wire {
                         self.parser.restart();
                     }
                     let element = top.to_element();
+                    if is_server_ping(&element) && !self.hears_pings {
+                        continue;
+                    }
                     let Some(answer) = receipt(&element) else {
                         return Ok(Heard::Element(element));
                     };
@@ -257,6 +264,12 @@ fn receipt(element: &Element) -> Option<String> {
     element.find("urn:xmpp:ping", "ping")?;
     let to = element.attribute("from")?;
     Some(format!("<iq type='result' id='{id}' to='{to}'/>"))
+}
+
+/// Whether an element is the ping behind what a server has sent (XEP-0199 §4.3).
+fn is_server_ping(element: &Element) -> bool {
+    let id = element.attribute("id").unwrap_or_default();
+    id.starts_with("receipt-") && element.find("urn:xmpp:ping", "ping").is_some()
 }
 
 /// An element as a test's message shows it.

@@ -347,8 +347,11 @@ fn a_peer_does_not_send_stanzas_by_a_stream_that_we_have_opened() {
     ));
     stream.fails("not-authorized");
     juliet.settle();
+    // It has not said that it has received the first, and hears that once more.
     juliet.send(chat("romeo@montague.example", "again"));
-    assert_eq!(body(&peer.accept_ready().stanza("message")), "again");
+    let mut stream = peer.accept_ready();
+    assert_eq!(body(&stream.stanza("message")), "Good night");
+    assert_eq!(body(&stream.stanza("message")), "again");
 }
 
 /// XEP-0220 §2.1.2: asked once, by the stream that is there.

@@ -9,7 +9,7 @@ use super::common::network::{Network, address};
 use super::common::server::{PATIENCE, Server};
 
 /// Waits until so many messages for other servers are stored.
-fn until_stored(server: &Server, count: i64) {
+pub fn until_stored(server: &Server, count: i64) {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let path = server.site.path("data/stanzad.sqlite");

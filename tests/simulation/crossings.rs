@@ -250,8 +250,7 @@ impl World {
     /// was acknowledged; and an answer is sent again like all but requests.
     pub fn answers_max(&self, id: &str) -> usize {
         let returned = self.crossings.of(id, false);
-        let returned =
-            returned.filter(|it| it.is_request() && self.is_counted(it) && self.is_over(it));
+        let returned = returned.filter(|it| it.is_request() && self.is_over(it));
         let answered = self.crossings.of(id, true).count();
         (returned.count() + answered).max(1)
     }

@@ -165,6 +165,17 @@ impl<T> Unacknowledged<T> {
         Ok(done.into_iter().map(|waiting| waiting.item))
     }
 
+    /// Takes out the one that has waited longest, as if it were acknowledged: another one needs its place.
+    pub fn release_first(&mut self) -> Option<T> {
+        let Waiting { item, bytes } = self.waiting.pop_front()?;
+        self.bytes -= bytes;
+        self.acknowledged += 1;
+        self.unasked = self.unasked.min(self.waiting.len());
+        self.unasked_bytes = self.unasked_bytes.min(self.bytes);
+        self.since = self.since.filter(|_| !self.waiting.is_empty());
+        Some(item)
+    }
+
     /// The stream goes on as another one (XEP-0198 §5). Takes the `h` of `<resume/>` or `<resumed/>` as
     /// [`Unacknowledged::acknowledge`] does; what [`Unacknowledged::waiting`] gives then is to be sent
     /// again, before anything else.
@@ -233,6 +244,11 @@ impl<T> Unacknowledged<T> {
     /// How many stanzas were sent since counting began.
     pub fn sent(&self) -> u64 {
         self.acknowledged + self.waiting.len() as u64
+    }
+
+    /// How many of them are acknowledged.
+    pub fn acknowledged(&self) -> u64 {
+        self.acknowledged
     }
 
     /// How many stanzas wait.

@@ -1,5 +1,5 @@
-//! Stanzas that were sent to another server by a stream with stream management (XEP-0198), until it says
-//! that it has handled them.
+//! Stanzas that were sent to another server, until it says that it has handled them: by stream management
+//! (XEP-0198) where the stream has that, and else by answering pings ([`super::pinged`]).
 //!
 //! What a broken stream leaves open is sent again on the next one, in front of what waits: a message or
 //! presence may arrive twice, and is never lost silently. A request goes back to its sender instead, who
@@ -8,10 +8,12 @@
 use std::time::Duration;
 
 use super::link::Waiting;
-use super::{Link, sending};
+use super::pinged::{Habit, Pinged, Rest};
+use super::{Link, pinging, sending};
 use crate::clock::Mono;
 use crate::router::Router;
 use crate::router::management::{Bounds, Cadence, Nonza, Unacknowledged};
+use crate::router::settlement::Ticket;
 use crate::slots::Key;
 use crate::stanza::{Kind, Stanza, StreamCondition, StreamError, Type};
 
@@ -28,11 +30,26 @@ pub enum LinkNews {
     Acknowledged(u32),
 }
 
-/// What was sent and is not acknowledged.
+/// What was sent on one stream and is not acknowledged.
 #[derive(Debug)]
 pub(super) struct Sent {
-    /// The connection whose stream counts. Another one may write for the link before (XEP-0288).
-    conn: Key,
+    /// The connection of that stream. Another one may write for the link before (XEP-0288).
+    pub conn: Key,
+    pub receipt: Receipt,
+}
+
+/// How the peer says what it has handled.
+#[derive(Debug)]
+pub(super) enum Receipt {
+    /// By counting.
+    Managed(Managed),
+    /// By answering pings.
+    Pinged(Pinged<Waiting>),
+}
+
+/// What was sent on a stream with stream management.
+#[derive(Debug)]
+pub(super) struct Managed {
     unacknowledged: Unacknowledged<Waiting>,
     /// Since when the answer to `<enable/>` is due; none once it is there.
     enabling: Option<Mono>,
@@ -41,21 +58,45 @@ pub(super) struct Sent {
 }
 
 impl Sent {
-    /// Whether a stanza for that connection has no place.
-    pub fn is_full(&self, conn: Key, bytes: usize) -> bool {
-        self.conn == conn && self.unacknowledged.is_full(bytes)
-    }
-
     pub fn len(&self) -> usize {
-        self.unacknowledged.len()
+        match &self.receipt {
+            Receipt::Managed(managed) => managed.unacknowledged.len(),
+            Receipt::Pinged(pinged) => pinged.len(),
+        }
     }
 
     pub fn bytes(&self) -> usize {
-        self.unacknowledged.bytes()
+        match &self.receipt {
+            Receipt::Managed(managed) => managed.unacknowledged.bytes(),
+            Receipt::Pinged(pinged) => pinged.bytes(),
+        }
     }
 
     /// When there is something to be done: to ask, or to give the stream up.
-    pub fn next_due(&self) -> Option<Mono> {
+    pub fn next_due(&self, habit: Habit) -> Option<Mono> {
+        match &self.receipt {
+            Receipt::Managed(managed) => managed.next_due(),
+            Receipt::Pinged(pinged) => pinged.next_due(habit),
+        }
+    }
+
+    fn waiting(&self) -> Box<dyn Iterator<Item = &Waiting> + '_> {
+        match &self.receipt {
+            Receipt::Managed(managed) => Box::new(managed.unacknowledged.waiting()),
+            Receipt::Pinged(pinged) => Box::new(pinged.waiting()),
+        }
+    }
+
+    fn waiting_mut(&mut self) -> Box<dyn Iterator<Item = &mut Waiting> + '_> {
+        match &mut self.receipt {
+            Receipt::Managed(managed) => Box::new(managed.unacknowledged.waiting_mut()),
+            Receipt::Pinged(pinged) => Box::new(pinged.waiting_mut()),
+        }
+    }
+}
+
+impl Managed {
+    fn next_due(&self) -> Option<Mono> {
         let asks = match self.enabling {
             None => self.unacknowledged.request_at(),
             Some(_) => None,
@@ -76,63 +117,83 @@ impl Router {
         match news {
             LinkNews::Enabling => self.count_sent(key, conn),
             LinkNews::Enabled => {
-                if let Some(sent) = self.sent_mut(key) {
-                    sent.enabling = None;
+                if let Some(managed) = self.managed_mut(key, conn) {
+                    managed.enabling = None;
                     self.ask_if_due(key);
                     self.peers.arm_again(key);
                 }
             }
             LinkNews::Failed => {
-                let sent = self.peers.change(key, |link| link.sent.take()).flatten();
-                for waiting in sent
-                    .into_iter()
-                    .flat_map(|it| it.unacknowledged.into_waiting())
-                {
-                    self.acknowledged(key, waiting);
+                // It is pinged about that instead.
+                let sent = self.peers.change(key, |link| link.take_sent(conn));
+                if let Some(Receipt::Managed(managed)) = sent.flatten().map(|sent| sent.receipt) {
+                    for waiting in managed.unacknowledged.into_waiting() {
+                        self.keep_sent(key, conn, waiting);
+                    }
                 }
                 self.drain_link(key);
             }
-            LinkNews::Acknowledged(h) => self.link_acknowledged(key, h),
+            LinkNews::Acknowledged(h) => self.link_acknowledged(key, conn, h),
         }
     }
 
-    fn sent_mut(&mut self, key: Key) -> Option<&mut Sent> {
-        self.peers.links.get_mut(key)?.sent.as_mut()
+    fn managed_mut(&mut self, key: Key, conn: Key) -> Option<&mut Managed> {
+        let link = self.peers.links.get_mut(key)?;
+        match &mut link.sent_by_mut(conn)?.receipt {
+            Receipt::Managed(managed) => Some(managed),
+            Receipt::Pinged(_) => None,
+        }
+    }
+
+    /// How long the peer of a link may take to answer.
+    fn answer_wait(&self, key: Key) -> Duration {
+        let link = self.peers.links.get(key);
+        let local = link.and_then(|link| self.settings.served(link.local.as_str()));
+        Duration::from_secs(local.map_or(0, |domain| domain.s2s.ack_timeout_seconds))
     }
 
     fn count_sent(&mut self, key: Key, conn: Key) {
         let now = self.now.mono;
+        let answer_wait = self.answer_wait(key);
         let Some(link) = self.peers.links.get_mut(key) else {
             return;
         };
-        let local = self.settings.served(link.local.as_str());
-        let seconds = local.map_or(0, |domain| domain.s2s.ack_timeout_seconds);
-        debug_assert!(link.sent.is_none(), "the former stream has ended");
-        link.sent = Some(Sent {
+        debug_assert!(link.sent_by(conn).is_none(), "stanzas follow this");
+        link.sent.push(Sent {
             conn,
-            unacknowledged: Unacknowledged::new(Bounds::PEER, Cadence::PEER),
-            enabling: Some(now),
-            answer_wait: Duration::from_secs(seconds),
+            receipt: Receipt::Managed(Managed {
+                unacknowledged: Unacknowledged::new(Bounds::PEER, Cadence::PEER),
+                enabling: Some(now),
+                answer_wait,
+            }),
         });
         self.peers.arm_again(key);
     }
 
-    /// Keeps a stanza that was just written, or gives it back if nobody will acknowledge it.
-    pub(super) fn keep_sent(&mut self, key: Key, conn: Key, waiting: Waiting) -> Option<Waiting> {
+    /// Keeps a stanza that was just written until it is received. What nobody will say that of is
+    /// settled.
+    pub(super) fn keep_sent(&mut self, key: Key, conn: Key, mut waiting: Waiting) {
         let now = self.now.mono;
-        let bytes = waiting.bytes;
-        let kept = self.peers.change(key, |link| match &mut link.sent {
-            Some(sent) if sent.conn == conn => sent.unacknowledged.push(waiting, bytes, now),
-            _ => Err(waiting),
-        });
-        match kept? {
-            Ok(()) => {
-                self.ask_if_due(key);
-                self.peers.arm_again(key);
-                None
-            }
-            Err(waiting) => Some(waiting),
+        let answer_wait = self.answer_wait(key);
+        let has_place = !self.peers.is_over(waiting.sender, waiting.bytes);
+        let Some(link) = self.peers.links.get(key) else {
+            debug_assert!(false, "the link was there a moment ago");
+            self.acknowledged(key, waiting);
+            return;
+        };
+        if !link.says_received(conn) {
+            // Its sender would be held up by a server that may never answer.
+            let ticket = std::mem::replace(&mut waiting.routed.ticket, Ticket::none());
+            self.out.settle(ticket);
         }
+        let settled = self.peers.change(key, |link| {
+            link.keep(conn, waiting, has_place, answer_wait, now)
+        });
+        for waiting in settled.into_iter().flatten() {
+            self.acknowledged(key, waiting);
+        }
+        self.ask_if_due(key);
+        self.peers.arm_again(key);
     }
 
     /// Asks the peer what it has handled, if it is time to.
@@ -141,83 +202,107 @@ impl Router {
         let Some(link) = self.peers.links.get_mut(key) else {
             return;
         };
-        if let Some(sent) = &mut link.sent
-            && sent.enabling.is_none()
-            && sent.unacknowledged.is_request_due(now)
-            && let Some(output) = self.out.outputs.append(sent.conn)
-        {
-            Nonza::Request.write(output);
-            sent.unacknowledged.request(now);
+        for sent in &mut link.sent {
+            if let Receipt::Managed(managed) = &mut sent.receipt
+                && managed.enabling.is_none()
+                && managed.unacknowledged.is_request_due(now)
+                && let Some(output) = self.out.outputs.append(sent.conn)
+            {
+                Nonza::Request.write(output);
+                managed.unacknowledged.request(now);
+            }
         }
+        self.ping_if_due(key);
     }
 
-    /// Ends the stream of a peer that does not answer: it is dead, or does not read.
+    /// Ends the streams of a peer that does not say what it has handled: it is dead, or does not read.
     pub(super) fn end_if_silent(&mut self, key: Key) {
         let now = self.now.mono;
         let Some(link) = self.peers.links.get_mut(key) else {
             return;
         };
-        let Some(sent) = link.sent.as_mut() else {
-            return;
-        };
-        if sent.silent_at().is_some_and(|at| at <= now) {
-            let conn = sent.conn;
-            // Once: its end comes back as `link_ended`.
-            sent.enabling = Some(now);
-            let text = "You have not acknowledged what you were sent in time";
-            let error = StreamError::new(StreamCondition::ConnectionTimeout, text);
+        let mut silent = Vec::new();
+        for sent in &mut link.sent {
+            if let Receipt::Managed(managed) = &mut sent.receipt
+                && managed.silent_at().is_some_and(|at| at <= now)
+            {
+                // Once: its end comes back as `link_ended`.
+                managed.enabling = Some(now);
+                silent.push((sent.conn, sent.len()));
+            }
+        }
+        for (conn, unacknowledged) in silent {
+            self.give_up(key, conn, unacknowledged);
+        }
+    }
+
+    /// Ends a stream whose peer does not answer.
+    pub(super) fn give_up(&mut self, key: Key, conn: Key, unacknowledged: usize) {
+        if let Some(link) = self.peers.links.get(key) {
             ::log::info!(
-                from:% = link.local, to:% = link.remote, unacknowledged = sent.len();
+                from:% = link.local, to:% = link.remote, unacknowledged;
                 "server does not answer, its stream is given up"
             );
-            self.out.ends.push((conn, error));
         }
+        let text = "You have not acknowledged what you were sent in time";
+        let error = StreamError::new(StreamCondition::ConnectionTimeout, text);
+        self.out.ends.push((conn, error));
     }
 
-    fn link_acknowledged(&mut self, key: Key, h: u32) {
+    fn link_acknowledged(&mut self, key: Key, conn: Key, h: u32) {
         let now = self.now.mono;
-        let done = self.peers.change(key, |link| {
-            let sent = link.sent.as_mut()?;
-            Some(sent.unacknowledged.acknowledge(h, now))
-        });
+        let done = self
+            .peers
+            .change(key, |link| match &mut link.sent_by_mut(conn)?.receipt {
+                Receipt::Managed(managed) => Some(managed.unacknowledged.acknowledge(h, now)),
+                Receipt::Pinged(_) => None,
+            });
         match done.flatten() {
             None => {}
-            Some(Ok(done)) => {
-                if let Some(link) = self.peers.links.get_mut(key) {
-                    link.retry.succeeded();
-                }
-                for waiting in done {
-                    self.acknowledged(key, waiting);
-                }
-                self.ask_if_due(key);
-                self.peers.arm_again(key);
-                self.drain_link(key);
-            }
-            Some(Err(too_high)) => {
-                if let Some(sent) = self.sent_mut(key) {
-                    let conn = sent.conn;
-                    self.out.ends.push((conn, too_high.stream_error()));
-                }
-            }
+            Some(Ok(done)) => self.received(key, done),
+            Some(Err(too_high)) => self.out.ends.push((conn, too_high.stream_error())),
         }
     }
 
-    fn acknowledged(&mut self, key: Key, waiting: Waiting) {
+    /// The peer of a link has received what it was sent.
+    pub(super) fn received(&mut self, key: Key, done: impl IntoIterator<Item = Waiting>) {
+        if let Some(link) = self.peers.links.get_mut(key) {
+            link.retry.succeeded();
+        }
+        for waiting in done {
+            self.acknowledged(key, waiting);
+        }
+        self.ask_if_due(key);
+        self.peers.arm_again(key);
+        self.drain_link(key);
+    }
+
+    pub(super) fn acknowledged(&mut self, key: Key, waiting: Waiting) {
         self.end_peer_row(key, &waiting);
         self.drop_routed(waiting.routed);
     }
 
     /// Takes back what the stream of a link leaves open at its end.
     pub(super) fn take_back(&mut self, key: Key, conn: Key) {
-        let sent = self.peers.change(key, |link| {
-            let sent = &mut link.sent;
-            sent.take_if(|sent| sent.conn == conn)
+        let now = self.now.mono;
+        let rest = self.peers.change(key, |link| {
+            let sent = link.take_sent(conn)?;
+            Some(match sent.receipt {
+                Receipt::Managed(managed) => {
+                    Rest::Open(managed.unacknowledged.into_waiting().collect())
+                }
+                Receipt::Pinged(pinged) => pinged.end(&mut link.habit, now),
+            })
         });
-        let Some(sent) = sent.flatten() else {
-            return;
-        };
-        let (requests, again): (Vec<_>, Vec<_>) =
-            sent.unacknowledged.into_waiting().partition(is_request);
+        match rest.flatten() {
+            None => {}
+            Some(Rest::Settled(settled)) => self.never_answered(key, settled),
+            Some(Rest::Open(open)) => self.send_again(key, open),
+        }
+    }
+
+    fn send_again(&mut self, key: Key, open: Vec<Waiting>) {
+        let (requests, again): (Vec<_>, Vec<_>) = open.into_iter().partition(is_request);
         let messages = again
             .iter()
             .filter(|it| it.is_patient() && it.row.is_none());
@@ -241,20 +326,75 @@ fn is_request(waiting: &Waiting) -> bool {
 }
 
 impl Link {
-    /// The stanzas that were sent and are not acknowledged, in their order.
+    /// The stanzas that were sent and are not acknowledged, in their order on each stream.
     pub fn unacknowledged(&self) -> impl Iterator<Item = &Stanza> {
-        let sent = self.sent.iter();
-        let waiting = sent.flat_map(|sent| sent.unacknowledged.waiting());
+        let waiting = self.sent.iter().flat_map(Sent::waiting);
         waiting.map(|waiting| &waiting.routed.stanza)
+    }
+
+    pub(super) fn sent_by(&self, conn: Key) -> Option<&Sent> {
+        self.sent.iter().find(|sent| sent.conn == conn)
+    }
+
+    fn sent_by_mut(&mut self, conn: Key) -> Option<&mut Sent> {
+        self.sent.iter_mut().find(|sent| sent.conn == conn)
+    }
+
+    fn take_sent(&mut self, conn: Key) -> Option<Sent> {
+        let index = self.sent.iter().position(|sent| sent.conn == conn)?;
+        Some(self.sent.swap_remove(index))
+    }
+
+    /// Whether a stanza for that stream has to wait until others are acknowledged.
+    pub(super) fn is_full(&self, conn: Key, bytes: usize) -> bool {
+        self.sent_by(conn).is_some_and(|sent| match &sent.receipt {
+            Receipt::Managed(managed) => managed.unacknowledged.is_full(bytes),
+            Receipt::Pinged(pinged) => pinged.is_full(self.habit, bytes),
+        })
+    }
+
+    /// Whether what is written to that stream is sure to be acknowledged, if the peer lives.
+    pub(super) fn says_received(&self, conn: Key) -> bool {
+        let is_managed = |sent: &Sent| matches!(sent.receipt, Receipt::Managed(_));
+        self.habit == Habit::Answers || self.sent_by(conn).is_some_and(is_managed)
+    }
+
+    /// Keeps what was just written to a stream, and gives what is settled by that.
+    fn keep(
+        &mut self,
+        conn: Key,
+        waiting: Waiting,
+        has_place: bool,
+        answer_wait: Duration,
+        now: Mono,
+    ) -> Vec<Waiting> {
+        let (bytes, habit) = (waiting.bytes, self.habit);
+        let is_answer = pinging::is_answer(&waiting.routed.stanza);
+        let is_kept = habit == Habit::Answers || has_place;
+        let index = self.sent.iter().position(|sent| sent.conn == conn);
+        let index = index.unwrap_or_else(|| {
+            let receipt = Receipt::Pinged(Pinged::new(answer_wait));
+            self.sent.push(Sent { conn, receipt });
+            self.sent.len() - 1
+        });
+        match self.sent.get_mut(index).map(|sent| &mut sent.receipt) {
+            Some(Receipt::Managed(managed)) => {
+                let kept = managed.unacknowledged.push(waiting, bytes, now);
+                kept.err().into_iter().collect()
+            }
+            // To answer a ping and ask whether that came would go on for ever.
+            Some(Receipt::Pinged(pinged)) if is_kept && !is_answer => {
+                let kept = pinged.keep(habit, waiting, bytes, now);
+                kept.unwrap_or_else(|waiting| vec![waiting])
+            }
+            _ => vec![waiting],
+        }
     }
 
     /// The stanza that has a row of that number.
     pub(super) fn by_row(&mut self, id: i64) -> Option<&mut Waiting> {
         let queued = self.queue.by_id(id);
-        let sent = self.sent.as_mut();
-        let mut sent = sent
-            .into_iter()
-            .flat_map(|it| it.unacknowledged.waiting_mut());
+        let mut sent = self.sent.iter_mut().flat_map(Sent::waiting_mut);
         let waiting = queued.or_else(|| sent.find(|waiting| waiting.place.id == id))?;
         waiting.row.is_some().then_some(waiting)
     }

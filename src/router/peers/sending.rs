@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::link::{self, Place, Stored, Waiting};
 use super::sharing::{Sender, TooMuch};
-use super::{Way, unreachable_now};
+use super::{Link, Peers, Way, pinging, unreachable_now};
 use crate::limits::OUTPUT_HOLD_BYTES;
 use crate::router::delivery::Routed;
 use crate::router::settlement::Ticket;
@@ -105,27 +105,30 @@ impl Router {
     /// Whether the stream of a link takes so many bytes more: the socket, what may be unacknowledged on
     /// it, and what all links may hold and this sender on them.
     fn has_room(&self, key: Key, conn: Key, sender: Sender, bytes: usize) -> bool {
-        let link = self.peers.links.get(key);
-        let sent = link.and_then(|link| link.sent.as_ref());
-        let is_over = self.peers.is_full(bytes) || !self.peers.shares.may_send(sender, bytes);
+        let has_place = |link: &Link| {
+            let is_over = link.says_received(conn) && self.peers.is_over(sender, bytes);
+            !link.is_full(conn, bytes) && !is_over
+        };
         self.out.outputs.len(conn) <= OUTPUT_HOLD_BYTES
-            && sent.is_none_or(|sent| !sent.is_full(conn, bytes) && !is_over)
+            && self.peers.links.get(key).is_none_or(has_place)
     }
 
-    /// Writes a stanza to the stream of a link. It is settled by that, unless the stream has stream
-    /// management: then by its acknowledgement (DESIGN §5).
+    /// Writes a stanza to the stream of a link, where it is kept until it is received (DESIGN §5).
     ///
     /// # Errors
     /// Gives it back if the stream is over, the news of which is on its way.
     fn write_to_peer(&mut self, key: Key, conn: Key, waiting: Waiting) -> Result<(), Waiting> {
-        let Some(output) = self.out.outputs.append(conn) else {
+        let stanza = &waiting.routed.stanza;
+        let outputs = &mut self.out.outputs;
+        let output = match pinging::is_aside(stanza) {
+            true => outputs.append_aside(conn),
+            false => outputs.append(conn),
+        };
+        let Some(output) = output else {
             return Err(waiting);
         };
-        waiting.routed.stanza.write(output);
-        if let Some(waiting) = self.keep_sent(key, conn, waiting) {
-            self.end_peer_row(key, &waiting);
-            self.drop_routed(waiting.routed);
-        }
+        stanza.write(output);
+        self.keep_sent(key, conn, waiting);
         Ok(())
     }
 
@@ -199,9 +202,7 @@ impl Router {
             };
             let conn = *conn;
             // What waits is counted already among what all links hold.
-            let sent = link.sent.as_ref();
-            let is_held = sent.is_some_and(|sent| sent.is_full(conn, bytes));
-            if is_held || self.out.outputs.len(conn) > OUTPUT_HOLD_BYTES {
+            if link.is_full(conn, bytes) || self.out.outputs.len(conn) > OUTPUT_HOLD_BYTES {
                 return;
             }
             let first = self.peers.change(key, |link| link.queue.pop()).flatten();
@@ -247,6 +248,13 @@ impl Router {
             }
         });
         self.row_then(row, then);
+    }
+}
+
+impl Peers {
+    /// Whether all links, or those of a sender, hold as much of what is sent as they may.
+    pub(super) fn is_over(&self, sender: Sender, bytes: usize) -> bool {
+        self.is_full(bytes) || !self.shares.may_send(sender, bytes)
     }
 }
 

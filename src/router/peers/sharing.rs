@@ -257,7 +257,7 @@ impl Peers {
             return;
         };
         let is_spare = link.queue.is_empty()
-            && link.sent.is_none()
+            && link.sent.is_empty()
             && matches!(link.way, Way::Idle | Way::Resting(..));
         match (link.spare, is_spare) {
             (None, true) => {

@@ -1,4 +1,5 @@
 mod managed;
+mod pinged;
 mod resting;
 mod restoring;
 
@@ -8,7 +9,9 @@ use std::time::Duration;
 use super::*;
 use crate::config::S2s;
 use crate::jid::Jid;
-use crate::limits::{HANDOFF_RETRY, PEER_REQUEST_WAIT, PEER_RETRY_FIRST, UNSETTLED_STANZAS_MAX};
+use crate::limits::{
+    HANDOFF_RETRY, PEER_REQUEST_DELAY, PEER_REQUEST_WAIT, PEER_RETRY_FIRST, UNSETTLED_STANZAS_MAX,
+};
 use crate::router::testing::{Seat, Site, stanza};
 use crate::slots::Slots;
 use crate::stanza::{Kind, Type};
@@ -58,6 +61,37 @@ fn written(site: &mut Site, conn: Key) -> String {
     String::from_utf8(bytes).unwrap()
 }
 
+/// The peer receives what was written to a stream, and says so on another one when it is pinged.
+fn received(site: &mut Site, conn: Key) -> String {
+    wait(site, PEER_REQUEST_DELAY);
+    let text = written(site, conn);
+    let pings = pings(&text);
+    assert!(!pings.is_empty(), "it is pinged: {text}");
+    for ping in pings {
+        answer(site, ping, Type::Result, "example.net");
+    }
+    site.run_store();
+    text
+}
+
+/// The ids of the pings that were written.
+fn pings(text: &str) -> Vec<&str> {
+    let parts = text.split("id='receipt-").skip(1);
+    parts.filter_map(|part| part.split('\'').next()).collect()
+}
+
+/// Somebody answers a ping, on a stream on which it has proven its domain.
+fn answer(site: &mut Site, ping: &str, type_: Type, from: &str) {
+    let mut answer = stanza(Kind::Iq, type_, Some("example.org"));
+    answer.payload = crate::xml::Payload::empty();
+    answer.from = Some(Jid::parse(from).unwrap());
+    answer.id = Some(format!("receipt-{ping}").into());
+    let source = site.router.peer_opened(Slots::default().insert(()));
+    site.router.from_peer(source, answer, 100);
+    site.router.work();
+    site.router.peer_closed(source);
+}
+
 fn failure(is_final: bool) -> Failure {
     Failure {
         condition: match is_final {
@@ -98,7 +132,7 @@ fn what_is_sent_to_another_server_waits_for_its_stream_and_leaves_in_order() {
     assert_eq!(site.open(juliet), 2);
     let conn = connected(&mut site, link);
     site.send(juliet, message("3"));
-    let text = written(&mut site, conn);
+    let text = received(&mut site, conn);
     let places: Vec<usize> = ["id='1'", "id='2'", "id='3'"]
         .map(|id| text.find(id).expect(id))
         .to_vec();
@@ -121,9 +155,11 @@ fn a_message_that_waits_is_settled_by_its_row_and_the_row_goes_with_it() {
     assert_eq!(site.open(juliet), 1, "of the request nothing is stored");
     assert_eq!(stored(&site), 1);
     let link = dialled(&mut site);
-    connected(&mut site, link);
+    let conn = connected(&mut site, link);
     site.run_store();
-    assert_eq!((site.open(juliet), stored(&site)), (0, 0));
+    assert_eq!((site.open(juliet), stored(&site)), (0, 1));
+    received(&mut site, conn);
+    assert_eq!(stored(&site), 0);
 }
 
 #[test]
@@ -223,6 +259,7 @@ fn a_stream_that_ends_is_made_anew_by_the_next_stanza() {
     site.send(juliet, message("1"));
     let link = dialled(&mut site);
     let conn = connected(&mut site, link);
+    received(&mut site, conn);
     site.router.link_ended(link, conn);
     site.router.work();
     assert!(
@@ -316,6 +353,9 @@ fn a_link_that_nobody_needs_is_forgotten() {
     site.send(juliet, message("1"));
     let link = dialled(&mut site);
     let conn = connected(&mut site, link);
+    wait(&mut site, PEER_REQUEST_DELAY);
+    let text = written(&mut site, conn);
+    answer(&mut site, pings(&text)[0], Type::Result, "example.net");
     site.router.link_ended(link, conn);
     assert_eq!(site.router.peers.links().count(), 1);
     wait(&mut site, crate::limits::PEER_LINK_IDLE);
@@ -346,7 +386,10 @@ fn a_row_that_could_not_be_deleted_is_deleted_later() {
     site.run_store();
     assert_eq!(stored(&site), 1);
     let link = dialled(&mut site);
-    connected(&mut site, link);
+    let conn = connected(&mut site, link);
+    wait(&mut site, PEER_REQUEST_DELAY);
+    let text = written(&mut site, conn);
+    answer(&mut site, pings(&text)[0], Type::Result, "example.net");
     let batch = &mut site.router.out.batch;
     assert_eq!(std::mem::take(&mut batch.rows).len(), 1);
     let last = batch.last_row;

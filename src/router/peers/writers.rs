@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::{Failure, Peers, Way};
+use super::{Failure, Link, Peers, Way};
 use crate::jid::Domain;
 use crate::limits::PEER_LINK_IDLE;
 use crate::router::Router;
@@ -89,12 +89,7 @@ impl Router {
 
     /// The output of a connection has room again.
     pub fn stream_writable(&mut self, conn: Key) {
-        let written = self.peers.writers.by_connection.get(&conn);
-        let links: Vec<Key> = written
-            .into_iter()
-            .flatten()
-            .filter_map(|domains| self.peers.by_domains.get(domains).copied())
-            .collect();
+        let links: Vec<Key> = self.peers.keys_written_by(conn).collect();
         for link in links {
             self.drain_link(link);
         }
@@ -186,6 +181,19 @@ impl Peers {
     pub(super) fn has_writer(&self, key: Key) -> bool {
         let domains = self.domains_of(key);
         domains.is_some_and(|domains| self.writers.first(&domains).is_some())
+    }
+
+    /// The links of the pairs of domains that a connection may write.
+    fn keys_written_by(&self, conn: Key) -> impl Iterator<Item = Key> {
+        let written = self.writers.by_connection.get(&conn);
+        let domains = written.into_iter().flatten();
+        domains.filter_map(|domains| self.by_domains.get(domains).copied())
+    }
+
+    /// The same.
+    pub(super) fn written_by(&self, conn: Key) -> impl Iterator<Item = &Link> {
+        let keys = self.keys_written_by(conn);
+        keys.filter_map(|key| self.links.get(key))
     }
 
     fn domains_of(&self, key: Key) -> Option<(Domain, Domain)> {

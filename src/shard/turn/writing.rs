@@ -21,7 +21,7 @@ impl Shard {
             return;
         };
         let outputs = &mut self.router.out.outputs;
-        if !outputs.bytes(key).is_empty() {
+        if outputs.is_use(key) {
             connection.stream.note_written(self.router.now.mono);
         }
         let was_holding = outputs.len(key) > OUTPUT_HOLD_BYTES;

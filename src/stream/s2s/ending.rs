@@ -48,8 +48,8 @@ impl ServerStream {
             }
             Role::Dialled(_) => idle,
         };
-        // A stream is idle if neither side sends.
-        let last = self.touched.max(self.written);
+        // A stream is idle if neither side sends anything but pings and their answers.
+        let last = self.used.max(self.written);
         (!idle.is_zero()).then(|| last + wait)
     }
 

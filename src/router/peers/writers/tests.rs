@@ -82,9 +82,9 @@ fn what_is_sent_to_a_server_that_has_opened_a_stream_goes_by_it() {
     assert_eq!(scene.written(conn), ["1"]);
     assert_eq!(scene.dialled(), []);
     scene.close(conn);
-    assert_eq!(scene.dialled(), [], "nobody has anything to say");
+    assert_eq!(scene.dialled().len(), 1, "that was not said to be received");
     scene.send("2");
-    assert_eq!(scene.dialled().len(), 1);
+    assert_eq!(scene.dialled(), []);
     scene.site.run_store();
 }
 
@@ -119,7 +119,8 @@ fn one_stream_writes_until_it_ends_and_then_the_next_goes_on_in_order() {
     scene.close(accepted);
     assert_eq!(scene.dialled(), []);
     scene.send("6");
-    assert_eq!(scene.written(dialled), ["4", "5", "6"]);
+    // From the first that was not said to be received.
+    assert_eq!(scene.written(dialled), ["1", "2", "3", "4", "5", "6"]);
     scene.site.router.link_ended(link, dialled);
     scene.send("7");
     assert_eq!(scene.dialled().len(), 1);

@@ -136,3 +136,26 @@ fn a_stream_is_idle_if_neither_sends_and_takes_what_comes_until_both_have_closed
     wire.a.hear("</stream:stream>");
     assert!(wire.a.is_over);
 }
+
+/// XEP-0199 §4.3: nobody needs a stream for that.
+#[test]
+fn pings_and_their_answers_keep_no_stream_open() {
+    let mut wire = wire(S2s::default());
+    wire.run();
+    let due = wire.a.stream.deadline(&wire.a.settings).unwrap();
+    wire.a.now = wire.a.now + Duration::from_secs(1);
+    let second = Duration::from_secs(1);
+    let from = "from='b.example' to='a.example' id='1'";
+    for aside in [
+        format!("<iq type='get' {from}><ping xmlns='urn:xmpp:ping'/></iq>"),
+        format!("<iq type='result' {from}/>"),
+        format!("<iq type='error' {from}><error type='cancel'/></iq>"),
+    ] {
+        wire.a.hear(&aside);
+        let still = wire.a.stream.deadline(&wire.a.settings);
+        assert_eq!(still, Some(due), "{aside}");
+    }
+    wire.a.hear(BACK);
+    let later = wire.a.stream.deadline(&wire.a.settings);
+    assert_eq!(later, Some(due + second));
+}
