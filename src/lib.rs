@@ -31,6 +31,7 @@
 //! for the pair of domains: an ordered queue, and a row in the store for what waits in it. The link's
 //! stream is made by `shard::turn::dialling`, which asks `dns`, and negotiated by `stream::s2s`;
 //! whether the other server is who it claims to be, `stream::policy` decides for both directions.
+//! What was written is kept until that server has received it (`router::peers::acknowledging`).
 //! What came of it is kept in `router::peers::history`: `stanzad explain s2s` shows that, and what a try
 //! comes to (`server::dry_run`, `net::probe`).
 //!

@@ -7,7 +7,8 @@
 //! have waited for long.
 //!
 //! Invariants: a link that has something to send is being made, is ready, or rests until a time; what
-//! was appended to a stream's output has left the queue, in the order in which it came.
+//! was appended to a stream's output has left the queue, in the order in which it came, and is kept until
+//! it is received, or nobody will say that it is.
 
 mod acknowledging;
 mod handling;

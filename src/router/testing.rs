@@ -266,7 +266,10 @@ impl Site {
         let told = Payload::from_canonical(bytes).unwrap();
         let stanzas = told.children().iter().map(|child| told.element(child));
         let attribute = |stanza: &Element, name| stanza.attribute(name).unwrap_or("-").to_owned();
+        // It is pinged about what it is told, and answers nothing.
+        let is_told = |stanza: &Element| !attribute(stanza, "id").starts_with("receipt-");
         stanzas
+            .filter(is_told)
             .map(|stanza| {
                 let [type_, from, to] = ["type", "from", "to"].map(|name| attribute(&stanza, name));
                 format!("{type_} {from} {to}")

@@ -99,9 +99,10 @@ impl Router {
 
     fn ping(&mut self, key: Key, conn: Key) {
         self.peers.pings = self.peers.pings.wrapping_add(1);
-        // Unlike what is drawn elsewhere from times, which are small.
-        let nth = !(self.peers.pings | (u64::from(self.shard) << 48));
-        let number = self.placement.chance(nth);
+        let nth = self.peers.pings | (u64::from(self.shard) << 48);
+        // An answer to a ping from before a restart says nothing.
+        let start = self.placement.chance(self.now.wall.micros());
+        let number = self.placement.chance(start ^ nth);
         let now = self.now.mono;
         let Some(link) = self.peers.links.get_mut(key) else {
             return;

@@ -39,6 +39,7 @@ class Ejabberd(Process):
         config = self.folder / "ejabberd.yml"
         config.write_text(self._settings())
         ready = self.folder / "ready"
+        ready.unlink(missing_ok=True)
         register = "".join(
             f'ok = ejabberd_auth:try_register(<<"{user}">>, <<"{self._host}">>, <<"{password}">>),'
             for user, password in self._accounts.items()
@@ -63,6 +64,8 @@ class Ejabberd(Process):
             return ready.exists() and all(listening)
 
         await self.until(is_up, "does not accept")
+        # It remembers them.
+        self._accounts.clear()
 
     def _settings(self):
         modules = [f"  mod_{name}: {{}}" for name in MODULES]

@@ -78,6 +78,12 @@ class Process:
         """Sends a signal while it runs."""
         self._process.send_signal(number)
 
+    async def kill(self):
+        """SIGKILL. It can be started again."""
+        process, self._process = self._process, None
+        process.kill()
+        await process.wait()
+
     async def stop(self):
         """SIGTERM, then waits."""
         if self._process is None:

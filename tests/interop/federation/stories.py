@@ -2,6 +2,7 @@
 account at stanzad, and once by one at the other."""
 
 import asyncio
+import signal
 
 from contacts import Story, word
 from federation.ejabberd import Ejabberd
@@ -14,8 +15,9 @@ CHECK_SECONDS = 60
 DISCO_INFO = "http://jabber.org/protocol/disco#info"
 # Messages in a row.
 ROW = 50
-# Who begins a story, and who does not; who asks the other server, and who hears a row of messages.
-PEOPLE = ("begins", "follows", "asks", "listens")
+# Who begins a story, and who does not; who asks the other server, who hears a row of messages, and who
+# writes to whom while the other server ends.
+PEOPLE = ("begins", "follows", "asks", "listens", "stays", "returns")
 
 
 class Correspondent(Person):
@@ -66,6 +68,24 @@ class WithPeer(Part):
         ways = ((self.local, self.remote), (self.remote, self.local))
         await asyncio.gather(*(self._one_way(*way) for way in ways))
         await self._check(self.local, self.remote, "who has proven what", self.proofs())
+        name = "what it has not read when it is killed"
+        await self._check(self.local, self.remote, name, self._killed())
+
+    async def _killed(self):
+        """What is written to a server that does not read, and is lost with it, comes when it is back:
+        neither Prosody nor ejabberd has stream management between servers here. They have streams
+        by now."""
+        one, other = self._person("stays", self.local), self._person("returns", self.remote)
+        await one.log_in()
+        self.theirs.signal(signal.SIGSTOP)
+        bodies = [word() for _ in range(ROW)]
+        for body in bodies:
+            await one.says(other.jid, body)
+        await one.asks("ping", to=self.local)
+        await self.theirs.kill()
+        await self.theirs.start()
+        await other.log_in()
+        await other.has_only(bodies)
 
     async def proofs(self):
         """How the two servers have proven themselves."""

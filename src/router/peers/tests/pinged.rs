@@ -235,7 +235,7 @@ fn a_peer_that_answers_no_pings_is_neither_given_up_nor_held_up() {
 #[test]
 fn what_is_kept_has_its_bounds() {
     let mut scene = Scene::known();
-    let body = Element::new(crate::ns::CLIENT, "body").with_text(&"x".repeat(200_000));
+    let body = Element::new(crate::ns::CLIENT, "body").with_text("x".repeat(200_000));
     let mut large = message("2");
     large.from = Some(Jid::parse("juliet@example.org/balcony").unwrap());
     large.payload = Payload::from_elements(&[body]);
