@@ -2,10 +2,11 @@
 //! judged what a break may have cost: no stanza gets lost, comes twice or is passed by another one but
 //! where its own way explains that.
 //!
-//! On a stream that a server has opened, what it sends is acknowledged (XEP-0198 §4), so of what a break
-//! leaves unread nothing is lost: messages, presence and answers are sent again, requests go back. What
-//! may be lost all the same is named where it is excused, in [`World::is_lost_on_its_way`],
-//! [`World::is_answer_lost`] and [`World::check_crossings`].
+//! What a server sends is acknowledged, on a stream that it has opened by counting (XEP-0198 §4), and on one
+//! that the other server has opened by the answers to pings (XEP-0199 §4.3). So of what a break leaves
+//! unread nothing is lost: messages, presence and answers are sent again, requests go back. What
+//! may be lost all the same is named where it is excused, in [`World::is_answer_lost`] and
+//! [`World::is_excused_loss`].
 
 use std::collections::HashMap;
 
@@ -133,6 +134,12 @@ impl Crossing {
         matches!(self.type_(), "error" | "result")
     }
 
+    /// Whether it is between the servers themselves.
+    fn is_of_servers(&self) -> bool {
+        let ends = [attribute(&self.tag, "from"), attribute(&self.tag, "to")];
+        ends.iter().all(|end| DOMAINS.contains(end))
+    }
+
     fn is_request(&self) -> bool {
         self.kind() == "iq" && !self.is_answer()
     }
@@ -200,22 +207,6 @@ impl World {
         end.is_broken() || self.ends[end.other].is_broken()
     }
 
-    /// Whether the other server has told its own one what it has of a stanza (XEP-0198 §4).
-    fn is_counted(&self, crossing: &Crossing) -> bool {
-        self.ends[crossing.end].is_dialled
-    }
-
-    /// Whether a stream that is not counted ended in the same turn: what was to be sent again may have been
-    /// in the output of that one, and is gone with it.
-    fn is_gone_with_uncounted(&self, crossing: &Crossing) -> bool {
-        let gone = &self.ends[crossing.end];
-        let mut ends = self.ends.iter();
-        gone.gone_at.is_some()
-            && ends.any(|end| {
-                (end.server, end.gone_at) == (gone.server, gone.gone_at) && !end.is_dialled
-            })
-    }
-
     fn is_lost(&self, crossing: &Crossing) -> bool {
         !self.has_arrived(crossing) && self.is_broken(crossing)
     }
@@ -255,24 +246,6 @@ impl World {
         (returned.count() + answered).max(1)
     }
 
-    /// Whether a stanza may have been lost on its way to the other server.
-    pub fn is_lost_on_its_way(&self, id: &str, own: usize, since: u64) -> bool {
-        let sent = self.crossings.of(id, false).filter(|it| it.at >= since);
-        match sent.last() {
-            // It waits, or has gone back.
-            None => false,
-            // Lost by a stream that is counted, it is sent again, or goes back.
-            Some(crossing) if self.is_counted(crossing) => {
-                self.is_lost(crossing) && self.is_gone_with_uncounted(crossing)
-            }
-            // Who has accepted a stream counts what comes on it, and is told of nothing: XEP-0198 §3 has
-            // the initiating entity enable it, and XEP-0288 does not change that.
-            Some(crossing) => {
-                self.is_lost(crossing) || self.crossings.is_killed_since(1 - own, crossing.at)
-            }
-        }
-    }
-
     /// Whether the answer of the other server to a stanza may have been lost, be it an error.
     pub fn is_answer_lost(&self, id: &str, own: usize) -> bool {
         let Some(asked) = self.crossings.of(id, false).last() else {
@@ -282,10 +255,7 @@ impl World {
         match self.crossings.of(id, true).last() {
             // It was killed before it could say anything.
             _ if self.crossings.is_killed_since(other, asked.at) => true,
-            Some(answer) if self.is_counted(answer) => {
-                self.is_lost(answer) && self.is_dropped_since(other, answer.at)
-            }
-            Some(answer) => self.is_lost(answer),
+            Some(answer) => self.is_lost(answer) && self.is_dropped_since(other, answer.at),
             None => self.is_dropped_since(other, asked.at),
         }
     }
@@ -331,7 +301,10 @@ impl World {
             let server = self.ends[crossing.end].server.unwrap_or_default();
             let before = last.insert((server, &crossing.tag), index);
             let has_id = !attribute(&crossing.tag, "id").is_empty();
-            if before.is_some() && crossing.is_request() && has_id {
+            // Pings between servers are numbered anew by a server that starts with the key of the last one,
+            // as it does here.
+            let is_of_client = crossing.is_request() && !crossing.is_of_servers();
+            if before.is_some() && is_of_client && has_id {
                 wrong.push(format!("{} was sent twice", crossing.tag));
             }
         }
@@ -359,18 +332,15 @@ impl World {
             // What is stored is looked at by itself: it must arrive.
             return true;
         }
-        if !self.is_counted(crossing) {
-            return self.is_broken(crossing);
-        }
         match crossing.kind() {
+            // To answer a ping and ask whether that came would go on for ever: the next ping will do.
+            "iq" if crossing.is_answer() && crossing.is_of_servers() => true,
             // It must go back: the reckoning looks whether it was answered.
             _ if crossing.is_request() => true,
             // It waits for the next stream, however long that takes.
-            "message" if crossing.type_() != "error" => self.is_gone_with_uncounted(crossing),
+            "message" if crossing.type_() != "error" => false,
             // It goes back if the first try comes to nothing.
-            _ => {
-                self.is_dropped_since(server, crossing.at) || self.is_gone_with_uncounted(crossing)
-            }
+            _ => self.is_dropped_since(server, crossing.at),
         }
     }
 }

@@ -459,15 +459,19 @@ impl World {
 
     /// A connection breaks: its server takes all that it has sent for acknowledged.
     pub fn acknowledges_all(&self, end: usize, shards: &mut [Shard]) {
-        let Some((shard, _)) = self.ends[end].registered else {
+        let Some((shard, index)) = self.ends[end].registered else {
             return;
         };
         if self.planted.is(Fault::UnacknowledgedForgotten) && self.ends[end].is_dialled {
             let router = &mut shards[shard as usize].router;
-            let links: Vec<_> = router.peers.links().map(|(key, _)| key).collect();
+            let links = router.peers.links();
+            let links = links.filter_map(|(key, link)| {
+                let conn = link.streams().find(|conn| conn.index() == index)?;
+                Some((key, conn))
+            });
             let count = self.count_written(end) as u32;
-            for link in links {
-                router.link_news(link, link, LinkNews::Acknowledged(count));
+            for (link, conn) in links.collect::<Vec<_>>() {
+                router.link_news(link, conn, LinkNews::Acknowledged(count));
             }
         }
     }

@@ -47,8 +47,6 @@ pub struct Message {
     pub was_stored: bool,
     /// It is known to have been stored for the other server: from then on it must arrive, or go back.
     pub was_kept: bool,
-    /// It was so when its own server was killed, at that time: it is sent once more.
-    pub kept_since: Option<u64>,
 }
 
 /// A request that a client has sent.
@@ -196,7 +194,6 @@ impl World {
                 errors: 0,
                 was_stored: false,
                 was_kept: false,
-                kept_since: None,
             },
         );
         self.send(index, stanza.as_bytes());
@@ -503,16 +500,13 @@ impl World {
         let id = format!("m{number}");
         // What its server had not stored is gone with it, as its sender is, who was not told anything.
         let is_gone = self.crossings.is_killed_since(own, message.sent_at) && !message.was_kept;
-        is_gone
-            || self.is_lost_on_its_way(&id, own, message.kept_since.unwrap_or(0))
-            || (!self.reaches(message) && self.is_answer_lost(&id, own))
+        is_gone || (!self.reaches(message) && self.is_answer_lost(&id, own))
     }
 
     /// The same of a request, and of its answer.
     pub fn is_request_lost_between(&self, id: &str, asker: &str, to: &str) -> bool {
         let own = self.server_of(asker);
-        self.is_between(asker, to)
-            && (self.is_lost_on_its_way(id, own, 0) || self.is_answer_lost(id, own))
+        self.is_between(asker, to) && self.is_answer_lost(id, own)
     }
 
     /// Whether two addresses are of different servers.

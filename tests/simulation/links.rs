@@ -48,8 +48,6 @@ pub struct End {
     pub is_dialled: bool,
     /// Its server has dropped it without a word.
     is_dropped: bool,
-    /// When its server has let it go.
-    pub gone_at: Option<u64>,
 }
 
 /// The network between servers.
@@ -99,7 +97,6 @@ impl End {
             accepted: None,
             is_dialled: false,
             is_dropped: false,
-            gone_at: None,
         }
     }
 
@@ -406,9 +403,6 @@ impl World {
             let ends = end.wire.ends();
             (ends.has_news(), ends.misuse)
         };
-        if self.ends[index].gone_at.is_none() && self.ends[index].wire.ends().is_gone {
-            self.ends[index].gone_at = Some(self.now);
-        }
         if let Some(misuse) = misuse {
             self.violated(format!("end {index} of a link: {misuse}"));
         }
@@ -596,7 +590,7 @@ impl World {
         self.servers[server].is_away_until = away;
         self.loses();
         self.crossings.killed(server, self.now);
-        self.note_kept(server);
+        self.servers[server].asked.clear();
         for index in self.live_ends.clone() {
             let end = &self.ends[index];
             let is_its = end.server == Some(server) || self.ends[end.other].server == Some(server);

@@ -113,7 +113,6 @@ impl World {
             errors: 0,
             was_stored: true,
             was_kept: false,
-            kept_since: None,
         };
         self.ledger.messages.insert(number, message);
         Row::Offline(Box::new(OfflineMessage {

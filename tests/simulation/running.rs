@@ -29,7 +29,7 @@ use crate::number;
 use crate::presence::Presences;
 use crate::rosters::Rosters;
 use crate::scram::ITERATIONS;
-use crate::servers::{DOMAINS, Server, Waiting};
+use crate::servers::{DOMAINS, Server};
 use crate::sockets::View;
 use crate::subscriptions::{Grants, Signals};
 use crate::wishes::Wishes;
@@ -133,7 +133,7 @@ impl Simulation {
                 is_commit_due: false,
                 is_gate_shut: false,
                 is_away_until: 0,
-                waiting: Waiting::default(),
+                asked: Vec::new(),
             });
         }
         let shards = servers.len() * character.shards as usize;

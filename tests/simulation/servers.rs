@@ -1,6 +1,5 @@
 //! The servers of a run: one for both domains, or one for each.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use stanzad::jid::{BareJid, Jid};
@@ -30,15 +29,8 @@ pub struct Server {
     pub is_gate_shut: bool,
     /// Until when nobody reaches it, after it was killed.
     pub is_away_until: u64,
-    /// Rows of messages that wait for the other server, as its shards have asked for them.
-    pub waiting: Waiting,
-}
-
-/// Rows that are to be committed, and those that are, by what names them: the number of the message.
-#[derive(Default)]
-pub struct Waiting {
-    asked: Vec<(i64, u64)>,
-    kept: BTreeMap<i64, u64>,
+    /// Rows of messages for the other server that are to be committed, and the numbers of the messages.
+    pub asked: Vec<(i64, u64)>,
 }
 
 impl Server {
@@ -107,21 +99,16 @@ impl World {
 impl World {
     /// What a shard asks to be written of messages for the other server.
     pub fn note_asked(&mut self, server: usize, batch: &Batch) {
-        let waiting = &mut self.servers[server].waiting;
+        let asked = &mut self.servers[server].asked;
         for row in &batch.rows {
             match row {
                 Row::PeerQueued(message) => {
                     let id = message.stanza.id.as_deref().unwrap_or_default();
                     let number = id.strip_prefix('m').and_then(|number| number.parse().ok());
-                    waiting
-                        .asked
-                        .extend(number.map(|number| (message.id, number)));
+                    asked.extend(number.map(|number| (message.id, number)));
                 }
-                // It is on its way, or back to its sender.
-                Row::PeerDone(done) => {
-                    waiting.asked.retain(|(id, _)| *id != done.id);
-                    waiting.kept.remove(&done.id);
-                }
+                // It has arrived, or is on its way back to its sender.
+                Row::PeerDone(done) => asked.retain(|(id, _)| *id != done.id),
                 _ => {}
             }
         }
@@ -129,26 +116,9 @@ impl World {
 
     /// All that was asked for is committed, or nothing is.
     pub fn note_committed(&mut self, server: usize, is_done: bool) {
-        let waiting = &mut self.servers[server].waiting;
-        let asked = std::mem::take(&mut waiting.asked);
-        if !is_done {
-            return;
-        }
-        for (_, number) in &asked {
-            if let Some(message) = self.ledger.messages.get_mut(number) {
-                message.was_kept = true;
-            }
-        }
-        waiting.kept.extend(asked);
-    }
-
-    /// A server was killed: what it had kept for the other one must arrive.
-    pub fn note_kept(&mut self, server: usize) {
-        let now = self.now;
-        let waiting = std::mem::take(&mut self.servers[server].waiting);
-        for number in waiting.kept.values() {
-            if let Some(message) = self.ledger.messages.get_mut(number) {
-                message.kept_since = Some(now);
+        for (_, number) in std::mem::take(&mut self.servers[server].asked) {
+            if let Some(message) = self.ledger.messages.get_mut(&number) {
+                message.was_kept |= is_done;
             }
         }
     }

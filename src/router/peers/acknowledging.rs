@@ -326,6 +326,11 @@ fn is_request(waiting: &Waiting) -> bool {
 }
 
 impl Link {
+    /// The connections that keep what they have written until it is acknowledged.
+    pub fn streams(&self) -> impl Iterator<Item = Key> {
+        self.sent.iter().map(|sent| sent.conn)
+    }
+
     /// The stanzas that were sent and are not acknowledged, in their order on each stream.
     pub fn unacknowledged(&self) -> impl Iterator<Item = &Stanza> {
         let waiting = self.sent.iter().flat_map(Sent::waiting);
