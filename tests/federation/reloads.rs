@@ -108,7 +108,10 @@ fn a_server_that_is_elsewhere_now_is_dialled_there() {
     capulet.reload();
     closes_in_turn(&mut stream);
     juliet.send(chat(ROMEO, "Wherefore"));
-    assert_eq!(body(&after.accept_ready().stanza("message")), "Wherefore");
+    // The first once more: nobody has said that it was received.
+    let mut stream = after.accept_ready();
+    assert_eq!(body(&stream.stanza("message")), "O Romeo");
+    assert_eq!(body(&stream.stanza("message")), "Wherefore");
 }
 
 /// `s2s.dane`: nobody has asked for TLSA records before.
