@@ -213,7 +213,8 @@ impl World {
                 let is_due = match condition.as_str() {
                     "remote-server-not-found" => true,
                     "remote-server-timeout" => self.links.is_broken_since(0),
-                    "internal-server-error" | "resource-constraint" => self.trouble_at.is_some(),
+                    "resource-constraint" => self.may_be_too_much(),
+                    "internal-server-error" => self.trouble_at.is_some(),
                     _ => false,
                 };
                 if !is_due {
@@ -388,9 +389,7 @@ impl World {
             // A broadcast also goes to whom presence was directed.
             "remote-server-not-found" => is_broadcast || to.contains("elsewhere.example"),
             "remote-server-timeout" => self.may_go_back(&own, at),
-            "resource-constraint" => {
-                had_trouble || self.character.has_flood || self.character.has_bursts
-            }
+            "resource-constraint" => self.may_be_too_much(),
             "internal-server-error" => had_trouble,
             _ => false,
         };
@@ -400,6 +399,12 @@ impl World {
             self.violated(format!("client {index} got p{number} back: {condition}"));
         }
         self.count("presence returned");
+    }
+
+    /// Whether more may wait than there is place for, in an account's inbox or of one sender at a link.
+    pub fn may_be_too_much(&self) -> bool {
+        let character = &self.character;
+        self.trouble_at.is_some() || character.has_flood || character.has_bursts
     }
 
     // --- what must hold
