@@ -22,6 +22,8 @@ pub struct Scanner {
     tag: Option<Vec<u8>>,
     /// The start tag of the stanza that has begun.
     open: Option<String>,
+    /// The end of the stream was found.
+    is_ended: bool,
     found: Vec<Found>,
 }
 
@@ -93,7 +95,10 @@ impl Scanner {
                 self.open = Some(tag);
                 is_whole
             }
-            None => false,
+            None => {
+                self.is_ended |= tag == "</stream:stream>";
+                false
+            }
         };
         if is_whole && let Some(tag) = self.open.take() {
             let until = self.position - left as u64;
@@ -193,12 +198,13 @@ impl World {
         self.ends[other].wire.ends().read >= crossing.until
     }
 
-    /// Whether the connection has ended by which a stanza went, well or not.
+    /// Whether the connection has ended by which a stanza went, well or not, or one of its streams.
     fn is_over(&self, crossing: &Crossing) -> bool {
         let end = &self.ends[crossing.end];
-        [end, &self.ends[end.other]]
-            .iter()
-            .any(|end| end.is_cut || end.wire.ends().is_over())
+        [end, &self.ends[end.other]].iter().any(|end| {
+            let ends = end.wire.ends();
+            end.is_cut || ends.is_over() || ends.offered.is_ended
+        })
     }
 
     /// Whether it has ended so that something may not have arrived.
