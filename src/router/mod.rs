@@ -105,12 +105,6 @@ pub type AccountContinuation = Box<dyn FnOnce(&mut Router, Key, Result<Value, St
 /// What follows the commit of a row.
 pub type RowContinuation = Box<dyn FnOnce(&mut Router, Result<(), StoreError>) + Send>;
 
-/// Should the server crash now, it is known by whose stanza.
-fn handling(routed: &Routed) {
-    let sender = routed.stanza.from.as_ref();
-    crate::log::panic::handling_stanza(sender.map_or("", Jid::bare_str));
-}
-
 impl Router {
     /// A router without accounts.
     pub fn new(
@@ -149,21 +143,19 @@ impl Router {
     /// Takes a post of another shard's router.
     pub fn post(&mut self, post: RouterPost) {
         match post {
-            RouterPost::Route(routed) => {
-                handling(&routed);
-                self.inbound(*routed);
-            }
-            RouterPost::ToPeer(routed) => {
-                handling(&routed);
-                self.send_by_link(*routed);
-            }
+            RouterPost::Route(routed) => self.handle(*routed, Router::inbound),
+            RouterPost::ToPeer(routed) => self.handle(*routed, Router::send_by_link),
             RouterPost::PingAnswered(domains, number) => self.ping_answered(&domains, number),
-            RouterPost::ToComponent(routed) => {
-                handling(&routed);
-                self.send_to_component(*routed);
-            }
+            RouterPost::ToComponent(routed) => self.handle(*routed, Router::send_to_component),
             RouterPost::Settled(settled) => self.settled(&settled),
         }
+    }
+
+    /// Should the server crash meanwhile, it is known by whose stanza.
+    fn handle(&mut self, routed: Routed, how: fn(&mut Router, Routed)) {
+        let sender = routed.stanza.from.as_ref();
+        crate::log::panic::handling_stanza(sender.map_or("", Jid::bare_str));
+        how(self, routed);
     }
 
     /// Handles all local work, also what comes up meanwhile. It ends: only a stanza that is no error
@@ -175,14 +167,11 @@ impl Router {
         loop {
             // Each may make work for the others.
             if let Some(routed) = self.out.work.pop_front() {
-                handling(&routed);
-                self.inbound(routed);
+                self.handle(routed, Router::inbound);
             } else if let Some(routed) = self.out.peer_work.pop_front() {
-                handling(&routed);
-                self.send_by_link(routed);
+                self.handle(routed, Router::send_by_link);
             } else if let Some(routed) = self.out.component_work.pop_front() {
-                handling(&routed);
-                self.send_to_component(routed);
+                self.handle(routed, Router::send_to_component);
             } else {
                 break;
             }
