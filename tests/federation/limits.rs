@@ -30,6 +30,15 @@ fn long_message(bytes: usize) -> String {
     long
 }
 
+/// A server, Juliet on it, and proven streams of two others: of Romeo's, and of one that is honest.
+fn beside(network: &Network, conf: &str) -> (Server, Client, [PeerStream; 2]) {
+    let capulet = network.server(CAPULET, conf);
+    let juliet = Client::available(&capulet, JULIET);
+    let streams = [MONTAGUE, "verona.example"];
+    let streams = streams.map(|domain| network.peer(domain).dial_external(&capulet, CAPULET));
+    (capulet, juliet, streams)
+}
+
 /// The stream error that comes next: its condition and its text.
 fn error(wire: &mut Wire) -> (String, String) {
     let error = wire.element();
@@ -147,12 +156,7 @@ fn a_stanza_of_full_size_is_delivered_and_one_byte_more_ends_that_stream_alone()
 fn a_peer_that_sends_too_many_bytes_is_slowed_down_and_others_are_not() {
     let network = Network::new();
     let conf = "[limits]\nserver_bytes_per_second_max = 20000\nserver_stanzas_per_second_max = 0\n";
-    let capulet = network.server(CAPULET, conf);
-    let peer = network.peer(MONTAGUE);
-    let other = network.peer("verona.example");
-    let mut juliet = Client::available(&capulet, JULIET);
-    let mut flooding = peer.dial_external(&capulet, CAPULET);
-    let mut honest = other.dial_external(&capulet, CAPULET);
+    let (capulet, mut juliet, [mut flooding, mut honest]) = beside(&network, conf);
     // 200,000 bytes may come at once.
     let long = "x".repeat(90_000);
     let flood: String = (0..3)
@@ -181,12 +185,7 @@ fn a_peer_that_sends_too_many_bytes_is_slowed_down_and_others_are_not() {
 fn a_peer_that_sends_too_many_stanzas_is_slowed_down_and_others_are_not() {
     let network = Network::new();
     let conf = "[limits]\nserver_stanzas_per_second_max = 10\nbytes_per_second_max = 0\n";
-    let capulet = network.server(CAPULET, conf);
-    let peer = network.peer(MONTAGUE);
-    let other = network.peer("verona.example");
-    let mut juliet = Client::available(&capulet, JULIET);
-    let mut flooding = peer.dial_external(&capulet, CAPULET);
-    let mut honest = other.dial_external(&capulet, CAPULET);
+    let (capulet, mut juliet, [mut flooding, mut honest]) = beside(&network, conf);
     let flood = (0..140).fold(String::new(), |mut flood, n| {
         write!(flood, "{}", message(ROMEO, JULIET, &n.to_string())).unwrap();
         flood

@@ -2,7 +2,8 @@
 
 use super::common::client::Client;
 use super::common::network::Network;
-use super::common::peer::PeerStream;
+use super::common::peer::{Peer, PeerStream};
+use super::common::server::Server;
 use super::common::wire::Heard;
 use super::proof::{own, with_dane};
 use super::{CAPULET, MONTAGUE, body, chat, message, self_signed, why};
@@ -16,6 +17,16 @@ fn closes_in_turn(stream: &mut PeerStream) {
     assert!(matches!(heard, Heard::Close), "{heard:?}");
     stream.send("</stream:stream>");
     stream.ends();
+}
+
+/// Juliet, a stream to the peer on which she was heard, and one from it.
+fn talk(capulet: &Server, peer: &Peer) -> (Client, PeerStream, PeerStream) {
+    let mut juliet = Client::available(capulet, JULIET);
+    juliet.send(chat(ROMEO, "O Romeo"));
+    let mut to = peer.accept_external();
+    assert_eq!(body(&to.stanza("message")), "O Romeo");
+    let from = peer.dial_external(capulet, CAPULET);
+    (juliet, to, from)
 }
 
 /// `s2s.deny`: who was refused a moment ago is not taken to be refused still.
@@ -50,11 +61,7 @@ fn a_server_that_policy_refuses_now_loses_its_streams_and_hears_why() {
         let network = Network::new();
         let capulet = network.server(CAPULET, "");
         let peer = network.peer(MONTAGUE);
-        let mut juliet = Client::available(&capulet, JULIET);
-        juliet.send(chat(ROMEO, "O Romeo"));
-        let mut to = peer.accept_external();
-        assert_eq!(body(&to.stanza("message")), "O Romeo");
-        let mut from = peer.dial_external(&capulet, CAPULET);
+        let (mut juliet, mut to, mut from) = talk(&capulet, &peer);
         from.send(message(ROMEO, JULIET, "She speaks"));
         assert_eq!(body(&juliet.stanza("message")), "She speaks");
         capulet.configure(conf);
@@ -146,11 +153,7 @@ fn a_reload_that_changes_nothing_for_a_server_leaves_its_streams_alone() {
     let network = Network::new();
     let capulet = network.server(CAPULET, "");
     let peer = network.peer(MONTAGUE);
-    let mut juliet = Client::available(&capulet, JULIET);
-    juliet.send(chat(ROMEO, "O Romeo"));
-    let mut to = peer.accept_external();
-    assert_eq!(body(&to.stanza("message")), "O Romeo");
-    let mut from = peer.dial_external(&capulet, CAPULET);
+    let (mut juliet, mut to, mut from) = talk(&capulet, &peer);
     for conf in ["[s2s]\ndeny = [\"tybalt.example\"]\n", ""] {
         capulet.configure(conf);
         capulet.reload();

@@ -61,6 +61,57 @@ fn written(site: &mut Site, conn: Key) -> String {
     String::from_utf8(bytes).unwrap()
 }
 
+/// Juliet's server, with a stream to Romeo's by which a first message has gone.
+struct Scene {
+    site: Site,
+    juliet: Seat,
+    link: Key,
+    conns: Slots<()>,
+    conn: Key,
+}
+
+impl Scene {
+    /// `news` comes before the stream is ready.
+    fn with(news: Option<LinkNews>) -> Scene {
+        let (mut site, juliet) = site();
+        site.send(juliet, message("1"));
+        site.run_store();
+        let link = dialled(&mut site);
+        let mut conns = Slots::default();
+        let conn = connection(&mut site, &mut conns);
+        let mut scene = Scene {
+            site,
+            juliet,
+            link,
+            conns,
+            conn,
+        };
+        if let Some(news) = news {
+            scene.news(news);
+        }
+        scene.site.router.link_ready(link, conn);
+        scene
+    }
+
+    fn news(&mut self, news: LinkNews) {
+        self.site.router.link_news(self.link, self.conn, news);
+        self.site.router.work();
+    }
+
+    fn send(&mut self, stanza: Stanza) {
+        self.site.send(self.juliet, stanza);
+    }
+
+    /// The stream ends, and a new one is ready at once.
+    fn next_stream(&mut self) {
+        self.site.router.link_ended(self.link, self.conn);
+        self.site.router.work();
+        assert_eq!(dialled(&mut self.site), self.link);
+        self.conn = connection(&mut self.site, &mut self.conns);
+        self.site.router.link_ready(self.link, self.conn);
+    }
+}
+
 /// The peer receives what was written to a stream, and says so on another one when it is pinged.
 fn received(site: &mut Site, conn: Key) -> String {
     wait(site, PEER_REQUEST_DELAY);

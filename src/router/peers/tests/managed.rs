@@ -5,65 +5,24 @@ use crate::limits::{PEER_REQUEST_DELAY, PEER_STREAM_STEADY, PEER_UNACKNOWLEDGED_
 
 const REQUEST: &str = "<r xmlns='urn:xmpp:sm:3'/>";
 
-/// Juliet's server, with a stream to Romeo's that counts.
-struct Scene {
-    site: Site,
-    juliet: Seat,
-    link: Key,
-    conns: Slots<()>,
-    conn: Key,
-}
-
+/// A stream that counts.
 impl Scene {
-    fn new() -> Scene {
-        let (mut site, juliet) = site();
-        site.send(juliet, message("1"));
-        site.run_store();
-        let link = dialled(&mut site);
-        let mut conns = Slots::default();
-        let conn = connection(&mut site, &mut conns);
-        let mut scene = Scene {
-            site,
-            juliet,
-            link,
-            conns,
-            conn,
-        };
-        scene.news(LinkNews::Enabling);
-        scene.site.router.link_ready(link, conn);
-        scene
+    fn counting() -> Scene {
+        Scene::with(Some(LinkNews::Enabling))
     }
 
     /// The same, once the first message is acknowledged.
     fn enabled() -> Scene {
-        let mut scene = Scene::new();
+        let mut scene = Scene::counting();
         scene.news(LinkNews::Enabled);
         scene.news(LinkNews::Acknowledged(1));
         scene.site.run_store();
-        scene.heard();
+        scene.written();
         scene
     }
 
-    fn news(&mut self, news: LinkNews) {
-        self.site.router.link_news(self.link, self.conn, news);
-        self.site.router.work();
-    }
-
-    fn send(&mut self, stanza: Stanza) {
-        self.site.send(self.juliet, stanza);
-    }
-
-    fn heard(&mut self) -> String {
+    fn written(&mut self) -> String {
         written(&mut self.site, self.conn)
-    }
-
-    /// The stream ends, and a new one is ready at once.
-    fn next_stream(&mut self) {
-        self.site.router.link_ended(self.link, self.conn);
-        self.site.router.work();
-        assert_eq!(dialled(&mut self.site), self.link);
-        self.conn = connection(&mut self.site, &mut self.conns);
-        self.site.router.link_ready(self.link, self.conn);
     }
 
     fn open(&self) -> usize {
@@ -83,11 +42,11 @@ fn ids(text: &str) -> Vec<&str> {
 /// DESIGN §5.
 #[test]
 fn a_message_is_settled_and_its_row_goes_when_it_is_acknowledged() {
-    let mut scene = Scene::new();
+    let mut scene = Scene::counting();
     scene.news(LinkNews::Enabled);
     scene.send(message("2"));
     scene.site.run_store();
-    assert_eq!(ids(&scene.heard()), ["1", "2"]);
+    assert_eq!(ids(&scene.written()), ["1", "2"]);
     assert_eq!((stored(&scene.site), scene.open()), (1, 1));
     scene.news(LinkNews::Acknowledged(1));
     scene.site.run_store();
@@ -116,19 +75,19 @@ fn a_row_that_is_committed_while_its_message_is_on_its_way_goes_with_the_acknowl
 /// XEP-0198 §3, §4.
 #[test]
 fn the_peer_is_asked_after_a_while_and_not_before_it_has_enabled() {
-    let mut scene = Scene::new();
+    let mut scene = Scene::counting();
     wait(&mut scene.site, PEER_REQUEST_DELAY * 2);
-    assert!(!scene.heard().contains(REQUEST));
+    assert!(!scene.written().contains(REQUEST));
     scene.news(LinkNews::Enabled);
-    assert_eq!(scene.heard(), REQUEST);
+    assert_eq!(scene.written(), REQUEST);
     wait(&mut scene.site, PEER_REQUEST_DELAY * 2);
-    assert_eq!(scene.heard(), "", "one request at a time");
+    assert_eq!(scene.written(), "", "one request at a time");
     scene.send(message("2"));
     scene.news(LinkNews::Acknowledged(1));
     let due = scene.site.router.links_due().unwrap();
     scene.site.router.now.mono = due;
     scene.site.router.work();
-    assert!(scene.heard().ends_with(REQUEST));
+    assert!(scene.written().ends_with(REQUEST));
     scene.news(LinkNews::Acknowledged(2));
     scene.site.run_store();
 }
@@ -145,7 +104,7 @@ fn what_a_broken_stream_leaves_open_is_sent_again_in_front_of_what_waits() {
     scene.site.router.route(routed);
     scene.site.router.work();
     scene.send(message("4"));
-    assert_eq!(ids(&scene.heard()), ["2", "3", "4"]);
+    assert_eq!(ids(&scene.written()), ["2", "3", "4"]);
     scene.news(LinkNews::Acknowledged(2));
     scene.site.router.link_ended(scene.link, scene.conn);
     scene.send(message("5"));
@@ -170,7 +129,7 @@ fn a_request_on_a_broken_stream_goes_back_and_is_not_sent_twice() {
     request.id = Some("7".into());
     scene.send(request);
     scene.send(message("8"));
-    assert_eq!(ids(&scene.heard()), ["7", "8"]);
+    assert_eq!(ids(&scene.written()), ["7", "8"]);
     scene.next_stream();
     let back = scene.site.take(scene.juliet);
     assert!(back.contains("id='7'"), "{back}");
@@ -179,7 +138,7 @@ fn a_request_on_a_broken_stream_goes_back_and_is_not_sent_twice() {
         back.contains("before it said that it has this</text>"),
         "{back}"
     );
-    assert_eq!(ids(&scene.heard()), ["8"]);
+    assert_eq!(ids(&scene.written()), ["8"]);
     scene.site.run_store();
 }
 
@@ -188,7 +147,7 @@ fn a_request_on_a_broken_stream_goes_back_and_is_not_sent_twice() {
 fn the_next_stream_need_not_count() {
     let mut scene = Scene::enabled();
     scene.send(message("2"));
-    scene.heard();
+    scene.written();
     scene.next_stream();
     scene.site.run_store();
     assert_eq!((scene.open(), stored(&scene.site)), (0, 1));
@@ -200,7 +159,7 @@ fn the_next_stream_need_not_count() {
 
 #[test]
 fn a_peer_that_does_without_is_pinged_about_what_it_was_sent() {
-    let mut scene = Scene::new();
+    let mut scene = Scene::counting();
     scene.send(message("2"));
     scene.news(LinkNews::Failed);
     let text = received(&mut scene.site, scene.conn);
@@ -233,7 +192,7 @@ fn an_acknowledgement_of_what_was_not_sent_ends_the_stream() {
 #[test]
 fn a_peer_that_does_not_answer_is_given_up_in_time_and_once() {
     for is_enabled in [false, true] {
-        let mut scene = Scene::new();
+        let mut scene = Scene::counting();
         if is_enabled {
             scene.news(LinkNews::Enabled);
         }
@@ -251,9 +210,9 @@ fn a_peer_that_does_not_answer_is_given_up_in_time_and_once() {
         );
         wait(&mut scene.site, PEER_REQUEST_DELAY);
         assert!(scene.site.router.out.ends.is_empty());
-        scene.heard();
+        scene.written();
         scene.next_stream();
-        assert_eq!(ids(&scene.heard()), ["1"]);
+        assert_eq!(ids(&scene.written()), ["1"]);
         scene.site.run_store();
     }
 }
@@ -297,12 +256,12 @@ fn no_more_is_sent_than_may_be_unacknowledged_and_the_rest_follows() {
         chat.from = Some(Jid::parse("juliet@example.org/balcony").unwrap());
         scene.site.router.route(Routed::new(chat, Ticket::none()));
         scene.site.router.work();
-        sent += ids(&scene.heard()).len();
+        sent += ids(&scene.written()).len();
     }
     assert_eq!(sent, PEER_UNACKNOWLEDGED_STANZAS_MAX);
     assert_eq!(scene.held().stanzas, many);
     scene.news(LinkNews::Acknowledged(1 + 20));
-    assert_eq!(ids(&scene.heard()).len(), 10);
+    assert_eq!(ids(&scene.written()).len(), 10);
     scene.site.run_store();
     assert_eq!(scene.held().stanzas, many - 20);
 }

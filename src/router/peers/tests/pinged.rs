@@ -5,31 +5,10 @@ use crate::limits::{PEER_HELD_BYTES_MAX, PEER_PINGS_UNANSWERED_MAX};
 use crate::stanza::StreamCondition;
 use crate::xml::{Element, Payload};
 
-/// Juliet's server, with a stream to Romeo's.
-struct Scene {
-    site: Site,
-    juliet: Seat,
-    link: Key,
-    conns: Slots<()>,
-    conn: Key,
-}
-
+/// A stream on which nothing is counted.
 impl Scene {
     fn new() -> Scene {
-        let (mut site, juliet) = site();
-        site.send(juliet, message("1"));
-        site.run_store();
-        let link = dialled(&mut site);
-        let mut conns = Slots::default();
-        let conn = connection(&mut site, &mut conns);
-        site.router.link_ready(link, conn);
-        Scene {
-            site,
-            juliet,
-            link,
-            conns,
-            conn,
-        }
+        Scene::with(None)
     }
 
     /// The same, with a peer that was heard to answer.
@@ -37,10 +16,6 @@ impl Scene {
         let mut scene = Scene::new();
         received(&mut scene.site, scene.conn);
         scene
-    }
-
-    fn send(&mut self, stanza: Stanza) {
-        self.site.send(self.juliet, stanza);
     }
 
     /// What is written up to that time.
@@ -51,14 +26,6 @@ impl Scene {
 
     fn answer(&mut self, ping: &str) {
         answer(&mut self.site, ping, Type::Result, "example.net");
-    }
-
-    fn next_stream(&mut self) {
-        self.site.router.link_ended(self.link, self.conn);
-        self.site.router.work();
-        assert_eq!(dialled(&mut self.site), self.link);
-        self.conn = connection(&mut self.site, &mut self.conns);
-        self.site.router.link_ready(self.link, self.conn);
     }
 }
 
