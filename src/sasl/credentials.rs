@@ -12,7 +12,6 @@ use openssl::pkcs5::pbkdf2_hmac;
 use zeroize::Zeroizing;
 
 use super::Hash;
-use super::scram::hmac;
 
 /// The least iteration count that is derived (RFC 5802 §5.1, RFC 7677 §4).
 pub const ITERATIONS_MIN: u32 = 4096;
@@ -64,9 +63,9 @@ impl Verifier {
         iterations: u32,
     ) -> Result<Verifier, CredentialError> {
         let salted = salted_password(password, hash, &salt, iterations)?;
-        let client_key = Zeroizing::new(hmac(hash, &salted, b"Client Key")?);
+        let client_key = Zeroizing::new(hash.hmac(&salted, b"Client Key"));
         let stored_key = hash.of(&client_key);
-        let server_key = hmac(hash, &salted, b"Server Key")?;
+        let server_key = hash.hmac(&salted, b"Server Key");
         Ok(Verifier {
             hash,
             salt,
@@ -79,7 +78,7 @@ impl Verifier {
     /// Whether this is the password. Costly.
     fn verify(&self, password: &str) -> Result<bool, CredentialError> {
         let salted = salted_password(password, self.hash, &self.salt, self.iterations)?;
-        let client_key = Zeroizing::new(hmac(self.hash, &salted, b"Client Key")?);
+        let client_key = Zeroizing::new(self.hash.hmac(&salted, b"Client Key"));
         let stored_key = self.hash.of(&client_key);
         Ok(stored_key.len() == self.stored_key.len()
             && openssl::memcmp::eq(&stored_key, &self.stored_key))

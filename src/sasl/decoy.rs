@@ -178,8 +178,8 @@ fn stretch(secret: &[u8; 32], fields: [&str; 3], bytes: usize) -> Vec<u8> {
             input.push(0);
             input.extend_from_slice(field.as_bytes());
         }
-        let hashed = openssl::sha::sha512(&input);
-        all.extend(hashed.into_iter().take(SHOWN));
+        let hashed = Zeroizing::new(Hash::Sha512.of(&input));
+        all.extend(hashed.iter().take(SHOWN));
     }
     all.truncate(bytes);
     all

@@ -16,6 +16,8 @@ pub mod simple;
 use std::fmt;
 
 use openssl::hash::MessageDigest;
+use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, SHA256, SHA512, digest};
+use ring::hmac::{self, HMAC_SHA1_FOR_LEGACY_USE_ONLY, HMAC_SHA256, HMAC_SHA512};
 
 pub use credentials::{CredentialError, Credentials, HashPolicy, Storage, Verifier};
 pub use decoy::{Form, fake_verifier};
@@ -61,10 +63,23 @@ impl Hash {
     /// `H(data)` of RFC 5802 §2.2.
     pub(crate) fn of(self, data: &[u8]) -> Vec<u8> {
         match self {
-            Hash::Sha1 => openssl::sha::sha1(data).to_vec(),
-            Hash::Sha256 => openssl::sha::sha256(data).to_vec(),
-            Hash::Sha512 => openssl::sha::sha512(data).to_vec(),
+            Hash::Sha1 => digest(&SHA1_FOR_LEGACY_USE_ONLY, data),
+            Hash::Sha256 => digest(&SHA256, data),
+            Hash::Sha512 => digest(&SHA512, data),
         }
+        .as_ref()
+        .to_vec()
+    }
+
+    /// `HMAC(key, data)` of RFC 5802 §2.2.
+    pub(crate) fn hmac(self, key: &[u8], data: &[u8]) -> Vec<u8> {
+        let algorithm = match self {
+            Hash::Sha1 => HMAC_SHA1_FOR_LEGACY_USE_ONLY,
+            Hash::Sha256 => HMAC_SHA256,
+            Hash::Sha512 => HMAC_SHA512,
+        };
+        let key = hmac::Key::new(algorithm, key);
+        hmac::sign(&key, data).as_ref().to_vec()
     }
 
     pub(crate) fn digest(self) -> MessageDigest {

@@ -10,10 +10,7 @@ use std::fmt;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use openssl::error::ErrorStack;
 use openssl::memcmp;
-use openssl::pkey::PKey;
-use openssl::sign::Signer;
 use zeroize::Zeroizing;
 
 use super::{Hash, Mechanism, Refusal, SaslFailure, Verifier};
@@ -78,12 +75,6 @@ impl fmt::Debug for Bindings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Bindings").field(&self.available()).finish()
     }
-}
-
-/// `HMAC(key, data)` of RFC 5802 §2.2.
-pub(super) fn hmac(hash: Hash, key: &[u8], data: &[u8]) -> Result<Vec<u8>, ErrorStack> {
-    let key = PKey::hmac(key)?;
-    Signer::new(hash.digest(), &key)?.sign_oneshot_to_vec(data)
 }
 
 /// The string whose hash protects the offer against downgrades (XEP-0474 §6.1): the mechanisms and,
@@ -265,7 +256,7 @@ impl Exchange {
     ///
     /// # Errors
     /// `MalformedRequest` for wrong syntax. `NotAuthorized` for another nonce, another channel, a
-    /// wrong password, an unknown user. `TemporaryAuthFailure` if OpenSSL has no memory.
+    /// wrong password, an unknown user.
     pub fn finish(self, data: &[u8]) -> Result<Vec<u8>, SaslFailure> {
         Ok(self.finish_explained(data)?)
     }
@@ -314,17 +305,12 @@ impl Exchange {
             "{},{},{without_proof}",
             self.client_first_bare, self.server_first
         );
-        let sign = |key: &[u8]| {
-            hmac(self.hash, key, auth_message.as_bytes()).map_err(|_| Refusal {
-                failure: SaslFailure::TemporaryAuthFailure,
-                reason: "OpenSSL cannot compute an HMAC",
-            })
-        };
-        let client_signature = sign(&self.stored_key)?;
+        let sign = |key: &[u8]| self.hash.hmac(key, auth_message.as_bytes());
+        let client_signature = sign(&self.stored_key);
         let client_key = proof.iter().zip(&client_signature).map(|(p, s)| p ^ s);
         let client_key = Zeroizing::new(client_key.collect::<Vec<u8>>());
         let proven = equal(&self.hash.of(&client_key), &self.stored_key);
-        let server_signature = sign(&self.server_key)?;
+        let server_signature = sign(&self.server_key);
         match (proven, self.known) {
             (true, true) => Ok(format!("v={}", STANDARD.encode(server_signature)).into_bytes()),
             (_, false) => Err(Refusal::not_authorized(

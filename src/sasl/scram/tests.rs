@@ -1,6 +1,8 @@
 //! SCRAM against the examples of its specifications, and against a client of our own.
 
 use openssl::pkcs5::pbkdf2_hmac;
+use openssl::pkey::PKey;
+use openssl::sign::Signer;
 
 use super::*;
 use crate::sasl::credentials::SALT_BYTES;

@@ -10,9 +10,7 @@ mod packet;
 pub use ledger::{Action, Checked, Ledger, NotHere, Open, Ruling, Unreached};
 pub use packet::{Answer, Body, Packet, Trouble};
 
-use openssl::hash::MessageDigest;
-use openssl::pkey::{PKey, Private};
-use openssl::sign::Signer;
+use ring::hmac;
 
 use crate::jid::Domain;
 use crate::stanza::Condition;
@@ -29,23 +27,20 @@ pub struct Pair {
 
 /// The secret of an authoritative server, of which dialback keys are made (XEP-0185 §2). All that can
 /// be checked about a key is made anew from the request, so none is kept.
-pub struct Secret(PKey<Private>);
+pub struct Secret(hmac::Key);
 
 impl Secret {
     /// The secret as configured or drawn. It is used as the hexadecimal form of its SHA-256.
     pub fn new(secret: &[u8]) -> Secret {
         let hashed = hex(&openssl::sha::sha256(secret));
-        Secret(PKey::hmac(hashed.as_bytes()).expect("OpenSSL takes any bytes as a key of HMAC"))
+        Secret(hmac::Key::new(hmac::HMAC_SHA256, hashed.as_bytes()))
     }
 
     /// The key by which the originating server shows to the receiving server, on the stream to which
     /// the latter gave this id, that it belongs to us.
     pub fn key(&self, receiving: &Domain, originating: &Domain, stream_id: &str) -> String {
         let data = format!("{receiving} {originating} {stream_id}");
-        let code = Signer::new(MessageDigest::sha256(), &self.0)
-            .and_then(|mut signer| signer.sign_oneshot_to_vec(data.as_bytes()))
-            .expect("HMAC with SHA-256 of bytes in memory does not fail");
-        hex(&code)
+        hex(hmac::sign(&self.0, data.as_bytes()).as_ref())
     }
 
     /// Whether a key is ours for these domains and this stream. How long it takes does not tell how
