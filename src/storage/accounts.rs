@@ -237,10 +237,14 @@ pub fn list_after(
 /// The server's secret: 32 random bytes, made with the database. What must be stable and cannot be
 /// guessed (the salt shown for an unknown user) is derived from it.
 pub fn secret(db: &Db) -> Result<[u8; 32], StoreError> {
-    let mut statement = db
+    if let Some(secret) = db.secret.get() {
+        return Ok(*secret);
+    }
+    let read = |row: &Row<'_>| row.get(0);
+    let secret = db
         .connection()
-        .prepare_cached("SELECT secret FROM server")?;
-    Ok(statement.query_row([], |row| row.get(0))?)
+        .query_row("SELECT secret FROM server", [], read)?;
+    Ok(*db.secret.get_or_init(|| secret))
 }
 
 /// Gives a new database its secret; an old one keeps its own.
@@ -301,7 +305,7 @@ fn insert_credentials(db: &Db, id: i64, credentials: &Credentials) -> Result<(),
 }
 
 /// Reads the columns `id, enabled, generation, created, last_seen`.
-fn record(row: &Row<'_>) -> Result<AccountRecord, StoreError> {
+pub(super) fn record(row: &Row<'_>) -> Result<AccountRecord, StoreError> {
     let last_seen: Option<i64> = row.get(4)?;
     Ok(AccountRecord {
         id: row.get(0)?,

@@ -39,8 +39,11 @@ pub struct Login {
 
 /// Names no account: ids count from 1.
 const NOBODY: i64 = 0;
-/// How many places a domain has.
-const PLACES: &str = "SELECT ifnull(max(place) + 1, 0) FROM account WHERE domain = ?1";
+/// The account of a name, and how many places its domain has.
+const OWN_AND_PLACES: &str = "
+    SELECT id, enabled, generation, created, last_seen,
+        (SELECT ifnull(max(place) + 1, 0) FROM account WHERE domain = ?2)
+    FROM (SELECT 1) LEFT JOIN account ON jid = ?1";
 /// The account at a place; that before it if somebody has edited the table and left a gap.
 const AT_PLACE: &str =
     "SELECT id FROM account WHERE domain = ?1 AND place <= ?2 ORDER BY place DESC LIMIT 1";
@@ -51,8 +54,13 @@ const AT_PLACE: &str =
 /// # Errors
 /// Those of the database.
 pub fn login(db: &Db, jid: &BareJid) -> Result<Login, StoreError> {
-    let record = accounts::find(db, jid)?;
-    let other = resembles(db, jid)?;
+    let mut statement = db.connection().prepare_cached(OWN_AND_PLACES)?;
+    let (record, places) = statement.query_row((jid.as_str(), jid.domain()), |row| {
+        let id: Option<i64> = row.get(0)?;
+        Ok((id.map(|_| accounts::record(row)), row.get(5)?))
+    })?;
+    let record = record.transpose()?;
+    let other = resembles(db, jid, places)?;
     let id = record.map(|record| record.id).or(other);
     let own = accounts::credentials_of(db, id.unwrap_or(NOBODY))?;
     let form = accounts::credentials_of(db, other.unwrap_or(NOBODY)).map(|other| other.form());
@@ -69,12 +77,10 @@ pub fn login(db: &Db, jid: &BareJid) -> Result<Login, StoreError> {
     })
 }
 
-/// The id of the account that a name resembles.
-fn resembles(db: &Db, jid: &BareJid) -> Result<Option<i64>, StoreError> {
+/// The id of the account that a name resembles, of a domain with so many places.
+fn resembles(db: &Db, jid: &BareJid, places: i64) -> Result<Option<i64>, StoreError> {
     let secret = accounts::secret(db)?;
-    let mut statement = db.connection().prepare_cached(PLACES)?;
-    let accounts: i64 = statement.query_row([jid.domain()], |row| row.get(0))?;
-    let place = resembled(&secret, jid.as_str(), accounts.unsigned_abs());
+    let place = resembled(&secret, jid.as_str(), places.unsigned_abs());
     // A place is at most the greatest, which is an integer of SQLite.
     let place = place.map_or(NOBODY, |place| i64::try_from(place).unwrap_or(i64::MAX));
     let mut statement = db.connection().prepare_cached(AT_PLACE)?;

@@ -31,6 +31,7 @@ mod trouble;
 mod writer;
 
 use std::any::Any;
+use std::cell::OnceCell;
 use std::io;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
@@ -69,11 +70,16 @@ pub type ReadFn = Box<dyn FnOnce(&Db) -> Result<Value, StoreError> + Send>;
 #[derive(Debug)]
 pub struct Db {
     connection: Connection,
+    /// That of `accounts::secret`, which never changes, once it was read.
+    secret: OnceCell<[u8; 32]>,
 }
 
 impl Db {
     fn new(connection: Connection) -> Db {
-        Db { connection }
+        Db {
+            connection,
+            secret: OnceCell::new(),
+        }
     }
 
     fn connection(&self) -> &Connection {
