@@ -1,4 +1,5 @@
-//! The certificates and client authorities of one generation of the configuration.
+//! The certificates and authorities of one generation of the configuration, and what the shards are
+//! given of it.
 
 use std::collections::HashMap;
 use std::io;
@@ -19,7 +20,7 @@ use crate::net::tls::{TlsContexts, TlsSets, TlsSettings};
 use crate::net::tls_stream::{Dialled, SocketTransport};
 use crate::net::transport::Transport;
 use crate::router::peers::history::ShownCertificate;
-use crate::shard::Dialler;
+use crate::shard::{Dialler, Generation};
 use crate::stream::Certificates;
 use crate::stream::peer_facts::{Ends, PeerFacts, PeerQuestion};
 use crate::stream::policy::s2s::{self, Direction, Shown};
@@ -101,26 +102,29 @@ pub fn load_certificates(
     })
 }
 
+/// A generation as the shards are given it. `streams` numbers connections for the log.
+pub fn generation(
+    settings: &Arc<Settings>,
+    loaded: &Loaded,
+    open_files: &Arc<OpenFiles>,
+    streams: &Arc<AtomicU64>,
+) -> Arc<Generation> {
+    Arc::new(Generation {
+        settings: Arc::clone(settings),
+        certificates: Arc::clone(&loaded.certificates),
+        dialler: Arc::new(Connector {
+            contexts: Arc::clone(&loaded.contexts.servers),
+            open_files: Arc::clone(open_files),
+            streams: Arc::clone(streams),
+        }),
+    })
+}
+
 /// Connects to other servers, with the certificates of one generation.
-pub struct Connector {
+struct Connector {
     contexts: Arc<TlsContexts>,
     open_files: Arc<OpenFiles>,
     streams: Arc<AtomicU64>,
-}
-
-impl Connector {
-    /// `streams` numbers the connections for the log.
-    pub fn new(
-        contexts: &TlsSets,
-        open_files: Arc<OpenFiles>,
-        streams: Arc<AtomicU64>,
-    ) -> Connector {
-        Connector {
-            contexts: Arc::clone(&contexts.servers),
-            open_files,
-            streams,
-        }
-    }
 }
 
 impl Dialler for Connector {

@@ -9,6 +9,7 @@ pub mod federation;
 pub mod generation;
 pub mod live;
 pub mod privileges;
+mod reload;
 pub mod sockets;
 mod waiting;
 
@@ -23,7 +24,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::clock::Clock;
-use crate::config::{Settings, reload};
+use crate::config::Settings;
 use crate::dns::{self, Dns, DnsError, DnsSettings, Found};
 use crate::features::FEATURES;
 use crate::limits::{WAITING_BYTES_MAX, WAITING_POSTS_MAX};
@@ -35,12 +36,12 @@ use crate::router::pipeline::Pipeline;
 use crate::router::placement::Placement;
 use crate::router::subscription;
 use crate::server::control::ControlSocket;
-use crate::server::generation::{Connector, Loaded, load_certificates};
+use crate::server::generation::{Loaded, generation, load_certificates};
 use crate::server::live::Live;
 use crate::shard::listener::{Listener, ListenerHandle};
 use crate::shard::reactor::{Sleeper, Surroundings};
 use crate::shard::turn::Shard;
-use crate::shard::{Generation, Post};
+use crate::shard::Post;
 use crate::slots::Key;
 use crate::storage::{
     self, Answer, Answers, Db, Lane, ReadFn, Store, StoreError, Value, WriterCore,
@@ -148,7 +149,6 @@ struct Server {
     listener: JoinHandle<()>,
     workers: Workers,
     expiry: expiry::Watch,
-    warnings: Vec<String>,
 }
 
 /// Brings the answers of store and workers to the shards' mailboxes. The store starts before the
@@ -185,68 +185,85 @@ impl Done for Posts {
     }
 }
 
-impl Server {
-    fn start(
-        mut settings: Settings,
-        path: Option<PathBuf>,
-        logging: Logging,
-        stopper: &signal_hook::iterator::Handle,
-    ) -> Result<Server, StartError> {
-        settings.generation = 1;
-        let settings = Arc::new(settings);
+/// What is there before any shard is.
+struct Opened {
+    settings: Arc<Settings>,
+    loaded: Arc<Loaded>,
+    clock: Clock,
+    gates: Gates,
+    store: Store,
+    secret: [u8; 32],
+    open_files: Arc<OpenFiles>,
+    throttle: Arc<Throttle>,
+    streams: Arc<AtomicU64>,
+}
+
+/// The shards that run, and what works for them.
+struct Running {
+    placement: Placement,
+    shards: Vec<Address<Post>>,
+    threads: Vec<JoinHandle<()>>,
+    workers: Workers,
+    dns: Dns,
+}
+
+impl Opened {
+    /// Loads the certificates and opens the store, whose answers go by `posts`.
+    fn open(settings: Arc<Settings>, posts: &Arc<Posts>) -> Result<Opened, StartError> {
         let loaded = load_certificates(&settings, None)
             .map_err(|problems| StartError::new(problems.join("\n")))?;
-        let loaded = Arc::new(loaded);
-        let (contexts, warnings) = (&loaded.contexts, loaded.warnings.clone());
-        for warning in &warnings {
+        for warning in &loaded.warnings {
             log::warn!(warning; "configuration warning");
         }
         let clock = Clock::start();
         let gates = Gates::default();
-        let posts = Arc::new(Posts::default());
         let mut options = storage::Options::new(settings.store.durability);
         options.gates = gates.clone();
-        let store = open_store(&settings, &options, Arc::clone(&posts) as Arc<dyn Answers>)?;
+        let store = open_store(&settings, &options, Arc::clone(posts) as Arc<dyn Answers>)?;
         let secret = ask(&store, storage::accounts::secret)
             .map_err(|error| StartError::new(format!("the store has no secret: {error}")))?;
-        let sockets = sockets::open(&settings)?;
-        let open_files = Arc::new(OpenFiles::default());
-        let throttle = Arc::new(Throttle::new(throttle_limits(&settings)));
-        let streams = Arc::new(AtomicU64::new(0));
-        let generation = Arc::new(Generation {
-            settings: Arc::clone(&settings),
-            certificates: Arc::clone(&loaded.certificates),
-            dialler: Arc::new(Connector::new(
-                contexts,
-                Arc::clone(&open_files),
-                Arc::clone(&streams),
-            )),
-        });
+        Ok(Opened {
+            throttle: Arc::new(Throttle::new(throttle_limits(&settings))),
+            settings,
+            loaded: Arc::new(loaded),
+            clock,
+            gates,
+            store,
+            secret,
+            open_files: Arc::default(),
+            streams: Arc::default(),
+        })
+    }
 
-        let count = shard_count(&settings);
+    /// Starts the shards' threads, and the workers and the resolver, whose answers go by `posts`.
+    fn start_shards(&self, posts: &Arc<Posts>) -> Result<Running, StartError> {
+        let count = shard_count(&self.settings);
         let placement = Placement::new(count);
-        let (sleepers, addresses, mailboxes) = mailboxes(count, &gates)?;
-        if posts.0.set(addresses.clone()).is_err() {
+        let (sleepers, shards, mailboxes) = mailboxes(count, &self.gates)?;
+        if posts.0.set(shards.clone()).is_err() {
             unreachable!("the mailboxes are made once");
         }
-        let workers = Workers::start_with(
-            worker_count(),
-            Arc::clone(&posts) as Arc<dyn Done>,
-            gates.clone(),
-        )
-        .map_err(|error| StartError::new(format!("cannot start workers: {error}")))?;
-        let answers = Arc::clone(&posts) as Arc<dyn dns::Answers>;
-        let dns = Dns::start(&dns_settings(&settings), answers)
-            .map_err(|error| StartError::new(dns_problem(&settings, &error)))?;
+        let done = Arc::clone(posts) as Arc<dyn Done>;
+        let workers = Workers::start_with(worker_count(), done, self.gates.clone())
+            .map_err(|error| StartError::new(format!("cannot start workers: {error}")))?;
+        let answers = Arc::clone(posts) as Arc<dyn dns::Answers>;
+        let dns = Dns::start(&dns_settings(&self.settings), answers)
+            .map_err(|error| StartError::new(dns_problem(&self.settings, &error)))?;
         let surroundings = Surroundings {
             dns: dns.clone(),
-            shards: addresses.clone(),
-            store: store.clone(),
+            shards: shards.clone(),
+            store: self.store.clone(),
             workers: workers.clone(),
-            gates: gates.clone(),
-            clock,
+            gates: self.gates.clone(),
+            clock: self.clock,
             at_rest: Arc::default(),
         };
+        let generation = generation(
+            &self.settings,
+            &self.loaded,
+            &self.open_files,
+            &self.streams,
+        );
         let pipeline = Arc::new(Pipeline::new(FEATURES));
         let mut threads = Vec::new();
         for (index, (sleeper, mailbox)) in (0..).zip(sleepers.into_iter().zip(mailboxes)) {
@@ -255,8 +272,8 @@ impl Server {
                 placement.clone(),
                 Arc::clone(&generation),
                 Arc::clone(&pipeline),
-                Arc::clone(&throttle),
-                secret,
+                Arc::clone(&self.throttle),
+                self.secret,
             );
             let surroundings = surroundings.clone();
             threads.push(spawn(format!("shard-{index}"), move || {
@@ -265,7 +282,29 @@ impl Server {
                 }
             })?);
         }
-        waiting::restore(&store, &placement, &addresses).map_err(|error| {
+        Ok(Running {
+            placement,
+            shards,
+            threads,
+            workers,
+            dns,
+        })
+    }
+}
+
+impl Server {
+    fn start(
+        mut settings: Settings,
+        path: Option<PathBuf>,
+        logging: Logging,
+        stopper: &signal_hook::iterator::Handle,
+    ) -> Result<Server, StartError> {
+        settings.generation = 1;
+        let posts = Arc::new(Posts::default());
+        let opened = Opened::open(Arc::new(settings), &posts)?;
+        let sockets = sockets::open(&opened.settings)?;
+        let running = opened.start_shards(&posts)?;
+        waiting::restore(&opened.store, &running.placement, &running.shards).map_err(|error| {
             StartError::new(format!("cannot read messages for other servers: {error}"))
         })?;
         let listeners: Vec<_> = sockets
@@ -274,39 +313,56 @@ impl Server {
             .collect();
         let (listener, handle) = Listener::new(
             sockets,
-            contexts.clone(),
-            addresses.clone(),
-            Arc::clone(&open_files),
-            Arc::clone(&throttle),
-            clock,
-            Arc::clone(&streams),
+            opened.loaded.contexts.clone(),
+            running.shards.clone(),
+            Arc::clone(&opened.open_files),
+            Arc::clone(&opened.throttle),
+            opened.clock,
+            Arc::clone(&opened.streams),
         )
         .map_err(|error| StartError::new(format!("cannot listen: {error}")))?;
+        let Running {
+            placement,
+            shards,
+            threads,
+            workers,
+            dns,
+        } = running;
         let core = Arc::new(Core {
-            settings: Mutex::new(Arc::clone(&settings)),
-            loaded: Mutex::new(Arc::clone(&loaded)),
-            streams,
+            settings: Mutex::new(opened.settings),
+            loaded: Mutex::new(opened.loaded),
             path,
             placement,
-            shards: addresses,
-            store,
-            secret,
+            shards,
+            store: opened.store,
+            secret: opened.secret,
             listener: handle,
             listeners: Mutex::new(listeners),
-            open_files,
-            throttle,
-            gates,
+            open_files: opened.open_files,
+            throttle: opened.throttle,
+            gates: opened.gates,
+            streams: opened.streams,
             dns,
-            clock,
+            clock: opened.clock,
             stopper: stopper.clone(),
             reloading: Mutex::new(()),
             logging,
         });
-        let control = control::serve(
-            &settings.server.control,
-            Arc::new(Live::new(Arc::clone(&core))),
-        )
-        .map_err(|error| StartError::new(error.to_string()))?;
+        Server::open_up(core, listener, threads, workers)
+    }
+
+    /// Lets operators and clients in.
+    fn open_up(
+        core: Arc<Core>,
+        listener: Listener,
+        threads: Vec<JoinHandle<()>>,
+        workers: Workers,
+    ) -> Result<Server, StartError> {
+        let settings = core.settings();
+        let live = Arc::new(Live::new(Arc::clone(&core)));
+        let control = control::serve(&settings.server.control, live)
+            .map_err(|error| StartError::new(error.to_string()))?;
+        let count = core.placement.shards();
         // All is open now that the server needs for itself, and nobody can have connected before.
         if let Err(error) = privileges::admit_connections(&core.open_files, count) {
             control.stop();
@@ -332,7 +388,6 @@ impl Server {
             listener,
             workers,
             expiry,
-            warnings,
         })
     }
 
@@ -340,7 +395,7 @@ impl Server {
         Started {
             listeners: self.core.listeners(),
             shards: self.core.placement.shards(),
-            warnings: self.warnings.clone(),
+            warnings: self.core.loaded().warnings.clone(),
         }
     }
 
@@ -379,103 +434,12 @@ impl Core {
         Arc::clone(&loaded.unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Reads conf file and certificates again, and puts them in force if both are fine.
-    ///
-    /// # Errors
-    /// Everything that is wrong, in lines; nothing has changed then.
-    pub fn reload(&self) -> Result<control::ReloadInfo, String> {
-        let _one_at_a_time = self
-            .reloading
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        notify(&[
-            sd_notify::NotifyState::Reloading,
-            sd_notify::NotifyState::monotonic_usec_now().unwrap_or(sd_notify::NotifyState::Ready),
-        ]);
-        let result = self.load_again();
-        notify(&[sd_notify::NotifyState::Ready]);
-        result
-    }
-
-    /// Listens for components, if these are the first. Gives what did not work.
-    fn listen_for_components(&self, settings: &Settings) -> Vec<String> {
-        let mut listeners = self
-            .listeners
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let kind = crate::shard::listener::Kind::Component.name();
-        if listeners.iter().any(|(name, _)| *name == kind) {
-            return Vec::new();
-        }
-        let (sockets, problems) = sockets::open_for_components(settings);
-        for socket in &sockets {
-            log::info!(kind, address:% = socket.address; "listening");
-            listeners.push((kind, socket.address));
-        }
-        if !sockets.is_empty() {
-            self.listener.listen(sockets);
-        }
-        problems
-    }
-
     /// Where the server listens, and under which option's name.
     fn listeners(&self) -> Vec<(&'static str, SocketAddr)> {
         self.listeners
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
-    }
-
-    fn load_again(&self) -> Result<control::ReloadInfo, String> {
-        let path = self
-            .path
-            .as_ref()
-            .ok_or("this server runs without a conf file")?;
-        let reloaded = reload(path, &self.settings()).map_err(|problems| problems.to_string())?;
-        let settings = Arc::new(reloaded.settings);
-        let loaded = load_certificates(&settings, Some(&self.loaded().contexts))
-            .map_err(|problems| problems.join("\n"))?;
-        let loaded = Arc::new(loaded);
-        let (contexts, mut warnings) = (&loaded.contexts, loaded.warnings.clone());
-        // The last that can fail: nothing has changed yet.
-        self.dns
-            .configure(&dns_settings(&settings))
-            .map_err(|error| dns_problem(&settings, &error))?;
-        *self.loaded.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&loaded);
-        if let Err(error) = self.logging.apply(&settings.log) {
-            warnings.push(format!("the log stays where it was: {error}"));
-        }
-        self.throttle.set_limits(throttle_limits(&settings));
-        privileges::admit_connections_again(&self.open_files);
-        let connector = Connector::new(
-            contexts,
-            Arc::clone(&self.open_files),
-            Arc::clone(&self.streams),
-        );
-        self.listener.reload(contexts.clone());
-        warnings.extend(self.listen_for_components(&settings));
-        let generation = Arc::new(Generation {
-            settings: Arc::clone(&settings),
-            certificates: Arc::clone(&loaded.certificates),
-            dialler: Arc::new(connector),
-        });
-        for shard in &self.shards {
-            shard.send(vec![Post::Reload(Arc::clone(&generation))]);
-        }
-        let number = settings.generation;
-        *self.settings.lock().unwrap_or_else(PoisonError::into_inner) = settings;
-        for warning in &warnings {
-            log::warn!(warning; "configuration warning");
-        }
-        for option in &reloaded.restart {
-            log::warn!(option; "changed, but takes effect only after a restart");
-        }
-        log::info!(generation = number; "reloaded");
-        Ok(control::ReloadInfo {
-            generation: number,
-            warnings,
-            needs_restart: reloaded.restart,
-        })
     }
 }
 
