@@ -10,7 +10,7 @@ use openssl::ssl::{ErrorCode, Ssl, SslContext, SslContextBuilder, SslMethod, Ssl
 use tempfile::TempDir;
 
 use super::certificate::testing::{Issued, write};
-use super::tls::{TlsContexts, TlsDomain, TlsProblem, TlsSettings};
+use super::tls::{TlsContexts, TlsDomain, TlsProblem, TlsSettings, TlsWarning};
 use super::tls_stream::SocketTransport;
 use super::transport::{Buffers, Read, TlsFacts, Transport};
 
@@ -71,7 +71,7 @@ impl Setup {
         self.dir.path().join(file)
     }
 
-    pub(super) fn load(&self) -> Result<(Arc<TlsContexts>, Vec<String>), Vec<TlsProblem>> {
+    pub(super) fn load(&self) -> Result<(Arc<TlsContexts>, Vec<TlsWarning>), Vec<TlsProblem>> {
         TlsContexts::load(&self.settings).map(|(contexts, warnings)| (Arc::new(contexts), warnings))
     }
 

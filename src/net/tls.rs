@@ -105,6 +105,30 @@ pub struct TlsProblem {
     pub text: String,
 }
 
+/// What people should know of a domain's certificates, with which the server does all the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsWarning {
+    /// The domain.
+    pub domain: String,
+    /// What it is about.
+    pub about: Concern,
+    /// What is wrong, and what to do.
+    pub text: String,
+}
+
+/// What a [`TlsWarning`] is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Concern {
+    /// The domain has no certificate, and none is needed.
+    Absence,
+    /// The names or the dates of a certificate.
+    Certificate,
+    /// DH parameters that are of no use.
+    DhParameters,
+    /// New files that are not usable, so that the old certificate stays in use.
+    Renewal,
+}
+
 /// One generation of TLS contexts. Connections hold it until their handshake is done, and what they
 /// chose from it for as long as they live: a reload disturbs none.
 pub struct TlsContexts {
@@ -212,12 +236,11 @@ impl Default for TlsSettings {
 }
 
 impl TlsContexts {
-    /// Finds and checks the certificates of all domains and makes their contexts. The strings are
-    /// warnings for people: expiry near or past, a certificate for other names, and the like.
+    /// Finds and checks the certificates of all domains and makes their contexts.
     ///
     /// # Errors
     /// Every problem there is, at once. Nothing is changed by a failed load.
-    pub fn load(settings: &TlsSettings) -> Result<(TlsContexts, Vec<String>), Vec<TlsProblem>> {
+    pub fn load(settings: &TlsSettings) -> Result<(TlsContexts, Vec<TlsWarning>), Vec<TlsProblem>> {
         TlsContexts::load_after(settings, None)
     }
 
@@ -231,7 +254,7 @@ impl TlsContexts {
     pub fn load_after(
         settings: &TlsSettings,
         previous: Option<&TlsContexts>,
-    ) -> Result<(TlsContexts, Vec<String>), Vec<TlsProblem>> {
+    ) -> Result<(TlsContexts, Vec<TlsWarning>), Vec<TlsProblem>> {
         let mut problems = check_rules(settings);
         let mut warnings = Vec::new();
         let (choice, dh_label) = indexes().map_err(|e| vec![TlsProblem::server(e.to_string())])?;
@@ -257,7 +280,9 @@ impl TlsContexts {
                 (Ok(found), _) => found,
                 (Err(found), Some((previous, context))) => {
                     warnings.extend(found.iter().map(|problem| {
-                        format!("{problem}; the certificate that was in use stays in use")
+                        let text = &problem.text;
+                        let text = format!("{text}; the certificate that was in use stays in use");
+                        TlsWarning::of(domain, Concern::Renewal, text)
                     }));
                     let infos = previous.certificates.iter();
                     let kept = infos.filter(|info| info.domain == domain.name).cloned();
@@ -281,12 +306,10 @@ impl TlsContexts {
                 }
             };
             if dh.is_some() && !found.iter().any(Pair::signs_with_rsa) {
-                warnings.push(format!(
-                    "domain \"{}\": dhparam has no effect: DHE cipher suites need an RSA \
-                     certificate, and there is none for this domain; add one beside the ECDSA one, \
-                     or leave dhparam out",
-                    domain.name
-                ));
+                let text = "dhparam has no effect: DHE cipher suites need an RSA certificate, and there \
+                            is none for this domain; add one beside the ECDSA one, or leave dhparam \
+                            out";
+                warnings.push(TlsWarning::of(domain, Concern::DhParameters, text.to_owned()));
             }
             if problems.is_empty() {
                 match contexts.build(settings, &found, dh.as_deref()) {
@@ -639,6 +662,22 @@ impl TlsProblem {
 
     fn server(text: String) -> TlsProblem {
         TlsProblem { domain: None, text }
+    }
+}
+
+impl TlsWarning {
+    pub(super) fn of(domain: &TlsDomain, about: Concern, text: String) -> TlsWarning {
+        TlsWarning {
+            domain: domain.name.clone(),
+            about,
+            text,
+        }
+    }
+}
+
+impl fmt::Display for TlsWarning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "domain \"{}\": {}", self.domain, self.text)
     }
 }
 

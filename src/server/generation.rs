@@ -64,7 +64,7 @@ pub fn load_certificates(
         match TlsContexts::load_after(settings, previous.map(Arc::as_ref)) {
             Ok(loaded) => Some(loaded),
             Err(found) => {
-                let found = found.into_iter().map(|problem| problem.text);
+                let found = found.iter().map(ToString::to_string);
                 let news: Vec<String> = found.filter(|text| !problems.contains(text)).collect();
                 problems.extend(news);
                 None
@@ -98,7 +98,7 @@ pub fn load_certificates(
             trusted,
         }),
         contexts,
-        warnings,
+        warnings: warnings.iter().map(ToString::to_string).collect(),
     })
 }
 
@@ -328,5 +328,23 @@ fn kind_of(kind: &FaultKind) -> s2s::Fault {
         FaultKind::SelfSigned => s2s::Fault::SelfSigned,
         FaultKind::UnknownIssuer(_) | FaultKind::UntrustedRoot => s2s::Fault::UnknownAuthority,
         _ => s2s::Fault::Invalid,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+    use std::path::Path;
+
+    #[test]
+    fn a_problem_with_a_certificate_names_the_domain_and_is_told_once() {
+        let text = "[tls]\ncertificates = \"/nowhere\"\n[domain.\"a.example\"]\n";
+        let settings = config::parse(text, Path::new("stanzad.toml")).unwrap();
+        let problems = load_certificates(&settings, None).err().unwrap();
+        let [problem] = &problems[..] else {
+            panic!("{problems:?}");
+        };
+        assert!(problem.starts_with("domain \"a.example\": "), "{problem}");
     }
 }

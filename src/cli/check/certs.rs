@@ -10,7 +10,7 @@ use super::shown::{self, Showing};
 use super::{Finding, Level};
 use crate::config::{DomainSettings, Settings};
 use crate::net::certificate::{Authorities, read_chain};
-use crate::net::tls::{CertificateInfo, TlsContexts, TlsSettings};
+use crate::net::tls::{CertificateInfo, Concern, TlsContexts, TlsSettings, TlsWarning};
 
 const CHECK: &str = "certs";
 
@@ -22,9 +22,17 @@ pub fn findings(settings: &Settings) -> Vec<Finding> {
     };
     let (contexts, missing) = match TlsContexts::load(&TlsSettings::for_clients(settings)) {
         Ok((contexts, warnings)) => {
-            let news = warnings.iter().filter(|text| !is_told_below(text));
-            found.extend(news.map(|text| Finding::new(CHECK, Level::Warning, "all", text)));
-            let missing: HashMap<_, _> = warnings.into_iter().filter_map(absence).collect();
+            let mut missing = HashMap::new();
+            for TlsWarning { domain, about, text } in warnings {
+                match about {
+                    Concern::Absence => drop(missing.insert(domain, text)),
+                    // Told with the certificate.
+                    Concern::Certificate => {}
+                    Concern::DhParameters | Concern::Renewal => {
+                        found.push(Finding::new(CHECK, Level::Warning, domain, text));
+                    }
+                }
+            }
             (contexts, missing)
         }
         Err(problems) => {
@@ -57,22 +65,6 @@ pub fn findings(settings: &Settings) -> Vec<Finding> {
         }
     }
     found
-}
-
-const NO_CERTIFICATE: &str = "no certificate found";
-
-/// The dates and names of a certificate are told with the certificate, and its absence with the domain.
-fn is_told_below(warning: &str) -> bool {
-    let text = warning.split_once("\": ").map_or("", |(_, text)| text);
-    text.starts_with("certificate ") || text.starts_with(NO_CERTIFICATE)
-}
-
-/// Of `domain "a.example": no certificate found in ...` the domain and the rest.
-fn absence(warning: String) -> Option<(String, String)> {
-    let (head, text) = warning.split_once("\": ")?;
-    let (_, domain) = head.split_once('"')?;
-    let is_absence = text.starts_with(NO_CERTIFICATE);
-    is_absence.then(|| (domain.to_owned(), text.to_owned()))
 }
 
 fn of_certificate(

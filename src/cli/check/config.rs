@@ -107,13 +107,7 @@ fn examine(path: &Path, with_certificates: bool) -> Report {
             match loaded {
                 None => {}
                 Some(Ok((_, found))) => warnings.extend(found.into_iter().map(Finding::anywhere)),
-                Some(Err(found)) => {
-                    problems.extend(
-                        found
-                            .into_iter()
-                            .map(|problem| Finding::anywhere(problem.text)),
-                    );
-                }
+                Some(Err(found)) => problems.extend(found.into_iter().map(Finding::anywhere)),
             }
             (problems, warnings)
         }

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 
 use self::naming::{called, expected, keys_beside};
 use super::{Certificate, KeyFile, Pair, now_unix_seconds, read_file};
-use crate::net::tls::{TlsDomain, TlsProblem};
+use crate::net::tls::{Concern, TlsDomain, TlsProblem, TlsWarning};
 
 /// `CERTIFICATES/live/NAME/fullchain.pem` is the deepest convention.
 const DEPTH_MAX: usize = 3;
@@ -133,7 +133,7 @@ impl Directory {
     pub(in crate::net) fn pairs(
         &self,
         domain: &TlsDomain,
-        warnings: &mut Vec<String>,
+        warnings: &mut Vec<TlsWarning>,
     ) -> Result<Vec<Pair>, Vec<TlsProblem>> {
         let problem = |text: String| vec![TlsProblem::of(domain, text)];
         let now = now_unix_seconds();
@@ -160,13 +160,12 @@ impl Directory {
             if domain.required {
                 return Err(problem(text));
             }
-            warnings.push(format!("domain \"{}\": {text}", domain.name));
+            warnings.push(TlsWarning::of(domain, Concern::Absence, text));
         }
         for pair in &pairs {
-            warnings.extend(
-                pair.certificate
-                    .warnings(&domain.name, pair.covers_domain, now),
-            );
+            let texts = pair.certificate.warnings(pair.covers_domain, now);
+            let about = |text| TlsWarning::of(domain, Concern::Certificate, text);
+            warnings.extend(texts.into_iter().map(about));
         }
         Ok(pairs)
     }

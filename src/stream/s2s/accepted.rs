@@ -4,6 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::{Exchange, Role, ServerStream, State, no_stream, ours, unsupported};
+use crate::config::DomainSettings;
 use crate::jid::Domain;
 use crate::ns;
 use crate::stanza::{StreamCondition, StreamError};
@@ -122,7 +123,7 @@ impl ServerStream {
 
     fn write_features(
         &self,
-        local: &crate::config::DomainSettings,
+        local: &DomainSettings,
         remote: Option<&Domain>,
         is_proven: bool,
         cx: &mut Context<'_>,

@@ -27,7 +27,7 @@ use crate::router::pipeline::Pipeline;
 use crate::router::placement::Placement;
 use crate::slots::Slots;
 use crate::stanza::Condition;
-use crate::stream::dialback::{Answer, Secret, Unreached};
+use crate::stream::dialback::{Answer, Checked, Secret, Unreached};
 use crate::stream::peer_facts::{Ends, PeerFacts, PeerQuestion};
 use crate::stream::policy::s2s::{Direction, Fault, Shown};
 use crate::stream::{Certificates, Context};

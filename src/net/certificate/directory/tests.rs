@@ -11,7 +11,7 @@ fn domain(name: &str) -> TlsDomain {
     }
 }
 
-fn pairs(root: &Path, name: &str) -> Result<(Vec<Pair>, Vec<String>), String> {
+fn pairs(root: &Path, name: &str) -> Result<(Vec<Pair>, Vec<TlsWarning>), String> {
     let mut warnings = Vec::new();
     match Directory::scan(Some(root)).pairs(&domain(name), &mut warnings) {
         Ok(pairs) => Ok((pairs, warnings)),
@@ -329,7 +329,7 @@ fn a_file_called_by_the_domain_but_for_another_is_used_with_a_warning() {
     let (found, warnings) = pairs(dir.path(), "example.org").unwrap();
     assert!(!found[0].covers_domain);
     assert!(
-        warnings[0].contains("is not for this domain but for example.com"),
+        warnings[0].text.contains("is not for this domain but for example.com"),
         "{warnings:?}"
     );
 }
