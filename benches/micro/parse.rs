@@ -54,7 +54,7 @@ fn loads() -> Vec<(&'static str, String, usize)> {
 
 /// Parses a whole stream and yields how many stanzas it had.
 fn ours(stream: &str) -> usize {
-    let mut parser = Parser::new(Bounds::client(STANZA_BYTES_MAX));
+    let mut parser = Parser::new(Bounds::of(STANZA_BYTES_MAX));
     parser.feed(stream.as_bytes());
     let mut stanzas = 0;
     while let Some(item) = parser.next().expect("the stream is within bounds") {

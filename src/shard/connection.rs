@@ -5,7 +5,6 @@ use std::sync::Arc;
 use crate::clock::Mono;
 use crate::config::ComponentSettings;
 use crate::jid::BareJid;
-use crate::limits::UNAUTHENTICATED_ELEMENT_BYTES_MAX;
 use crate::net::transport::Transport;
 use crate::router::account::Proof;
 use crate::shard::budget::Budget;
@@ -13,7 +12,7 @@ use crate::stream::Event;
 use crate::stream::machine::Machine;
 use crate::xml::{Bounds, Item, Parser};
 
-/// One connection, with a client or another server.
+/// One connection, with a client, another server or a component.
 pub struct Connection {
     /// The socket, with or without TLS.
     pub transport: Box<dyn Transport>,
@@ -57,7 +56,7 @@ pub enum Ending {
     IsShut,
 }
 
-/// The client's XML, as long as it is well-formed.
+/// The peer's XML, as long as it is well-formed.
 pub struct Input {
     reading: Reading,
     is_broken: bool,
@@ -83,7 +82,8 @@ impl Reading {
     }
 }
 
-/// A connection on its way to the shard of whom it has proven to be, with everything that belongs to it.
+/// A connection on its way to the shard of who the peer has proven to be, with everything that belongs
+/// to it.
 pub struct Moving {
     /// The connection; its stream machine waits for what that shard says.
     pub connection: Connection,
@@ -126,15 +126,13 @@ impl Connection {
 impl Input {
     fn new() -> Input {
         Input {
-            reading: Reading::Awake(Box::new(Parser::new(Bounds::client(
-                UNAUTHENTICATED_ELEMENT_BYTES_MAX,
-            )))),
+            reading: Reading::Awake(Box::new(Parser::new(Bounds::UNAUTHENTICATED))),
             is_broken: false,
             is_dry: true,
         }
     }
 
-    /// Takes bytes from the client. After broken ones nothing is looked at any more.
+    /// Takes bytes from the peer. After broken ones nothing is looked at any more.
     pub fn feed(&mut self, bytes: &[u8]) {
         // White space between stanzas keeps a connection alive (RFC 6120 §4.6.1), and says nothing.
         let is_at_rest = matches!(self.reading, Reading::AtRest(_));
@@ -184,7 +182,7 @@ impl Input {
 
     /// Accepts elements up to so many bytes.
     pub fn accept(&mut self, element_bytes_max: usize) {
-        let bounds = Bounds::client(element_bytes_max);
+        let bounds = Bounds::of(element_bytes_max);
         match &mut self.reading {
             Reading::Awake(parser) => parser.set_bounds(bounds),
             Reading::AtRest(kept) => *kept = bounds,

@@ -4,7 +4,7 @@ use super::*;
 use crate::xml::{Bounds, Item, Parser};
 
 fn top(xml: &str) -> Top {
-    let mut parser = Parser::new(Bounds::client(10_000));
+    let mut parser = Parser::new(Bounds::of(10_000));
     parser.feed(
         b"<stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'>",
     );

@@ -97,7 +97,7 @@ pub fn header(text: &str) -> Box<Header> {
 
 /// A parsed child of a stream.
 pub fn top(text: &str) -> Box<Top> {
-    let mut parser = Parser::new(Bounds::client(1 << 20));
+    let mut parser = Parser::new(Bounds::of(1 << 20));
     parser.feed(HEADER.as_bytes());
     parser.feed(text.as_bytes());
     parser.next().unwrap();

@@ -24,12 +24,8 @@ impl Bounds {
     /// Before authentication: 10 KiB (DESIGN §9).
     pub const UNAUTHENTICATED: Bounds = Bounds::of(limits::UNAUTHENTICATED_ELEMENT_BYTES_MAX);
 
-    /// After authentication; `stanza_bytes_max` is the domain's setting.
-    pub fn client(stanza_bytes_max: usize) -> Bounds {
-        Bounds::of(stanza_bytes_max)
-    }
-
-    const fn of(element_bytes_max: usize) -> Bounds {
+    /// Those of elements of so many bytes: of stanzas, what the settings of their domain say.
+    pub const fn of(element_bytes_max: usize) -> Bounds {
         Bounds {
             element_bytes_max,
             depth_max: limits::XML_DEPTH_MAX,

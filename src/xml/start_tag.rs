@@ -155,7 +155,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn bounds() -> Bounds {
-        Bounds::client(10_000)
+        Bounds::of(10_000)
     }
 
     fn condition(tag: &str) -> &'static str {

@@ -46,7 +46,7 @@ impl Wire {
     pub fn over(socket: TcpStream) -> Wire {
         Wire {
             socket: Socket::Plain(patient(socket)),
-            parser: Parser::new(Bounds::client(1 << 24)),
+            parser: Parser::new(Bounds::of(1 << 24)),
             raw: Vec::new(),
             hears_pings: false,
         }

@@ -197,7 +197,7 @@ impl World {
             heard: BTreeMap::new(),
             roster: View::default(),
             sight: Sight::default(),
-            parser: Parser::new(Bounds::client(1 << 20)),
+            parser: Parser::new(Bounds::of(1 << 20)),
             scram: None,
             arrives_last: 0,
             started: self.now,

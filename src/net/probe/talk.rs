@@ -83,7 +83,7 @@ impl<S: Read + Write> Talk<S> {
     pub fn new(bytes: S) -> Talk<S> {
         Talk {
             bytes,
-            parser: Parser::new(Bounds::client(ELEMENT_BYTES_MAX)),
+            parser: Parser::new(Bounds::of(ELEMENT_BYTES_MAX)),
         }
     }
 

@@ -229,7 +229,7 @@ mod tests {
 
     /// A parsed child of a stream.
     fn top(text: &str) -> Box<Top> {
-        let mut parser = Parser::new(Bounds::client(1 << 20));
+        let mut parser = Parser::new(Bounds::of(1 << 20));
         let header = "<stream:stream xmlns='jabber:client' version='1.0' \
                       xmlns:stream='http://etherx.jabber.org/streams'>";
         parser.feed(header.as_bytes());

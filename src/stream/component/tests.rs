@@ -63,7 +63,7 @@ impl Bench {
                 login_failures_per_account_max: 4,
                 ..ThrottleLimits::default()
             }),
-            parser: Parser::new(Bounds::client(10_000)),
+            parser: Parser::new(Bounds::of(10_000)),
             now,
             actions: Vec::new(),
             component: some_key(),
@@ -74,7 +74,7 @@ impl Bench {
     fn again(&mut self) {
         self.stream = ComponentStream::new(self.stream.origin);
         self.stream.origin.accepted = self.now;
-        self.parser = Parser::new(Bounds::client(10_000));
+        self.parser = Parser::new(Bounds::of(10_000));
     }
 
     fn on(&mut self, event: Event) -> String {

@@ -273,7 +273,7 @@ mod tests {
          xmlns:stream='http://etherx.jabber.org/streams'>";
 
     fn top(text: &str) -> Box<Top> {
-        let mut parser = Parser::new(Bounds::client(1 << 20));
+        let mut parser = Parser::new(Bounds::of(1 << 20));
         parser.feed(HEADER.as_bytes());
         parser.feed(text.as_bytes());
         parser.next().unwrap();

@@ -127,7 +127,7 @@ impl End {
                 ends: None,
                 key: None,
             },
-            parser: Parser::new(Bounds::client(10_000)),
+            parser: Parser::new(Bounds::of(10_000)),
             secret: [name.as_bytes()[0]; 32],
             now: Mono::from_millis(1_000),
             wall: Wall::default(),

@@ -13,7 +13,7 @@ fn outcome(bounds: Bounds, document: &str) -> (usize, &'static str) {
 
 fn stanza_outcome(stanza: &str) -> &'static str {
     let document = format!("{HEADER}{stanza}");
-    let (items, condition) = outcome(Bounds::client(256 * 1024), &document);
+    let (items, condition) = outcome(Bounds::of(256 * 1024), &document);
     assert!(
         items == 2 || condition != "ok",
         "the stanza is not complete"
@@ -39,7 +39,7 @@ fn an_element_may_have_as_many_bytes_as_the_bound_and_no_more() {
         let exact = stanza(40);
         let bounds = Bounds {
             element_bytes_max: exact.len().max(HEADER.len()),
-            ..Bounds::client(0)
+            ..Bounds::of(0)
         };
         let fits = format!("{HEADER}{exact}{exact}");
         assert_eq!(outcome(bounds, &fits), (3, "ok"), "{filler}");
@@ -47,7 +47,7 @@ fn an_element_may_have_as_many_bytes_as_the_bound_and_no_more() {
             element_bytes_max: exact.len() - 1,
             ..bounds
         };
-        let mut parser = Parser::new(Bounds::client(1000));
+        let mut parser = Parser::new(Bounds::of(1000));
         parser.feed(HEADER.as_bytes());
         assert!(matches!(parser.next(), Ok(Some(Item::Open(_)))));
         parser.set_bounds(bounds);
@@ -202,7 +202,7 @@ fn many_elements_with_many_namespaces_in_scope_are_bounded() {
     assert_eq!(stanza_outcome(&stanza(3_000)), "policy-violation");
     // The count is per stanza.
     let document = format!("{HEADER}{0}{0}", stanza(2_900));
-    assert_eq!(outcome(Bounds::client(256 * 1024), &document), (3, "ok"));
+    assert_eq!(outcome(Bounds::of(256 * 1024), &document), (3, "ok"));
 }
 
 /// Declaring a namespace at each use must not blow a stanza up.
@@ -221,7 +221,7 @@ fn bounds_can_be_raised_within_a_stream() {
     let mut parser = Parser::new(Bounds::UNAUTHENTICATED);
     parser.feed(HEADER.as_bytes());
     assert!(matches!(parser.next(), Ok(Some(Item::Open(_)))));
-    parser.set_bounds(Bounds::client(100_000));
+    parser.set_bounds(Bounds::of(100_000));
     parser.feed(format!("<message>{}</message>", "x".repeat(50_000)).as_bytes());
     match parser.next() {
         Ok(Some(Item::Top(top))) => assert_eq!(top.size, 50_000 + "<message></message>".len()),

@@ -26,7 +26,7 @@ pub(super) fn drain(parser: &mut Parser, items: &mut Vec<Item>) -> Option<XmlErr
 
 /// Parses pieces that are fed one after the other.
 pub(super) fn parse_pieces<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Outcome {
-    let mut parser = Parser::new(Bounds::client(256 * 1024));
+    let mut parser = Parser::new(Bounds::of(256 * 1024));
     let mut items = Vec::new();
     let mut error = None;
     for piece in pieces {

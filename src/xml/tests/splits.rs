@@ -28,7 +28,7 @@ fn single_bytes_change_nothing() {
 fn a_resumed_parser_goes_on_where_the_first_one_rested() {
     let mut rests = 0;
     for (name, bytes) in documents() {
-        let mut parser = Parser::new(Bounds::client(256 * 1024));
+        let mut parser = Parser::new(Bounds::of(256 * 1024));
         let (mut items, mut error) = (Vec::new(), None);
         for byte in bytes.chunks(1) {
             parser.feed(byte);
@@ -46,7 +46,7 @@ fn a_resumed_parser_goes_on_where_the_first_one_rested() {
 #[test]
 fn a_parser_rests_between_elements_of_a_usual_stream_alone() {
     let can_rest = |document: &str| {
-        let mut parser = Parser::new(Bounds::client(256 * 1024));
+        let mut parser = Parser::new(Bounds::of(256 * 1024));
         parser.feed(document.as_bytes());
         let _ = drain(&mut parser, &mut Vec::new());
         parser.can_rest()

@@ -17,7 +17,7 @@ pub fn read_documents(said: &str) -> Vec<Item> {
     let mut items = Vec::new();
     // What is written of a peer's has no processing instruction, so each of these begins a document.
     for document in said.split("<?xml ").skip(1) {
-        let mut parser = Parser::new(Bounds::client(16 << 20));
+        let mut parser = Parser::new(Bounds::of(16 << 20));
         parser.feed(b"<?xml ");
         parser.feed(document.as_bytes());
         loop {

@@ -63,7 +63,7 @@ impl Others {
             self.dialled.extend(new.map(|(domain, client)| Other {
                 domain,
                 client,
-                parser: Parser::new(Bounds::client(16 << 20)),
+                parser: Parser::new(Bounds::of(16 << 20)),
             }));
             let mut said = String::new();
             let mut at = 0;
