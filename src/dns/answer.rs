@@ -95,6 +95,23 @@ impl Found {
             .iter()
             .any(|target| !target.addresses.is_empty())
     }
+
+    /// Why there is no address, for people, and whether that is for good.
+    pub fn nowhere(&self) -> (String, bool) {
+        match &self.verdict {
+            Verdict::NotOffered => ("its DNS says that it has no XMPP server".to_owned(), true),
+            Verdict::Failed(failure) => (format!("its name was not resolved: {failure}"), false),
+            Verdict::Targets | Verdict::FallBack => {
+                let targets = self.targets.iter();
+                let failures = || targets.clone().filter_map(|target| target.failure.as_ref());
+                let text = match failures().next() {
+                    Some(failure) => format!("it has no address: {failure}"),
+                    None => "it has no address".to_owned(),
+                };
+                (text, failures().all(Failure::is_absence))
+            }
+        }
+    }
 }
 
 /// What the SRV records of a domain come to.

@@ -54,6 +54,12 @@ pub fn order(ranks: &[Rank], mut random: impl FnMut(u32) -> u32) -> Vec<usize> {
     ordered
 }
 
+/// A number from 0 to `most`, that one included, made of random bytes.
+pub fn drawn(bytes: [u8; 8], most: u32) -> u32 {
+    // The bias of 2^-32 is no matter.
+    (u64::from_ne_bytes(bytes) % (u64::from(most) + 1)) as u32
+}
+
 /// Every address of every target in the order in which connections are to be tried (RFC 6120
 /// §3.2.1). Targets without an address, and those that must not be contacted, have none.
 pub fn attempts(targets: &[Target], random: impl FnMut(u32) -> u32) -> Vec<Attempt> {

@@ -24,7 +24,7 @@ use crate::router::peers::history::{ShownCertificate, bounded as for_people};
 use crate::server::control::{CertificateReport, DryRun, LookupInfo, TriedAddress};
 use crate::server::dns_settings;
 use crate::server::generation::Loaded;
-use crate::shard::turn::{nowhere, question};
+use crate::shard::turn::question;
 use crate::stream::peer_facts::{PeerDns, PeerQuestion};
 use crate::stream::policy::s2s::{
     Dane, Dialback, Direction, Facts, Outcome, S2sPolicy, Tls, judge, remedy, shut_out,
@@ -102,7 +102,7 @@ impl Trier<'_> {
         run.lookups = found.lookups.iter().map(lookup_info).collect();
         let attempts = srv::attempts(&found.targets, draw);
         if attempts.is_empty() {
-            let (text, _) = nowhere(&found);
+            let (text, _) = found.nowhere();
             run.verdict.clone_from(&text);
             run.dns_problem = Some(text);
             return run;
@@ -397,10 +397,8 @@ pub fn lookup_info(lookup: &Lookup) -> LookupInfo {
     info
 }
 
-/// A number from 0 to `most`, that one included.
 fn draw(most: u32) -> u32 {
     let mut bytes = [0; 8];
     random::fill_random(&mut bytes);
-    // The bias of 2^-32 is no matter.
-    (u64::from_ne_bytes(bytes) % (u64::from(most) + 1)) as u32
+    srv::drawn(bytes, most)
 }

@@ -38,10 +38,10 @@ use crate::router::subscription;
 use crate::server::control::ControlSocket;
 use crate::server::generation::{Loaded, generation, load_certificates};
 use crate::server::live::Live;
+use crate::shard::Post;
 use crate::shard::listener::{Listener, ListenerHandle};
 use crate::shard::reactor::{Sleeper, Surroundings};
 use crate::shard::turn::Shard;
-use crate::shard::Post;
 use crate::slots::Key;
 use crate::storage::{
     self, Answer, Answers, Db, Lane, ReadFn, Store, StoreError, Value, WriterCore,

@@ -5,7 +5,9 @@ use std::sync::{Arc, PoisonError};
 use crate::config::{Settings, reload};
 use crate::server::control::ReloadInfo;
 use crate::server::generation::{generation, load_certificates};
-use crate::server::{Core, dns_problem, dns_settings, notify, privileges, sockets, throttle_limits};
+use crate::server::{
+    Core, dns_problem, dns_settings, notify, privileges, sockets, throttle_limits,
+};
 use crate::shard::Post;
 use crate::shard::listener::Kind;
 

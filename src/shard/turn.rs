@@ -14,10 +14,10 @@ pub mod survey;
 mod tests;
 mod writing;
 
-pub use self::dialling::{nowhere, question};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+pub use self::dialling::question;
 use crate::clock::{Mono, Now};
 use crate::dns;
 use crate::limits::{
@@ -58,10 +58,7 @@ pub trait Outside {
     ///
     /// # Errors
     /// If too many are asked for already.
-    fn resolve(&mut self, id: Key, question: dns::Question) -> Result<(), dns::Refused> {
-        let _ = (id, question);
-        Err(dns::Refused::Stopped)
-    }
+    fn resolve(&mut self, id: Key, question: dns::Question) -> Result<(), dns::Refused>;
     /// Fills a buffer with random bytes.
     fn random(&mut self, buffer: &mut [u8]);
     /// Whether some receiver is above its mark, so that no socket may be read.

@@ -18,7 +18,6 @@ use crate::net::probe::{Probe, Seen, Stop};
 use crate::net::tls::TlsContexts;
 use crate::router::peers::history::bounded as for_people;
 use crate::server::dry_run::look_up;
-use crate::shard::turn::nowhere;
 
 const CHECK: &str = "tls";
 
@@ -88,7 +87,7 @@ impl Looking {
             };
             let places = places(service, &answer);
             if places.is_empty() {
-                let (why, _) = nowhere(&answer);
+                let (why, _) = answer.nowhere();
                 let about = format!("{} for {}", self.domain, who(service));
                 found.push(Finding::new(CHECK, Level::Problem, about, why));
             }
@@ -116,7 +115,7 @@ impl Looking {
         };
         let addresses = places(Service::Client, &answer);
         if addresses.is_empty() {
-            let (why, _) = nowhere(&answer);
+            let (why, _) = answer.nowhere();
             return vec![Finding::new(CHECK, Level::Problem, &self.domain, why)];
         }
         let mut found = Vec::new();

@@ -219,13 +219,11 @@ impl Shard {
     }
 
     fn found(&mut self, link: Key, wanted_tlsa: bool, found: &Found, outside: &mut dyn Outside) {
-        let mut random = |below: u32| {
+        let attempts = srv::attempts(&found.targets, |most| {
             let mut bytes = [0; 8];
             outside.random(&mut bytes);
-            // The bias of 2^-32 is no matter.
-            (u64::from_ne_bytes(bytes) % (u64::from(below) + 1)) as u32
-        };
-        let attempts = srv::attempts(&found.targets, &mut random);
+            srv::drawn(bytes, most)
+        });
         let Some(dialling) = self.dials.by_link.get_mut(&link) else {
             return;
         };
@@ -245,7 +243,7 @@ impl Shard {
         let attempts = attempts.into_iter().take(DIAL_ATTEMPTS_MAX);
         dialling.attempts = attempts.filter_map(attempt).collect();
         if dialling.attempts.is_empty() {
-            let (text, is_final) = nowhere(found);
+            let (text, is_final) = found.nowhere();
             self.note_unreached(link, None, false, &text);
             self.dial_failed(link, text, is_final, outside);
             return;
@@ -467,27 +465,5 @@ pub fn question(local: Option<&DomainSettings>, remote: &Domain) -> Question {
         endpoint,
         wants_tlsa: local.is_some_and(|local| local.s2s.dane),
         ..Question::about(remote.to_ascii())
-    }
-}
-
-/// Why there is no address, and whether that is for good.
-pub fn nowhere(found: &Found) -> (String, bool) {
-    match &found.verdict {
-        dns::Verdict::NotOffered => ("its DNS says that it has no XMPP server".to_owned(), true),
-        dns::Verdict::Failed(failure) => (format!("its name was not resolved: {failure}"), false),
-        dns::Verdict::Targets | dns::Verdict::FallBack => {
-            let failures: Vec<&dns::Failure> = found
-                .targets
-                .iter()
-                .filter_map(|target| target.failure.as_ref())
-                .collect();
-            let is_final = failures.iter().all(|failure| failure.is_absence());
-            let text = failures
-                .first()
-                .map_or("it has no address".to_owned(), |failure| {
-                    format!("it has no address: {failure}")
-                });
-            (text, is_final)
-        }
     }
 }

@@ -16,7 +16,11 @@ use crate::xml::Top;
 
 impl ServerStream {
     /// Takes a child of an open stream.
-    pub(super) fn open_top(&mut self, top: Top, cx: &mut Context<'_>) -> Result<State, StreamError> {
+    pub(super) fn open_top(
+        &mut self,
+        top: Top,
+        cx: &mut Context<'_>,
+    ) -> Result<State, StreamError> {
         if top.ns != ns::SERVER {
             self.used = cx.now.mono;
         }
