@@ -309,7 +309,11 @@ impl TlsContexts {
                 let text = "dhparam has no effect: DHE cipher suites need an RSA certificate, and there \
                             is none for this domain; add one beside the ECDSA one, or leave dhparam \
                             out";
-                warnings.push(TlsWarning::of(domain, Concern::DhParameters, text.to_owned()));
+                warnings.push(TlsWarning::of(
+                    domain,
+                    Concern::DhParameters,
+                    text.to_owned(),
+                ));
             }
             if problems.is_empty() {
                 match contexts.build(settings, &found, dh.as_deref()) {

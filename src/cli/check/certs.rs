@@ -23,7 +23,12 @@ pub fn findings(settings: &Settings) -> Vec<Finding> {
     let (contexts, missing) = match TlsContexts::load(&TlsSettings::for_clients(settings)) {
         Ok((contexts, warnings)) => {
             let mut missing = HashMap::new();
-            for TlsWarning { domain, about, text } in warnings {
+            for TlsWarning {
+                domain,
+                about,
+                text,
+            } in warnings
+            {
                 match about {
                     Concern::Absence => drop(missing.insert(domain, text)),
                     // Told with the certificate.

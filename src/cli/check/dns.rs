@@ -89,10 +89,7 @@ fn of_service(
     let name = domain.name.to_ascii();
     let found =
         |level, text: String| Finding::new(CHECK, level, &domain.name, format!("{who}: {text}"));
-    let [record, port] = match service {
-        Service::Client => ["_xmpp-client", "5222"],
-        Service::Server => ["_xmpp-server", "5269"],
-    };
+    let ([record, record_direct], port) = (service.records(), service.port());
     let mut all = match &answer.verdict {
         Verdict::NotOffered => {
             let text = "the DNS says that there is no server for them (SRV with the target \".\")";
@@ -118,8 +115,7 @@ fn of_service(
         .any(|target| target.kind == Kind::DirectTls);
     if answer.verdict == Verdict::Targets && !has_direct {
         let text = format!(
-            "no record for direct TLS ({}), which some find quicker and less often blocked",
-            record.replace("_xmpp-", "_xmpps-")
+            "no record for direct TLS ({record_direct}), which some find quicker and less often blocked"
         );
         all.push(found(Level::Note, text));
     }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Finding, Level};
+use super::{Failure, Finding, Level};
 use crate::cli::ctl::Reach;
 use crate::config::{DomainSettings, Settings};
 use crate::dns::Service;
@@ -31,6 +31,9 @@ pub fn findings(settings: &Settings, server: &Reach) -> Vec<Finding> {
         Ok(contexts) => contexts,
         Err(why) => return vec![Finding::new(CHECK, Level::Problem, "TLS", why)],
     };
+    // What is wrong with the files is told by the check of certificates.
+    let on_disk = TlsContexts::load(&TlsSettings::for_clients(settings)).ok();
+    let on_disk = on_disk.map(|(contexts, _)| contexts);
     let mut found = Vec::new();
     for listener in &status.listeners {
         let Ok(address) = listener.address.parse::<SocketAddr>() else {
@@ -62,7 +65,8 @@ pub fn findings(settings: &Settings, server: &Reach) -> Vec<Finding> {
                 probe.look(Instant::now() + WAIT)
             };
             let about = format!("{} {address}", listener.kind);
-            found.push(judge(&about, domain, settings, &look(reachable(address))));
+            let seen = look(reachable(address));
+            found.push(judge(&about, domain, on_disk.as_ref(), &seen));
         }
     }
     found
@@ -122,7 +126,8 @@ fn status(server: &Reach) -> Result<StatusInfo, String> {
         Ok(Ok(Reply::Status(status))) => Ok(*status),
         Ok(Ok(other)) => Err(format!("{why}: it answered {other:?}")),
         Ok(Err(error)) => Err(format!("{why}: {error}")),
-        Err(failure) => Err(format!("{why}: {failure:?}")),
+        Err(Failure::No(text) | Failure::Usage(text)) => Err(format!("{why}: {text}")),
+        Err(Failure::Said) => Err(why.to_owned()),
     }
 }
 
@@ -166,7 +171,13 @@ fn reachable(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, address.port())
 }
 
-fn judge(about: &str, domain: &DomainSettings, settings: &Settings, seen: &Seen) -> Finding {
+/// `on_disk`: the certificates that a reload would find, if it found them all usable.
+fn judge(
+    about: &str,
+    domain: &DomainSettings,
+    on_disk: Option<&TlsContexts>,
+    seen: &Seen,
+) -> Finding {
     let name = &domain.name;
     let found = |level, text: String| Finding::new(CHECK, level, about, format!("{name}: {text}"));
     let Some(tls) = &seen.tls else {
@@ -184,7 +195,8 @@ fn judge(about: &str, domain: &DomainSettings, settings: &Settings, seen: &Seen)
         let text = format!("{agreed}, but the certificate is for another name");
         return found(Level::Problem, text);
     }
-    match is_on_disk(domain, settings, tls.peer_chain.first()) {
+    let leaf = tls.peer_chain.first();
+    match on_disk.is_none_or(|on_disk| has(on_disk, domain, leaf)) {
         true => found(Level::Good, agreed.to_owned()),
         false => found(
             Level::Warning,
@@ -195,12 +207,8 @@ fn judge(about: &str, domain: &DomainSettings, settings: &Settings, seen: &Seen)
     }
 }
 
-/// Whether what is shown is what a reload would find.
-fn is_on_disk(domain: &DomainSettings, settings: &Settings, leaf: Option<&Vec<u8>>) -> bool {
-    let Ok((contexts, _)) = TlsContexts::load(&TlsSettings::for_clients(settings)) else {
-        // What is wrong with the files is told by the check of certificates.
-        return true;
-    };
+/// Whether a certificate is among those of a domain.
+fn has(contexts: &TlsContexts, domain: &DomainSettings, leaf: Option<&Vec<u8>>) -> bool {
     let mut own = contexts
         .certificates()
         .iter()

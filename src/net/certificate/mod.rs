@@ -388,11 +388,7 @@ mod tests {
         assert!(certificate.public.public_eq(&key.key));
         let days = (certificate.not_after - now_unix_seconds()) / 86_400;
         assert!((364..=365).contains(&days), "{days}");
-        assert!(
-            certificate
-                .warnings(true, now_unix_seconds())
-                .is_empty()
-        );
+        assert!(certificate.warnings(true, now_unix_seconds()).is_empty());
     }
 
     #[test]

@@ -695,9 +695,9 @@ fn a_domain_whose_renewed_certificate_is_bad_keeps_the_old_one_while_others_chan
     assert!(setup.load().is_err(), "a start refuses it");
     let (after, warnings) = TlsContexts::load_after(&setup.settings, Some(&before)).unwrap();
     assert!(after.has_certificate("example.org"));
-    let told = warnings.iter().any(|warning| {
-        warning.domain == "example.org" && warning.text.ends_with("stays in use")
-    });
+    let told = warnings
+        .iter()
+        .any(|warning| warning.domain == "example.org" && warning.text.ends_with("stays in use"));
     assert!(told, "{warnings:?}");
     let after = Arc::new(after);
     for (domain, common_name) in [("example.org", "example.org"), ("example.net", "new")] {

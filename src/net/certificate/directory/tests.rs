@@ -329,7 +329,9 @@ fn a_file_called_by_the_domain_but_for_another_is_used_with_a_warning() {
     let (found, warnings) = pairs(dir.path(), "example.org").unwrap();
     assert!(!found[0].covers_domain);
     assert!(
-        warnings[0].text.contains("is not for this domain but for example.com"),
+        warnings[0]
+            .text
+            .contains("is not for this domain but for example.com"),
         "{warnings:?}"
     );
 }
