@@ -301,8 +301,8 @@ pub const PEER_ATTEMPTS_MAX: usize = 8;
 /// Servers of which one shard keeps attempts, in each direction. Full of the longest attempts they take
 /// 10 MiB, as they are some 500 KiB.
 pub const PEER_HISTORIES_MAX: usize = 512;
-/// Characters that are kept of each text of an attempt, which the other server may have chosen.
-pub const PEER_ATTEMPT_TEXT_CHARS_MAX: usize = 256;
+/// Characters that are kept of a text that another server may have chosen, for people.
+pub const PEER_TEXT_CHARS_MAX: usize = 256;
 /// Names and faults that are kept of the certificate of an attempt.
 pub const PEER_ATTEMPT_FAULTS_MAX: usize = 4;
 

@@ -21,6 +21,7 @@ use clap::{Args, Parser, Subcommand};
 
 use self::ctl::Reach;
 use crate::config::{self, Settings};
+use crate::log::for_people;
 use crate::server::privileges;
 
 /// An XMPP server.
@@ -354,17 +355,22 @@ fn load(path: &std::path::Path) -> Result<Settings, Failure> {
     config::load(path).map_err(Failure::no)
 }
 
+/// Characters of a cell of a table, some of which others have written.
+const CELL_CHARS_MAX: usize = 512;
+
 /// Rows under a heading, columns as wide as they need to be, the last one ragged.
 fn table<const N: usize>(heading: [&str; N], rows: &[[String; N]]) -> String {
+    let shown = |row: &[String; N]| row.each_ref().map(|cell| for_people(cell, CELL_CHARS_MAX));
+    let rows: Vec<[String; N]> = rows.iter().map(shown).collect();
     let mut widths = heading.map(|cell| cell.chars().count());
-    for row in rows {
+    for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.chars().count());
         }
     }
     let mut out = String::new();
     let heading = heading.map(str::to_string);
-    for row in std::iter::once(&heading).chain(rows) {
+    for row in std::iter::once(&heading).chain(&rows) {
         let mut line = String::new();
         for (width, cell) in widths.iter().zip(row) {
             line.push_str(&format!("{cell:width$}  "));
@@ -432,6 +438,19 @@ mod tests {
             assert!(named(words), "{words:?}");
         }
         assert!(!named(&["demo"]), "its conf file is its own");
+    }
+
+    /// A client names itself, and another server says why it talks with nobody.
+    #[test]
+    fn what_others_have_written_begins_no_row_and_drives_no_terminal() {
+        let rows = [[format!("x\nromeo\u{9b}2J\u{202e}{}", "y".repeat(9_000))]];
+        let told = table(["CLIENT"], &rows);
+        let lines: Vec<&str> = told.lines().collect();
+        assert!(
+            lines.len() == 2 && lines[1].starts_with("x romeo 2J yy"),
+            "{told}"
+        );
+        assert_eq!(lines[1].chars().count(), CELL_CHARS_MAX + 1);
     }
 
     #[test]

@@ -125,7 +125,7 @@ fn push(line: &mut String, c: char, quoted: bool) {
 
 /// Control characters, line and paragraph separators, and the marks that turn the direction of
 /// writing (Unicode Standard Annex 9 §2).
-fn is_unsafe(c: char) -> bool {
+pub(super) fn is_unsafe(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}'
             | '\u{2066}'..='\u{2069}')

@@ -7,6 +7,7 @@
 //! `warn!(stream = id, peer:% = address; "login failed")`. A field is quoted and escaped as one
 //! value; what a peer sent belongs there and not into the event's text.
 
+mod foreign;
 mod line;
 pub mod panic;
 mod sink;
@@ -22,6 +23,7 @@ use std::time::{Duration, SystemTime};
 use ::log::{Level, LevelFilter, Log, Metadata, Record};
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+pub use self::foreign::for_people;
 use crate::limits::LOG_LINES_MAX;
 use line::Style;
 use sink::Sink;

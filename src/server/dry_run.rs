@@ -15,12 +15,13 @@ use crate::clock::Clock;
 use crate::config::{DomainSettings, Settings};
 use crate::dns::{self, Dns, Found, Lookup, Question, Service, Target, Tlsa, srv};
 use crate::jid::Domain;
-use crate::limits::DIAL_ATTEMPTS_MAX;
+use crate::limits::{DIAL_ATTEMPTS_MAX, PEER_TEXT_CHARS_MAX};
+use crate::log::for_people;
 use crate::net::certificate::PresentedChain;
 use crate::net::probe::{Probe, Secured, Seen, Stop};
 use crate::net::random;
 use crate::net::tls::TlsContexts;
-use crate::router::peers::history::{ShownCertificate, bounded as for_people};
+use crate::router::peers::history::ShownCertificate;
 use crate::server::control::{CertificateReport, DryRun, LookupInfo, TriedAddress};
 use crate::server::dns_settings;
 use crate::server::generation::Loaded;
@@ -201,7 +202,8 @@ impl Trier<'_> {
         tried: &mut TriedAddress,
         run: &mut DryRun,
     ) -> bool {
-        tried.stopped = seen.stop.as_ref().map(|stop| for_people(&stop.to_string()));
+        let stop = seen.stop.as_ref().map(ToString::to_string);
+        tried.stopped = stop.map(|stop| for_people(&stop, PEER_TEXT_CHARS_MAX));
         let is_unencrypted = seen.tls.is_none() && seen.stop == Some(Stop::NoTls);
         if seen.tls.is_none() && !is_unencrypted {
             // Only a server that does not exist there ends the search (RFC 6120 §4.9.3.6).

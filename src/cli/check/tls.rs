@@ -12,11 +12,11 @@ use crate::cli::{Failure, load};
 use crate::config::Settings;
 use crate::dns::{Endpoint, Found, Kind, Question, Service};
 use crate::jid::Domain;
-use crate::limits::DIAL_ATTEMPTS_MAX;
+use crate::limits::{DIAL_ATTEMPTS_MAX, PEER_TEXT_CHARS_MAX};
+use crate::log::for_people;
 use crate::net::certificate::Authorities;
 use crate::net::probe::{Probe, Seen, Stop};
 use crate::net::tls::TlsContexts;
-use crate::router::peers::history::bounded as for_people;
 use crate::server::dry_run::look_up;
 
 const CHECK: &str = "tls";
@@ -162,7 +162,8 @@ impl Looking {
         };
         let about = format!("{} for {}, {kind}", place.address, who(place.service));
         let found = |level, text: &str| Finding::new(CHECK, level, &about, text);
-        let stop = seen.stop.as_ref().map(|stop| for_people(&stop.to_string()));
+        let stop = seen.stop.as_ref().map(ToString::to_string);
+        let stop = stop.map(|stop| for_people(&stop, PEER_TEXT_CHARS_MAX));
         let Some(tls) = &seen.tls else {
             return vec![found(Level::Problem, stop.as_deref().unwrap_or_default())];
         };

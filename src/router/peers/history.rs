@@ -10,8 +10,9 @@ use std::net::SocketAddr;
 use crate::clock::Wall;
 use crate::jid::Domain;
 use crate::limits::{
-    PEER_ATTEMPT_FAULTS_MAX, PEER_ATTEMPT_TEXT_CHARS_MAX, PEER_ATTEMPTS_MAX, PEER_HISTORIES_MAX,
+    PEER_ATTEMPT_FAULTS_MAX, PEER_ATTEMPTS_MAX, PEER_HISTORIES_MAX, PEER_TEXT_CHARS_MAX,
 };
+use crate::log::for_people;
 use crate::router::session::TlsSummary;
 
 /// One attempt at a stream with another server, by either side, and what came of it.
@@ -126,8 +127,9 @@ impl Log {
 impl Attempt {
     /// Within the bounds, and without characters that control a terminal.
     fn bounded(mut self) -> Attempt {
+        let bounded = |text: &str| for_people(text, PEER_TEXT_CHARS_MAX);
         self.outcome = bounded(&self.outcome);
-        self.verdict = self.verdict.as_deref().map(bounded);
+        self.verdict = self.verdict.as_deref().map(&bounded);
         if let Some(shown) = &mut self.certificate {
             shown.subject = bounded(&shown.subject);
             shown.issuer = bounded(&shown.issuer);
@@ -138,17 +140,6 @@ impl Attempt {
         }
         self
     }
-}
-
-/// A text of a peer's as it may be shown on a terminal, cut to what is kept of it.
-pub fn bounded(text: &str) -> String {
-    let chars = text.chars().take(PEER_ATTEMPT_TEXT_CHARS_MAX);
-    let shown = chars.map(|c| if c.is_control() { ' ' } else { c });
-    let mut shown: String = shown.collect();
-    if text.chars().nth(PEER_ATTEMPT_TEXT_CHARS_MAX).is_some() {
-        shown.push('…');
-    }
-    shown
 }
 
 #[cfg(test)]
@@ -212,7 +203,7 @@ mod tests {
         let mut history = History::default();
         history.note(long);
         let kept = &history.of(&Domain::parse("example.net").unwrap())[0].outcome;
-        assert_eq!(kept.chars().count(), PEER_ATTEMPT_TEXT_CHARS_MAX + 1);
+        assert_eq!(kept.chars().count(), PEER_TEXT_CHARS_MAX + 1);
         assert!(!kept.contains(char::is_control), "{kept}");
     }
 }

@@ -8,9 +8,10 @@ use base64::engine::general_purpose::STANDARD;
 
 use crate::config::DomainSettings;
 use crate::jid::Domain;
+use crate::limits::PEER_TEXT_CHARS_MAX;
+use crate::log::for_people;
 use crate::net::probe::{Secured, Seen, Stop};
 use crate::ns;
-use crate::router::peers::history::bounded as for_people;
 use crate::server::control::ProofStep;
 use crate::stream::dialback::{Answer, Body, Packet, Pair, Secret};
 use crate::xml::{Element, Top};
@@ -159,7 +160,7 @@ fn step(means: &str, accepted: Option<bool>, text: impl Into<String>) -> ProofSt
     ProofStep {
         means: means.to_owned(),
         accepted,
-        text: for_people(text.into().trim_end()),
+        text: for_people(text.into().trim_end(), PEER_TEXT_CHARS_MAX),
         broken: false,
     }
 }

@@ -7,6 +7,8 @@ use base64::engine::general_purpose::STANDARD;
 use super::bidirectional::write_request;
 use super::{Ask, Exchange, Role, ServerStream, State, no_stream, unsupported};
 use crate::jid::Domain;
+use crate::limits::PEER_TEXT_CHARS_MAX;
+use crate::log::for_people;
 use crate::ns;
 use crate::router::peers::Failure;
 use crate::slots::Key;
@@ -375,7 +377,9 @@ impl ServerStream {
         if dialled.is_ready || std::mem::replace(&mut dialled.is_failed, true) {
             return;
         }
-        let (link, pair, text) = (dialled.link, dialled.pair(), text.into());
+        // Each sender is told, and operators read it: what the peer has written of it has bounds.
+        let text = for_people(&text.into(), PEER_TEXT_CHARS_MAX);
+        let (link, pair) = (dialled.link, dialled.pair());
         self.note_attempt(&pair, false, &text, actions);
         let failure = Failure {
             condition,

@@ -1,6 +1,7 @@
 //! How streams end: in time, by their peer, or because nobody needs them.
 
 use super::*;
+use crate::limits::PEER_TEXT_CHARS_MAX;
 
 #[test]
 fn who_does_not_get_on_is_given_up() {
@@ -36,6 +37,25 @@ fn a_stream_that_nobody_needs_is_closed_without_an_error() {
     wire.b.hear("</stream:stream>");
     let closed = |action: &Action| matches!(action, Action::PeerClosed(_));
     assert!(wire.b.asked.iter().any(closed));
+}
+
+/// Each sender whose stanza goes back is told it, and `stanzad s2s list` prints it.
+#[test]
+fn what_a_peer_says_of_its_refusal_is_passed_on_within_bounds() {
+    let mut a = End::dialling(S2s::default());
+    a.on(Event::Begin);
+    let text = format!("go\n\u{9b}away {}", "x".repeat(5_000));
+    a.hear(&format!(
+        "{ANSWER}<stream:error><policy-violation xmlns='{0}'/><text xmlns='{0}'>{text}</text>\
+         </stream:error>",
+        ns::STREAM_ERROR
+    ));
+    let told = &a.failure().unwrap().text;
+    assert!(
+        told.starts_with("it ended the stream: policy-violation go  away xx"),
+        "{told}"
+    );
+    assert_eq!(told.chars().count(), PEER_TEXT_CHARS_MAX + 1);
 }
 
 /// A link whose stream was closed by its peer must not wait for it for ever.
