@@ -16,7 +16,7 @@ mod value;
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::jid::{Domain, DomainList};
 pub use crate::log::{LogFormat, LogOptions, LogTo};
@@ -227,6 +227,32 @@ pub struct DomainSettings {
     pub auth: Auth,
     /// `[contact]` as it holds for this domain.
     pub contact: Contact,
+    /// What the domain's features come to in a hash (XEP-0115 §5.1).
+    pub ver: Kept,
+}
+
+/// What is computed of settings once, and kept with them. It is no part of them: it is neither compared
+/// nor copied, as a copy may be changed.
+#[derive(Debug, Default)]
+pub struct Kept(OnceLock<String>);
+
+impl Kept {
+    /// What is kept; at first it is computed.
+    pub fn get_or_init(&self, compute: impl FnOnce() -> String) -> &str {
+        self.0.get_or_init(compute)
+    }
+}
+
+impl Clone for Kept {
+    fn clone(&self) -> Kept {
+        Kept::default()
+    }
+}
+
+impl PartialEq for Kept {
+    fn eq(&self, _: &Kept) -> bool {
+        true
+    }
 }
 
 /// Where people reach those who run a domain: URIs for each purpose (XEP-0157).
@@ -490,6 +516,7 @@ impl DomainSettings {
             s2s: S2s::default(),
             auth: Auth::default(),
             contact: Contact::default(),
+            ver: Kept::default(),
         }
     }
 }

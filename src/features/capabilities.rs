@@ -61,13 +61,13 @@ fn write(context: &StreamFeatureContext<'_>, out: &mut Vec<u8>) {
     if !context.authenticated {
         return;
     }
-    let info = super::disco::info_of_domain(context.pipeline, context.domain);
+    let info = || super::disco::info_of_domain(context.pipeline, context.domain);
+    let ver = context.domain.ver.get_or_init(|| own_ver(&info()));
     // Writing to a vector cannot fail.
     let _ = write!(
         out,
-        "<c xmlns='{}' hash='sha-1' node='{NODE}' ver='{}'/>",
-        ns::CAPS,
-        own_ver(&info)
+        "<c xmlns='{}' hash='sha-1' node='{NODE}' ver='{ver}'/>",
+        ns::CAPS
     );
 }
 
@@ -138,11 +138,13 @@ fn learn(router: &mut Router, key: Key, told: &Told, name: &str, answer: &Stanza
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::DomainSettings;
     use crate::jid::Jid;
     use crate::router::testing::{Seat, Site};
     use crate::stanza::Kind;
 
     static FEATURES: &[&Feature] = &[&FEATURE];
+    static WITH_FORM: &[&Feature] = &[&FEATURE, &crate::features::contact_addresses::FEATURE];
 
     fn info(feature: &str) -> Element {
         let feature = Element::new(ns::DISCO_INFO, "feature").attr("var", feature);
@@ -175,6 +177,35 @@ mod tests {
     }
 
     /// XEP-0115 §1: what a client can do is what its last presence says.
+    /// §5.1: a reload that changes what the domain says of itself changes the hash.
+    #[test]
+    fn the_hash_is_that_of_the_settings_at_hand() {
+        let site = Site::new(WITH_FORM);
+        let written = |domain: &DomainSettings| {
+            let mut out = Vec::new();
+            let context = StreamFeatureContext {
+                pipeline: &site.router.pipeline,
+                domain,
+                authenticated: true,
+                stanza_bytes_max: 10_000,
+            };
+            write(&context, &mut out);
+            let ver = own_ver(&crate::features::disco::info_of_domain(
+                context.pipeline,
+                domain,
+            ));
+            let out = String::from_utf8(out).unwrap();
+            assert!(out.contains(&format!(" ver='{ver}'")), "{out}");
+            ver
+        };
+        let before = site.router.domain("example.org").unwrap();
+        let mut after = DomainSettings::clone(before);
+        let first = written(before);
+        after.contact.abuse = vec!["xmpp:abuse@example.org".to_owned()];
+        assert_ne!(written(&after), first);
+        assert_eq!(written(before), first);
+    }
+
     #[test]
     fn a_late_answer_does_not_bring_back_what_a_client_could_do_before() {
         let mut site = Site::new(FEATURES);
