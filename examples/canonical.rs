@@ -12,7 +12,7 @@ fn main() -> io::Result<()> {
     let mut document = Vec::new();
     io::stdin().read_to_end(&mut document)?;
     let mut out = io::stdout().lock();
-    let mut parser = Parser::new(Bounds::client(256 * 1024));
+    let mut parser = Parser::new(Bounds::of(256 * 1024));
     parser.feed(&document);
     loop {
         match parser.next() {
