@@ -59,7 +59,7 @@ pub fn benches(criterion: &mut Criterion) {
     group.bench_function("without", |b| b.iter(|| payload.without(is_receipt)));
     group.bench_function("copy of the bytes", |b| b.iter(|| bytes.clone()));
 
-    let stanza = chat(Some("juliet@example.org/balcony"), "romeo@example.org");
+    let mut stanza = chat(Some("juliet@example.org/balcony"), "romeo@example.org");
     let mut out = Vec::new();
     group.throughput(Throughput::Elements(1));
     group.bench_function("write to 1", |b| {
@@ -69,15 +69,16 @@ pub fn benches(criterion: &mut Criterion) {
             black_box(&out);
         });
     });
-    let recipients: Vec<String> = (0..RECIPIENTS)
-        .map(|number| format!("guest{number}@example.org"))
+    let recipients: Vec<Jid> = (0..RECIPIENTS)
+        .map(|number| Jid::parse(&format!("guest{number}@example.org")).expect("an address"))
         .collect();
     group.throughput(Throughput::Elements(RECIPIENTS as u64));
     group.bench_function("write to 50", |b| {
         b.iter(|| {
             out.clear();
             for recipient in &recipients {
-                stanza.write_to(recipient, &mut out);
+                stanza.to = Some(recipient.clone());
+                stanza.write(&mut out);
             }
             black_box(&out);
         });

@@ -9,7 +9,7 @@ use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use openssl::ssl::SslStream;
 
@@ -43,10 +43,6 @@ pub struct Probe<'a> {
 /// What was seen, as far as it went.
 #[derive(Debug, Default)]
 pub struct Seen {
-    /// How long the connection took; none if there is none.
-    pub connected_after: Option<Duration>,
-    /// What was offered before TLS.
-    pub before_tls: Option<Offer>,
     /// What TLS agreed on, with the certificates that were shown.
     pub tls: Option<TlsFacts>,
     /// What was offered behind TLS.
@@ -68,8 +64,6 @@ pub struct Secured {
 pub struct Offer {
     /// STARTTLS.
     pub starttls: bool,
-    /// Nothing without it (RFC 6120 §5.4.1).
-    pub starttls_required: bool,
     /// SASL mechanisms.
     pub mechanisms: Vec<String>,
     /// Dialback (XEP-0220 §2.4.2).
@@ -124,16 +118,13 @@ impl Offer {
         let mut offer = Offer::default();
         for feature in features.elements() {
             match (&*feature.ns, &*feature.name) {
-                (ns::TLS, "starttls") => {
-                    offer.starttls = true;
-                    offer.starttls_required = feature.find(ns::TLS, "required").is_some();
-                }
+                (ns::TLS, "starttls") => offer.starttls = true,
                 (ns::SASL, "mechanisms") => {
                     let names = feature.elements().map(Element::text);
                     offer.mechanisms = names.collect();
                 }
                 (ns::DIALBACK_FEATURE, "dialback") => offer.dialback = true,
-                ("urn:xmpp:features:bidi", "bidi") => offer.bidi = true,
+                (ns::BIDI_FEATURE, "bidi") => offer.bidi = true,
                 _ => {}
             }
         }
@@ -164,11 +155,9 @@ impl Probe<'_> {
     }
 
     fn look_into(&self, deadline: Instant, seen: &mut Seen) -> Result<Secured, Stop> {
-        let began = Instant::now();
         let mut plain = Timed::connect(self.address, deadline)?;
-        seen.connected_after = Some(began.elapsed());
         if !self.is_direct {
-            plain = self.start_tls(plain, seen)?;
+            plain = self.start_tls(plain)?;
         }
         let mut secure = Talk::new(self.handshake(plain, seen)?);
         let header = self.open(&mut secure)?;
@@ -184,11 +173,10 @@ impl Probe<'_> {
     }
 
     /// Asks for TLS, also where it is not offered (RFC 7590 §3.1).
-    fn start_tls(&self, plain: Timed, seen: &mut Seen) -> Result<Timed, Stop> {
+    fn start_tls(&self, plain: Timed) -> Result<Timed, Stop> {
         let mut talk = Talk::new(plain);
         let header = self.open(&mut talk)?;
         let offer = talk.offer(header, self.domain)?;
-        seen.before_tls.clone_from(&offer);
         let what = "the answer to STARTTLS";
         talk.say(format!("<starttls xmlns='{}'/>", ns::TLS).as_bytes(), what)?;
         // Who does not know it may also end the stream, which means the same.

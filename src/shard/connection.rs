@@ -189,12 +189,6 @@ impl Input {
         }
     }
 
-    /// Looks at nothing any more.
-    pub fn ignore(&mut self) {
-        self.reading.awake().discard();
-        self.is_broken = true;
-    }
-
     #[cfg(test)]
     pub(crate) fn is_at_rest(&self) -> bool {
         matches!(self.reading, Reading::AtRest(_))

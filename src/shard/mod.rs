@@ -163,12 +163,6 @@ pub struct SurveyedSession {
     pub client: Option<String>,
     /// Seconds since the client last sent a byte.
     pub idle_seconds: u64,
-    /// Stanzas of it that are on their way.
-    pub unsettled: usize,
-    /// Bytes that wait to be sent to it.
-    pub output_bytes: usize,
-    /// When this was true.
-    pub at: Wall,
 }
 
 impl Weigh for Post {

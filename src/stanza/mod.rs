@@ -237,15 +237,7 @@ impl Stanza {
 
     /// Appends the whole stanza for a stream whose default namespace is its content namespace.
     pub fn write(&self, out: &mut Vec<u8>) {
-        self.write_with(self.to.as_ref().map(Jid::as_str), out);
-    }
-
-    /// Appends the whole stanza with another recipient.
-    pub fn write_to(&self, to: &str, out: &mut Vec<u8>) {
-        self.write_with(Some(to), out);
-    }
-
-    fn write_with(&self, to: Option<&str>, out: &mut Vec<u8>) {
+        let to = self.to.as_ref().map(Jid::as_str);
         out.reserve(self.size() + to.map_or(0, str::len));
         let name = self.kind.as_str();
         out.push(b'<');

@@ -207,14 +207,6 @@ impl Parser {
         }
     }
 
-    /// Drops unread bytes. If an element is begun, only a new document can follow.
-    pub fn discard(&mut self) {
-        self.reader.source_mut().clear();
-        if !matches!(self.stage, Stage::Between | Stage::Closed) && self.failed.is_none() {
-            self.restart();
-        }
-    }
-
     fn advance(&mut self) -> Result<Option<Item>, XmlError> {
         loop {
             let goes_on = match self.stage {

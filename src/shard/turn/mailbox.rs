@@ -234,7 +234,7 @@ impl Shard {
     }
 
     fn survey(&self) -> Survey {
-        let now = self.router.now;
+        let now = self.router.now.mono;
         let sessions = self.router.sessions.iter();
         Survey {
             shard: self.router.shard,
@@ -249,11 +249,8 @@ impl Shard {
                     client: client(session),
                     priority: session.presence.as_ref().map(|presence| presence.priority),
                     idle_seconds: self.connections.get(session.conn).map_or(0, |connection| {
-                        now.mono.since(connection.stream.touched()).as_secs()
+                        now.since(connection.stream.touched()).as_secs()
                     }),
-                    unsettled: session.unsettled.open(),
-                    output_bytes: self.router.out.outputs.len(session.conn),
-                    at: now.wall,
                 })
                 .collect(),
             posts_waiting: 0,

@@ -15,7 +15,8 @@
 //! wait ([`Ledger::placed`]).
 //!
 //! An answer to nothing on these lists is `invalid-from` (RFC 6120 §4.9.3.9): its sender speaks for a
-//! domain pair that nobody asked it about. Waiting has no clock here: the stream's owner gives up.
+//! domain pair that nobody asked it about. Waiting has no clock here: it ends with the
+//! stream at the latest.
 
 use super::{Answer, Body, Packet, Pair, Secret, Trouble};
 use crate::jid::Domain;
@@ -34,7 +35,7 @@ pub struct Ledger<T> {
     /// In the order of remote and local domain.
     claims: Vec<Claim>,
     refusals: usize,
-    offers: Vec<Offer>,
+    offers: Vec<Pair>,
     questions: Vec<Question<T>>,
 }
 
@@ -55,17 +56,10 @@ enum ClaimState {
 }
 
 #[derive(Debug)]
-struct Offer {
-    pair: Pair,
-    is_given_up: bool,
-}
-
-#[derive(Debug)]
 struct Question<T> {
     pair: Pair,
     id: String,
-    /// None if the answer has come to matter no more.
-    asker: Option<T>,
+    asker: T,
 }
 
 /// What a ledger asks of its stream. Carried out in order.
@@ -147,15 +141,6 @@ pub enum NotHere {
     Asked,
     /// Too much waits for an answer.
     Full,
-}
-
-/// What a stream that ends leaves unanswered.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Open<T> {
-    /// Who waits for a key to be verified: to be treated as an error (XEP-0220 §2.1.2).
-    pub askers: Vec<T>,
-    /// Our offers, which are as if answered by an error (XEP-0220 §2.1.1).
-    pub offers: Vec<Pair>,
 }
 
 impl<T> Ledger<T> {
@@ -398,31 +383,19 @@ impl<T> Ledger<T> {
         if !self.leads_to(&pair.remote) || (self.dialled.is_none() && !self.is_bidirectional) {
             return Err(NotHere::LeadsElsewhere);
         }
-        if self.offers.iter().any(|offer| offer.pair == pair) {
+        if self.offers.contains(&pair) {
             return Err(NotHere::Asked);
         }
         let key = secret.key(&pair.remote, &pair.local, &self.id);
-        self.offers.push(Offer {
-            pair: pair.clone(),
-            is_given_up: false,
-        });
+        self.offers.push(pair.clone());
         Ok(Packet::to_peer(pair, Body::Offer { key }))
     }
 
-    /// The answer to an offer is waited for no longer. If it comes, it is dropped.
-    pub fn give_up_offer(&mut self, pair: &Pair) {
-        for offer in self.offers.iter_mut().filter(|offer| offer.pair == *pair) {
-            offer.is_given_up = true;
-        }
-    }
-
     fn answered(&mut self, pair: Pair, answer: Answer) -> Result<Vec<Action<T>>, StreamError> {
-        let Some(at) = self.offers.iter().position(|offer| offer.pair == pair) else {
+        let Some(at) = self.offers.iter().position(|offered| *offered == pair) else {
             return Err(unsolicited());
         };
-        if self.offers.swap_remove(at).is_given_up {
-            return Ok(Vec::new());
-        }
+        self.offers.swap_remove(at);
         Ok(vec![Action::Answered(pair, answer)])
     }
 
@@ -449,17 +422,10 @@ impl<T> Ledger<T> {
         self.questions.push(Question {
             pair: pair.clone(),
             id: id.to_owned(),
-            asker: Some(asker),
+            asker,
         });
         let (id, key) = (id.to_owned(), key.to_owned());
         Ok(Packet::to_peer(pair, Body::Verify { id, key }))
-    }
-
-    /// The answer to a question is waited for no longer. If it comes, it is dropped; until then it takes
-    /// its place, so that a peer that answers nothing is soon asked nothing ([`NotHere::Full`]).
-    pub fn give_up_question(&mut self, pair: &Pair, id: &str) -> Option<T> {
-        let at = self.question(pair, id)?;
-        self.questions[at].asker.take()
     }
 
     fn told(
@@ -472,23 +438,14 @@ impl<T> Ledger<T> {
             return Err(unsolicited());
         };
         let asker = self.questions.swap_remove(at).asker;
-        Ok(asker
-            .map(|asker| Action::Tell(asker, answer))
-            .into_iter()
-            .collect())
+        Ok(vec![Action::Tell(asker, answer)])
     }
 
-    /// The stream has ended: what nobody will answer any more.
-    pub fn end(self) -> Open<T> {
+    /// The stream has ended. Yields who waits for a key to be verified, which is to be treated as an
+    /// error (XEP-0220 §2.1.2).
+    pub fn end(self) -> Vec<T> {
         let questions = self.questions.into_iter();
-        let offers = self.offers.into_iter();
-        Open {
-            askers: questions.filter_map(|question| question.asker).collect(),
-            offers: offers
-                .filter(|offer| !offer.is_given_up)
-                .map(|offer| offer.pair)
-                .collect(),
-        }
+        questions.map(|question| question.asker).collect()
     }
 
     /// Whether the peer speaks for a remote domain: we dialled to where the DNS says that it is, or it

@@ -7,7 +7,7 @@
 mod ledger;
 mod packet;
 
-pub use ledger::{Action, Checked, Ledger, NotHere, Open, Ruling, Unreached};
+pub use ledger::{Action, Checked, Ledger, NotHere, Ruling, Unreached};
 pub use packet::{Answer, Body, Packet, Trouble};
 
 use ring::hmac;

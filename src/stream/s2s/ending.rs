@@ -215,7 +215,7 @@ impl ServerStream {
     fn leave(&mut self, actions: &mut Vec<Action>) {
         self.note_end(actions);
         if let Some(ledger) = self.ledger.take() {
-            for asker in ledger.end().askers {
+            for asker in ledger.end() {
                 let unreached = Checked::Unreached(Unreached::Timeout);
                 actions.push(Action::Tell(Box::new((asker, unreached))));
             }
