@@ -246,20 +246,28 @@ impl Router {
 
     /// Whether a stanza is presence for an account that no session could hear: then nothing needs to
     /// be loaded. Presence is not stored (RFC 6121 §8.5.2.2.2), and a resource that becomes available
-    /// later asks for it.
+    /// later asks for it. Not so if the account is busy, perhaps with the subscription by which the
+    /// presence comes (§3.1.5): a resource that becomes available before that is done does not ask, since
+    /// it does not know of the subscription.
     fn is_for_nobody(&self, routed: &Routed) -> bool {
         let stanza = &routed.stanza;
-        let is_meant = stanza.kind == Kind::Presence
-            && (matches!(
-                stanza.type_,
-                Type::Available | Type::Unavailable | Type::Error
-            ) || self.is_own_probe(routed));
-        is_meant
+        let (is_told, is_probe) = match stanza.kind {
+            Kind::Presence => (
+                matches!(
+                    stanza.type_,
+                    Type::Available | Type::Unavailable | Type::Error
+                ),
+                self.is_own_probe(routed),
+            ),
+            Kind::Message | Kind::Iq => (false, false),
+        };
+        (is_told || is_probe)
             && stanza.to.as_ref().is_some_and(|to| {
                 let account = self.accounts.find(to.bare_str());
-                account
-                    .and_then(|key| self.accounts.get(key))
-                    .is_none_or(|account| account.sessions.is_empty())
+                let account = account.and_then(|key| self.accounts.get(key));
+                account.is_none_or(|account| {
+                    account.sessions.is_empty() && (is_probe || !account.is_busy())
+                })
             })
     }
 

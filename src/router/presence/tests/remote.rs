@@ -208,3 +208,28 @@ fn a_roster_push_of_another_server_reaches_nobody() {
     site.send_from_remote(&remote, TYBALT, stanza(Kind::Iq, Type::Set, Some(to)));
     assert!(site.take(balcony).starts_with("<iq "));
 }
+
+/// RFC 6121 §3.1.5, §4.2.2; found by `tests/simulation.rs`: presence that comes behind `subscribed` was
+/// dropped while that was being committed, since nobody was there to hear it. Who became available
+/// meanwhile heard nothing of the contact, and did not know whom to probe.
+#[test]
+fn presence_that_follows_an_approval_is_not_lost_while_that_is_committed() {
+    let mut site = Site::new(&[]);
+    site.create(JULIET);
+    site.contact(JULIET, "romeo@example.net", State::PENDING_OUT);
+    let remote = site.remote();
+    let approval = presence_to(Type::Subscribed, JULIET);
+    site.send_from_remote(&remote, "romeo@example.net", approval);
+    let first = presence_to(Type::Available, JULIET);
+    site.send_from_remote(&remote, "romeo@example.net/orchard", first);
+    let juliet = site.bind(JULIET, "balcony", None);
+    site.send(juliet, presence(Type::Available));
+    site.run_store();
+    assert_eq!(
+        heard(&mut site, juliet),
+        [
+            said("juliet@example.org/balcony", ""),
+            said("romeo@example.net/orchard", "")
+        ]
+    );
+}
