@@ -12,7 +12,7 @@
 //! At most [`limits::DNS_QUESTIONS_MAX`] questions are open, more are refused at once; so the
 //! thread needs no gate. Of their lookups [`limits::DNS_LOOKUPS_MAX`] are under way, each with a
 //! socket or more; the others wait within the time of their question. Nobody for whose sake many
-//! questions are asked has more than half of these places (`turns`). A question has
+//! questions are asked has the last quarter of these places (`turns`). A question has
 //! [`limits::DNS_WAIT`], a query [`limits::DNS_TRIES`] tries of [`limits::DNS_TRY_WAIT`]. Records
 //! used of an answer, targets, aliases followed, and the cache are bounded too (`limits`).
 //!
