@@ -1,6 +1,7 @@
 use super::super::testing::{Issued, write};
 use super::*;
 use openssl::pkey::Id;
+use tempfile::TempDir;
 
 fn domain(name: &str) -> TlsDomain {
     TlsDomain {
@@ -45,6 +46,37 @@ fn put(root: &Path, certificate: &str, key: &str, issued: &Issued) {
     }
 }
 
+fn folder() -> TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+/// The file that is taken for a domain, if no more than one is.
+fn only_file(dir: &TempDir, name: &str) -> String {
+    let [file] = &files(dir.path(), name)[..] else {
+        panic!("one file");
+    };
+    file.to_str().unwrap().to_owned()
+}
+
+fn issued_for(name: &str) -> Issued {
+    Issued::new().dns(name).build()
+}
+
+/// One that is valid too, and older.
+fn older_for(name: &str) -> Issued {
+    Issued::new().dns(name).valid(-9000, 86_400 * 60).build()
+}
+
+/// Puts a certificate and its key beside each other, as files of one name.
+fn put_beside(dir: &TempDir, name: &str, issued: &Issued) {
+    let [certificate, key] = ["crt", "key"].map(|ending| format!("{name}.{ending}"));
+    put(dir.path(), &certificate, &key, issued);
+}
+
+fn put_certificate(dir: &TempDir, file: &str, issued: &Issued) {
+    write(&dir.path().join(file), 0o644, &[&issued.pem()]);
+}
+
 #[test]
 fn the_conventions_of_certbot_lego_acme_sh_and_prosody_are_found() {
     for (certificate, key) in [
@@ -63,19 +95,9 @@ fn the_conventions_of_certbot_lego_acme_sh_and_prosody_are_found() {
         ("example.org.pem", "example.org.key"),
         ("whatever.pem", "other.key"),
     ] {
-        let dir = tempfile::tempdir().unwrap();
-        put(
-            dir.path(),
-            certificate,
-            key,
-            &Issued::new().dns("example.org").build(),
-        );
-        put(
-            dir.path(),
-            "else.crt",
-            "else.key",
-            &Issued::new().dns("example.com").build(),
-        );
+        let dir = folder();
+        put(dir.path(), certificate, key, &issued_for("example.org"));
+        put_beside(&dir, "else", &issued_for("example.com"));
         assert_eq!(
             files(dir.path(), "example.org"),
             [PathBuf::from(certificate)],
@@ -86,12 +108,9 @@ fn the_conventions_of_certbot_lego_acme_sh_and_prosody_are_found() {
 
 #[test]
 fn links_of_certbot_lead_to_the_newest_certificate_and_its_archive_is_left_alone() {
-    let dir = tempfile::tempdir().unwrap();
-    let old = Issued::new()
-        .dns("example.org")
-        .valid(-9000, 86_400 * 60)
-        .build();
-    let new = Issued::new().dns("example.org").build();
+    let dir = folder();
+    let old = older_for("example.org");
+    let new = issued_for("example.org");
     let archive = dir.path().join("archive/example.org");
     for (number, issued) in [(1, &old), (2, &new)] {
         write(
@@ -112,58 +131,34 @@ fn links_of_certbot_lead_to_the_newest_certificate_and_its_archive_is_left_alone
         std::os::unix::fs::symlink(target, live.join(format!("{name}.pem"))).unwrap();
     }
     assert_eq!(
-        files(dir.path(), "example.org"),
-        [PathBuf::from("live/example.org/fullchain.pem")]
+        only_file(&dir, "example.org"),
+        "live/example.org/fullchain.pem"
     );
 }
 
 #[test]
 fn a_wildcard_serves_the_domains_below_it() {
-    let dir = tempfile::tempdir().unwrap();
-    let issued = Issued::new().dns("*.example.org").build();
-    put(
-        dir.path(),
-        "_.example.org.crt",
-        "_.example.org.key",
-        &issued,
-    );
-    assert_eq!(
-        files(dir.path(), "chat.example.org"),
-        [PathBuf::from("_.example.org.crt")]
-    );
+    let dir = folder();
+    let issued = issued_for("*.example.org");
+    put_beside(&dir, "_.example.org", &issued);
+    assert_eq!(only_file(&dir, "chat.example.org"), "_.example.org.crt");
     assert!(pairs(dir.path(), "example.org").is_err());
     // One of the domain's own is better.
-    let own = Issued::new()
-        .dns("chat.example.org")
-        .valid(-9000, 86_400 * 60)
-        .build();
-    put(
-        dir.path(),
-        "chat.example.org.crt",
-        "chat.example.org.key",
-        &own,
-    );
-    assert_eq!(
-        files(dir.path(), "chat.example.org"),
-        [PathBuf::from("chat.example.org.crt")]
-    );
+    let own = older_for("chat.example.org");
+    put_beside(&dir, "chat.example.org", &own);
+    assert_eq!(only_file(&dir, "chat.example.org"), "chat.example.org.crt");
 }
 
 #[test]
 fn rsa_and_ecdsa_stand_side_by_side() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = folder();
     put(
         dir.path(),
         "example.org.rsa.pem",
         "example.org.rsa.pem",
         &Issued::new().dns("example.org").rsa(2048).build(),
     );
-    put(
-        dir.path(),
-        "example.org.crt",
-        "example.org.key",
-        &Issued::new().dns("example.org").build(),
-    );
+    put_beside(&dir, "example.org", &issued_for("example.org"));
     let (found, _) = pairs(dir.path(), "example.org").unwrap();
     let mut kinds: Vec<_> = found.iter().map(|p| p.key.id()).collect();
     kinds.sort_by_key(|kind| kind.as_raw());
@@ -172,27 +167,24 @@ fn rsa_and_ecdsa_stand_side_by_side() {
 
 #[test]
 fn the_newest_valid_one_wins_and_an_expired_one_of_another_kind_stays_out() {
-    let dir = tempfile::tempdir().unwrap();
-    let names = |wish: super::super::testing::Wish| wish.dns("example.org");
-    put(
-        dir.path(),
-        "a.crt",
-        "a.key",
-        &names(Issued::new()).valid(-9000, 86_400 * 60).build(),
+    let dir = folder();
+    put_beside(&dir, "a", &older_for("example.org"));
+    put_beside(&dir, "b", &issued_for("example.org"));
+    put_beside(
+        &dir,
+        "c",
+        &Issued::new()
+            .dns("example.org")
+            .rsa(2048)
+            .valid(-9000, -60)
+            .build(),
     );
-    put(dir.path(), "b.crt", "b.key", &names(Issued::new()).build());
-    put(
-        dir.path(),
-        "c.crt",
-        "c.key",
-        &names(Issued::new()).rsa(2048).valid(-9000, -60).build(),
-    );
-    assert_eq!(files(dir.path(), "example.org"), [PathBuf::from("b.crt")]);
+    assert_eq!(only_file(&dir, "example.org"), "b.crt");
 }
 
 #[test]
 fn of_two_files_with_one_certificate_the_one_with_the_chain_is_taken() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = folder();
     let ca = Issued::new().authority().build();
     let issued = Issued::new().dns("example.org").issue(&ca);
     put(
@@ -206,23 +198,16 @@ fn of_two_files_with_one_certificate_the_one_with_the_chain_is_taken() {
         0o644,
         &[&issued.pem(), &ca.pem()],
     );
-    write(
-        &dir.path().join("example.org/chain.pem"),
-        0o644,
-        &[&ca.pem()],
-    );
-    assert_eq!(
-        files(dir.path(), "example.org"),
-        [PathBuf::from("example.org/fullchain.pem")]
-    );
+    put_certificate(&dir, "example.org/chain.pem", &ca);
+    assert_eq!(only_file(&dir, "example.org"), "example.org/fullchain.pem");
 }
 
 #[test]
 fn a_key_that_others_can_read_is_refused_with_the_command_that_mends_it() {
     for mode in [0o640, 0o604, 0o620] {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = folder();
         let root = dir.path().canonicalize().unwrap();
-        let issued = Issued::new().dns("example.org").build();
+        let issued = issued_for("example.org");
         write(&root.join("example.org.crt"), 0o644, &[&issued.pem()]);
         write(&root.join("real/secret"), mode, &[&issued.key_pem()]);
         std::os::unix::fs::symlink("real/secret", root.join("example.org.key")).unwrap();
@@ -237,13 +222,8 @@ fn a_key_that_others_can_read_is_refused_with_the_command_that_mends_it() {
 
 #[test]
 fn the_mode_of_keys_that_are_not_used_is_nobodys_business() {
-    let dir = tempfile::tempdir().unwrap();
-    put(
-        dir.path(),
-        "example.org.crt",
-        "example.org.key",
-        &Issued::new().dns("example.org").build(),
-    );
+    let dir = folder();
+    put_beside(&dir, "example.org", &issued_for("example.org"));
     write(
         &dir.path().join("other.key"),
         0o644,
@@ -254,12 +234,8 @@ fn the_mode_of_keys_that_are_not_used_is_nobodys_business() {
 
 #[test]
 fn a_key_of_another_certificate_is_told_with_both_files() {
-    let dir = tempfile::tempdir().unwrap();
-    write(
-        &dir.path().join("example.org.crt"),
-        0o644,
-        &[&Issued::new().dns("example.org").build().pem()],
-    );
+    let dir = folder();
+    put_certificate(&dir, "example.org.crt", &issued_for("example.org"));
     write(
         &dir.path().join("example.org.key"),
         0o600,
@@ -274,12 +250,8 @@ fn a_key_of_another_certificate_is_told_with_both_files() {
 
 #[test]
 fn a_certificate_without_key_or_a_broken_file_is_told() {
-    let dir = tempfile::tempdir().unwrap();
-    write(
-        &dir.path().join("example.org.crt"),
-        0o644,
-        &[&Issued::new().dns("example.org").build().pem()],
-    );
+    let dir = folder();
+    put_certificate(&dir, "example.org.crt", &issued_for("example.org"));
     let text = pairs(dir.path(), "example.org").unwrap_err();
     assert!(
         text.contains("has no key beside it") && text.contains("example.org.key"),
@@ -299,7 +271,7 @@ fn a_certificate_without_key_or_a_broken_file_is_told() {
 
 #[test]
 fn no_certificate_at_all_says_where_to_put_one() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = folder();
     let text = pairs(&dir.path().join("certs"), "example.org").unwrap_err();
     assert!(
         text.contains("domain \"example.org\"") && text.contains("certs/example.org/"),
@@ -319,13 +291,8 @@ fn no_certificate_at_all_says_where_to_put_one() {
 
 #[test]
 fn a_file_called_by_the_domain_but_for_another_is_used_with_a_warning() {
-    let dir = tempfile::tempdir().unwrap();
-    put(
-        dir.path(),
-        "example.org.crt",
-        "example.org.key",
-        &Issued::new().dns("example.com").build(),
-    );
+    let dir = folder();
+    put_beside(&dir, "example.org", &issued_for("example.com"));
     let (found, warnings) = pairs(dir.path(), "example.org").unwrap();
     assert!(!found[0].covers_domain);
     assert!(
@@ -338,14 +305,9 @@ fn a_file_called_by_the_domain_but_for_another_is_used_with_a_warning() {
 
 #[test]
 fn files_that_a_domain_names_are_used_and_nothing_else() {
-    let dir = tempfile::tempdir().unwrap();
-    put(
-        dir.path(),
-        "example.org.crt",
-        "example.org.key",
-        &Issued::new().dns("example.org").build(),
-    );
-    let own = Issued::new().dns("example.org").build();
+    let dir = folder();
+    put_beside(&dir, "example.org", &issued_for("example.org"));
+    let own = issued_for("example.org");
     put(dir.path(), "own/a.crt", "own/b.key", &own);
     let mut domain = domain("example.org");
     domain.certificate = Some(dir.path().join("own/a.crt"));
