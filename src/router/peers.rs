@@ -16,6 +16,7 @@ pub mod history;
 mod holdings;
 mod keys;
 mod link;
+mod now_local;
 mod pinged;
 mod pinging;
 mod resting;

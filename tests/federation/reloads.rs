@@ -1,11 +1,12 @@
 //! What a reload changes for streams that are open, and for servers that were not talked with.
 
 use super::common::client::Client;
-use super::common::network::Network;
+use super::common::network::{Network, address};
 use super::common::peer::{Peer, PeerStream};
-use super::common::server::Server;
+use super::common::server::{PASSWORD, Server};
 use super::common::wire::Heard;
 use super::proof::{own, with_dane};
+use super::restarts::until_stored;
 use super::{CAPULET, MONTAGUE, body, chat, message, self_signed, why};
 
 const JULIET: &str = "juliet@capulet.example/balcony";
@@ -161,5 +162,45 @@ fn a_reload_that_changes_nothing_for_a_server_leaves_its_streams_alone() {
         assert_eq!(body(&juliet.stanza("message")), "She speaks");
         juliet.send(chat(ROMEO, "Wherefore"));
         assert_eq!(body(&to.stanza("message")), "Wherefore");
+    }
+}
+
+/// RFC 6120 §10.5: what waits for a server that was not reached is not for another one any more. It is
+/// delivered here, in its order, and so is what is sent next.
+#[test]
+fn what_waits_for_a_domain_that_becomes_ours_is_delivered_here() {
+    let network = Network::new();
+    network.announce(MONTAGUE, address());
+    let capulet = network.server(CAPULET, "");
+    let path = |ending| {
+        let certificates = capulet.site.path("certs");
+        certificates.join(format!("{MONTAGUE}.{ending}"))
+    };
+    network.issue(&[MONTAGUE]).write(&path("crt"), &path("key"));
+    let ours = format!("[domain.\"{MONTAGUE}\"]\n");
+    capulet.configure(&ours);
+    capulet.reload();
+    capulet.add(ROMEO, PASSWORD);
+    capulet.configure("");
+    capulet.reload();
+    let mut juliet = Client::available(&capulet, JULIET);
+    for text in ["O Romeo", "Wherefore"] {
+        juliet.send(chat(ROMEO, text));
+    }
+    until_stored(&capulet, 2);
+    capulet.configure(&ours);
+    capulet.reload();
+    // Each shard takes a reload up when it comes to that; this one has.
+    until_stored(&capulet, 0);
+    juliet.send(chat(ROMEO, "art thou"));
+    juliet.settle();
+    let mut romeo = Client::login(&capulet, ROMEO);
+    romeo.send("<presence/>");
+    for text in ["O Romeo", "Wherefore", "art thou"] {
+        let mut heard = romeo.element();
+        while heard.name == "presence" {
+            heard = romeo.element();
+        }
+        assert_eq!(body(&heard), text);
     }
 }

@@ -34,8 +34,8 @@ impl Router {
         };
         if self.settings.served(message.remote.as_str()).is_some() {
             // It is one of ours since.
-            let routed = self.end_restored(message);
-            self.route(routed);
+            let (routed, row) = parts(message);
+            self.deliver_here(routed, Some(row));
             return;
         }
         let domains = (message.local.clone(), message.remote.clone());
@@ -92,14 +92,21 @@ impl Router {
 
     /// Forgets the row of a message that does not wait again.
     fn end_restored(&mut self, message: PeerMessage) -> Routed {
-        let PeerMessage {
-            id,
-            local,
-            remote,
-            came: _,
-            stanza,
-        } = message;
-        self.end_peer_message(PeerDone { local, remote, id });
-        Routed::new(stanza, Ticket::none())
+        let (routed, row) = parts(message);
+        self.end_peer_message(row);
+        routed
     }
+}
+
+/// The message, and the row that stands for it.
+fn parts(message: PeerMessage) -> (Routed, PeerDone) {
+    let PeerMessage {
+        id,
+        local,
+        remote,
+        came: _,
+        stanza,
+    } = message;
+    let row = PeerDone { local, remote, id };
+    (Routed::new(stanza, Ticket::none()), row)
 }

@@ -24,6 +24,11 @@ impl Router {
             return;
         };
         let domains = (from.to_domain(), to.to_domain());
+        if self.is_ours(&domains.1) {
+            // It was on its way to this shard when a reload made it ours.
+            self.route(routed);
+            return;
+        }
         let (sender, bytes) = (self.sender_of(stanza), stanza.size());
         let known = self.peers.by_domains.get(&domains).copied();
         if known.is_none()
@@ -222,14 +227,7 @@ impl Router {
     pub(super) fn end_peer_row(&mut self, key: Key, waiting: &Waiting) {
         self.peers.shares.give_back(waiting);
         let link = self.peers.links.get(key);
-        if let Some(link) = link
-            && waiting.row.is_some_and(|row| row.is_committed)
-        {
-            let done = PeerDone {
-                local: link.local.clone(),
-                remote: link.remote.clone(),
-                id: waiting.place.id,
-            };
+        if let Some(done) = link.and_then(|link| waiting.row_of(link)) {
             self.end_peer_message(done);
         }
     }

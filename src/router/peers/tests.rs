@@ -1,4 +1,5 @@
 mod managed;
+mod now_local;
 mod pinged;
 mod resting;
 mod restoring;

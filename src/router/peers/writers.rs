@@ -137,6 +137,7 @@ impl Router {
 
     /// The last stream of a link has ended.
     fn go_on_without(&mut self, key: Key, lasted: Duration) {
+        self.deliver_if_ours(key);
         let chance = self.chance_of(key);
         let Some(link) = self.peers.links.get_mut(key) else {
             return;

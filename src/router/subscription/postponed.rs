@@ -19,7 +19,8 @@ pub(crate) struct Postponed {
     ended: Vec<(Mono, i64)>,
     deceased: Vec<(Mono, Deceased)>,
     /// Rows of messages for other servers that are to be deleted. As many as have left a queue since the
-    /// store began to fail, which takes no more into one.
+    /// store began to fail, which takes no more into one; or as were in one when their domain became
+    /// one of ours.
     messages: Vec<(Mono, PeerDone)>,
 }
 

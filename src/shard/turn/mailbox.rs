@@ -98,6 +98,7 @@ impl Shard {
                 .end_session(key, StreamError::new(StreamCondition::HostGone, text));
         }
         self.router.end_revoked_components();
+        self.router.deliver_what_is_ours();
         self.router.end_rests();
         // The time for a login may be shorter now.
         let keys: Vec<Key> = self.connections.iter().map(|(key, _)| key).collect();

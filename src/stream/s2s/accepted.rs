@@ -39,7 +39,7 @@ impl ServerStream {
         header::write_server(cx.out, Some(local.name.as_str()), to, Some(&id));
         self.is_header_sent = true;
         let from = opened.from.as_ref();
-        if from.is_some_and(|from| cx.settings.domains.contains_key(from)) {
+        if from.is_some_and(|from| cx.settings.served(from.as_str()).is_some()) {
             return Err(ours());
         }
         if let Some(remote) = &opened.from

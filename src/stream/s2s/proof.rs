@@ -160,7 +160,7 @@ impl ServerStream {
             let trouble = Trouble::new(Condition::ItemNotFound, text);
             return Some(Ruling::Refuse(trouble));
         };
-        if cx.settings.domains.contains_key(&pair.remote) {
+        if cx.settings.served(pair.remote.as_str()).is_some() {
             return Some(Ruling::Refuse(Trouble::new(
                 Condition::Forbidden,
                 ours().text,

@@ -83,7 +83,7 @@ impl ServerStream {
         let Some(local) = cx.settings.served(pair.local.as_str()) else {
             return Some(Again::Gone);
         };
-        if cx.settings.domains.contains_key(&pair.remote) {
+        if cx.settings.served(pair.remote.as_str()).is_some() {
             return Some(Again::Unclear);
         }
         let dialback = match (proof.means, proof.exchange) {
