@@ -348,6 +348,9 @@ pub const PEER_PINGS_MAX: usize = 4;
 /// How long an answer takes at most that is not held up: a server may have to dial us first. Who lets a
 /// stream end without one has let the ping go by.
 pub const PEER_PING_FAIR: Duration = Duration::from_secs(10);
+/// Streams that a peer server may end with an error over one stanza before that goes back to its sender:
+/// one error may come of something else, such as a reload there.
+pub const PEER_STANZA_STREAMS_MAX: u32 = 3;
 /// How often a server that answers no pings is tried again on one stream.
 pub const PEER_PING_PROBE_EVERY: Duration = Duration::from_secs(3600);
 

@@ -24,6 +24,8 @@ mod managed;
 mod messaging;
 #[path = "federation/negotiation.rs"]
 mod negotiation;
+#[path = "federation/objections.rs"]
+mod objections;
 #[path = "federation/pinged.rs"]
 mod pinged;
 #[path = "federation/policy.rs"]

@@ -11,6 +11,7 @@
 //! it is received, or nobody will say that it is.
 
 mod acknowledging;
+mod blaming;
 mod handling;
 pub mod history;
 mod holdings;
@@ -33,6 +34,7 @@ use std::time::Duration;
 
 pub use self::acknowledging::LinkNews;
 use self::acknowledging::Sent;
+pub use self::blaming::{Objection, is_about_itself};
 pub use self::handling::PeerNews;
 use self::history::History;
 pub use self::link::Failure;
@@ -96,6 +98,9 @@ pub struct Link {
     sent: Vec<Sent>,
     /// Whether the other server answers pings.
     habit: Habit,
+    /// So many of the next stanzas are sent each when the one before is received: a stream was ended
+    /// over one of them.
+    singly: usize,
     retry: Retry,
     /// When its last stream was ready.
     ready_at: Mono,
@@ -392,6 +397,7 @@ impl Peers {
             queue: Queue::default(),
             sent: Vec::new(),
             habit: Habit::default(),
+            singly: 0,
             retry: Retry::default(),
             ready_at: Mono::default(),
             idle_until: Mono::default(),

@@ -37,7 +37,7 @@ use crate::ns;
 use crate::router::account::Proof;
 use crate::router::effects::Refusal;
 use crate::router::peers::history::ShownCertificate;
-use crate::router::peers::{Failure, LinkNews, PeerNews};
+use crate::router::peers::{Failure, LinkNews, Objection, PeerNews};
 use crate::router::pipeline::Pipeline;
 use crate::router::placement::Placement;
 use crate::sasl::Credentials;
@@ -174,6 +174,8 @@ pub enum Action {
     LinkReady(Key),
     /// No stream comes of it.
     LinkFailed(Key, Failure),
+    /// The peer ends the stream with an error that may be about what it was sent; the end follows.
+    PeerObjected(Box<Objection>),
     /// The stream of a link has ended.
     LinkEnded(Key),
     /// The stream, which the peer has opened, takes stanzas of a pair of domains.

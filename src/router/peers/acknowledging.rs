@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::link::Waiting;
 use super::pinged::{Habit, Pinged, Rest};
-use super::{Link, pinging, sending};
+use super::{Link, Objection, pinging, sending};
 use crate::clock::Mono;
 use crate::router::Router;
 use crate::router::management::{Bounds, Cadence, Nonza, Unacknowledged};
@@ -36,6 +36,8 @@ pub(super) struct Sent {
     /// The connection of that stream. Another one may write for the link before (XEP-0288).
     pub conn: Key,
     pub receipt: Receipt,
+    /// The error by which the peer has ended it; its end is on its way.
+    pub objection: Option<Objection>,
 }
 
 /// How the peer says what it has handled.
@@ -55,6 +57,8 @@ pub(super) struct Managed {
     enabling: Option<Mono>,
     /// How long an answer may take.
     answer_wait: Duration,
+    /// Whether its stream is being ended since the peer does not answer.
+    is_given_up: bool,
 }
 
 impl Sent {
@@ -97,6 +101,9 @@ impl Sent {
 
 impl Managed {
     fn next_due(&self) -> Option<Mono> {
+        if self.is_given_up {
+            return None;
+        }
         let asks = match self.enabling {
             None => self.unacknowledged.request_at(),
             Some(_) => None,
@@ -165,7 +172,9 @@ impl Router {
                 unacknowledged: Unacknowledged::new(Bounds::PEER, Cadence::PEER),
                 enabling: Some(now),
                 answer_wait,
+                is_given_up: false,
             }),
+            objection: None,
         });
         self.peers.arm_again(key);
     }
@@ -205,6 +214,7 @@ impl Router {
         for sent in &mut link.sent {
             if let Receipt::Managed(managed) = &mut sent.receipt
                 && managed.enabling.is_none()
+                && !managed.is_given_up
                 && managed.unacknowledged.is_request_due(now)
                 && let Some(output) = self.out.outputs.append(sent.conn)
             {
@@ -224,10 +234,11 @@ impl Router {
         let mut silent = Vec::new();
         for sent in &mut link.sent {
             if let Receipt::Managed(managed) = &mut sent.receipt
+                && !managed.is_given_up
                 && managed.silent_at().is_some_and(|at| at <= now)
             {
-                // Once: its end comes back as `link_ended`.
-                managed.enabling = Some(now);
+                // Its end comes back as `link_ended`.
+                managed.is_given_up = true;
                 silent.push((sent.conn, sent.len()));
             }
         }
@@ -278,6 +289,9 @@ impl Router {
     }
 
     pub(super) fn acknowledged(&mut self, key: Key, waiting: Waiting) {
+        if let Some(link) = self.peers.links.get_mut(key) {
+            link.note_received(1);
+        }
         self.end_peer_row(key, &waiting);
         self.drop_routed(waiting.routed);
     }
@@ -287,22 +301,26 @@ impl Router {
         let now = self.now.mono;
         let rest = self.peers.change(key, |link| {
             let sent = link.take_sent(conn)?;
-            Some(match sent.receipt {
+            let rest = match sent.receipt {
                 Receipt::Managed(managed) => {
                     Rest::Open(managed.unacknowledged.into_waiting().collect())
                 }
                 Receipt::Pinged(pinged) => pinged.end(&mut link.habit, now),
-            })
+            };
+            Some((rest, sent.objection))
         });
         match rest.flatten() {
             None => {}
-            Some(Rest::Settled(settled)) => self.never_answered(key, settled),
-            Some(Rest::Open(open)) => self.send_again(key, open),
+            Some((Rest::Settled(settled), _)) => self.never_answered(key, settled),
+            Some((Rest::Open(open), objection)) => self.send_again(key, open, objection),
         }
     }
 
-    fn send_again(&mut self, key: Key, open: Vec<Waiting>) {
-        let (requests, again): (Vec<_>, Vec<_>) = open.into_iter().partition(is_request);
+    fn send_again(&mut self, key: Key, open: Vec<Waiting>, objection: Option<Objection>) {
+        let (requests, mut again): (Vec<_>, Vec<_>) = open.into_iter().partition(is_request);
+        if let Some(objection) = objection {
+            again = self.blame(key, again, requests.is_empty(), &objection);
+        }
         let messages = again
             .iter()
             .filter(|it| it.is_patient() && it.row.is_none());
@@ -341,7 +359,7 @@ impl Link {
         self.sent.iter().find(|sent| sent.conn == conn)
     }
 
-    fn sent_by_mut(&mut self, conn: Key) -> Option<&mut Sent> {
+    pub(super) fn sent_by_mut(&mut self, conn: Key) -> Option<&mut Sent> {
         self.sent.iter_mut().find(|sent| sent.conn == conn)
     }
 
@@ -352,10 +370,11 @@ impl Link {
 
     /// Whether a stanza for that stream has to wait until others are acknowledged.
     pub(super) fn is_full(&self, conn: Key, bytes: usize) -> bool {
-        self.sent_by(conn).is_some_and(|sent| match &sent.receipt {
+        let is_full = self.sent_by(conn).is_some_and(|sent| match &sent.receipt {
             Receipt::Managed(managed) => managed.unacknowledged.is_full(bytes),
             Receipt::Pinged(pinged) => pinged.is_full(self.habit, bytes),
-        })
+        });
+        is_full || self.waits_singly(conn)
     }
 
     /// Whether what is written to that stream is sure to be acknowledged, if the peer lives.
@@ -379,7 +398,11 @@ impl Link {
         let index = self.sent.iter().position(|sent| sent.conn == conn);
         let index = index.unwrap_or_else(|| {
             let receipt = Receipt::Pinged(Pinged::new(answer_wait));
-            self.sent.push(Sent { conn, receipt });
+            self.sent.push(Sent {
+                conn,
+                receipt,
+                objection: None,
+            });
             self.sent.len() - 1
         });
         match self.sent.get_mut(index).map(|sent| &mut sent.receipt) {

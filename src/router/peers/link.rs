@@ -41,6 +41,8 @@ pub(super) struct Waiting {
     pub sender: Sender,
     pub place: Place,
     pub bytes: usize,
+    /// How many streams the other server has ended over it.
+    pub streams_ended: u32,
     /// When it goes back to its sender.
     until: Mono,
 }
@@ -162,6 +164,7 @@ impl Waiting {
             row: None,
             sender,
             place,
+            streams_ended: 0,
             until,
         }
     }

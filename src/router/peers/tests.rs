@@ -1,3 +1,4 @@
+mod blaming;
 mod managed;
 mod now_local;
 mod pinged;

@@ -185,7 +185,7 @@ impl Peers {
     }
 
     /// The links of the pairs of domains that a connection may write.
-    fn keys_written_by(&self, conn: Key) -> impl Iterator<Item = Key> {
+    pub(super) fn keys_written_by(&self, conn: Key) -> impl Iterator<Item = Key> {
         let written = self.writers.by_connection.get(&conn);
         let domains = written.into_iter().flatten();
         domains.filter_map(|domains| self.by_domains.get(domains).copied())

@@ -227,6 +227,7 @@ impl Shard {
             Action::PeerNews(source, news) => self.router.peer_news(source, news),
             Action::LinkNews(link, news) => self.router.link_news(link, key, news),
             Action::PeerClosed(source) => self.router.peer_closed(source),
+            Action::PeerObjected(objection) => self.router.peer_objected(key, &objection),
             Action::LinkEnded(link) => self.router.link_ended(link, key),
             Action::PairClosed(pair) => self.router.pair_closed(pair.local, pair.remote, key),
             Action::Attempted(attempted) => self.attempted(*attempted),

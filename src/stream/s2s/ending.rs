@@ -10,6 +10,7 @@ use crate::config::Settings;
 use crate::jid::Domain;
 use crate::limits::{CLOSE_WAIT, DIAL_WAIT};
 use crate::ns;
+use crate::router::peers::{Objection, is_about_itself};
 use crate::stanza::{Condition, StreamCondition, StreamError};
 use crate::stream::dialback::{Checked, Unreached};
 use crate::stream::{Action, Context, Event, ending, header};
@@ -126,9 +127,7 @@ impl ServerStream {
         );
         // RFC 7590 §3.1 has STARTTLS tried where it is not offered: a peer that does not know it may
         // also answer by an error (RFC 6120 §4.9.3.24). To end the stream is to have no TLS then.
-        if matches!(state, State::Starting { is_offered: false })
-            && !says_nothing_of_tls(&condition)
-        {
+        if matches!(state, State::Starting { is_offered: false }) && !is_about_itself(&condition) {
             return self.without_tls(false, cx);
         }
         // RFC 6120 §4.9.3.6, §4.9.3.5: it is not there, wherever else is asked.
@@ -139,6 +138,8 @@ impl ServerStream {
         };
         let why = format!("it ended the stream: {condition} {text}");
         self.outcome = Some(why.trim_end().to_owned());
+        let objection = Objection::new(&condition, &text).map(Box::new);
+        cx.actions.extend(objection.map(Action::PeerObjected));
         self.failed(condition_back, why.trim_end(), is_final, cx.actions);
         Ok(self.close(cx))
     }
@@ -266,22 +267,4 @@ impl ServerStream {
         }
         State::Closing { until }
     }
-}
-
-/// Whether a stream error that answers `<starttls/>` is about something else: the peer is elsewhere, or
-/// has no time or room now (RFC 6120 §4.9.3).
-fn says_nothing_of_tls(condition: &str) -> bool {
-    matches!(
-        condition,
-        "conflict"
-            | "connection-timeout"
-            | "host-gone"
-            | "host-unknown"
-            | "internal-server-error"
-            | "remote-connection-failed"
-            | "reset"
-            | "resource-constraint"
-            | "see-other-host"
-            | "system-shutdown"
-    )
 }
