@@ -6,8 +6,8 @@ use super::ctl::{Reach, accept, unexpected};
 use super::{Failure, load, print, print_json, remark};
 use crate::jid::Domain;
 use crate::server::control::{
-    AttemptInfo, CallError, CertificateReport, DryRun, Explained, KeyInfo, LookupInfo, Reply,
-    Request, TriedAddress, Try,
+    AttemptInfo, CallError, CertificateReport, DryRun, Explained, KeyInfo, LookupInfo, ReceiptInfo,
+    Reply, Request, TriedAddress, Try,
 };
 use crate::server::dry_run::domains;
 use crate::server::generation::load_certificates;
@@ -91,6 +91,7 @@ fn describe(explained: &Explained) -> String {
     for attempt in &explained.attempts {
         describe_attempt(attempt, &mut out);
     }
+    describe_receipts(&explained.receipts, &mut out);
     describe_keys(&explained.keys, &mut out);
     let outcomes = outcomes(&explained.tries);
     for (locals, tries) in &outcomes {
@@ -115,6 +116,15 @@ fn describe(explained: &Explained) -> String {
         ));
     }
     out
+}
+
+fn describe_receipts(receipts: &[ReceiptInfo], out: &mut String) {
+    if !receipts.is_empty() {
+        out.push_str("\nWhat it says of what it is sent\n");
+    }
+    for ReceiptInfo { local, text, .. } in receipts {
+        out.push_str(&format!("  by {local}: {text}\n"));
+    }
 }
 
 /// Tries with the same outcome, with all domains that they are about.
@@ -370,6 +380,11 @@ mod tests {
                 verdict: Some("example.net is on s2s.deny".to_owned()),
                 ..AttemptInfo::default()
             }],
+            receipts: vec![ReceiptInfo {
+                local: "example.org".to_owned(),
+                receipts: "answers pings".to_owned(),
+                text: "it answers pings".to_owned(),
+            }],
             tries: vec![denied("example.org")],
             ..Explained::default()
         };
@@ -380,6 +395,9 @@ Last attempts
   2026-11-28T15:00:00Z  it dialled example.org from 192.0.2.7:40000: failed, we refused it
       no TLS
       policy: example.net is on s2s.deny
+
+What it says of what it is sent
+  by example.org: it answers pings
 
 A try just now by example.org
   nothing was tried: its name alone decides

@@ -21,6 +21,7 @@ pub fn list(server: &Reach, domain: Option<String>, json: bool) -> Result<(), Fa
         "PROVEN BY",
         "STATE",
         "WAITING",
+        "RECEIPTS",
         "IDLE",
         "AGE",
         "ADDRESS",
@@ -36,7 +37,7 @@ pub fn list(server: &Reach, domain: Option<String>, json: bool) -> Result<(), Fa
 }
 
 /// A row for each proven pair, or one for what is not proven yet.
-fn rows(server: &ServerStreamInfo) -> Vec<[String; 10]> {
+fn rows(server: &ServerStreamInfo) -> Vec<[String; 11]> {
     if server.proven.is_empty() {
         let named = |name: &Option<String>| name.clone().unwrap_or_else(|| "?".to_owned());
         return vec![row(
@@ -52,7 +53,7 @@ fn rows(server: &ServerStreamInfo) -> Vec<[String; 10]> {
         .collect()
 }
 
-fn row(server: &ServerStreamInfo, remote: String, local: String, proof: String) -> [String; 10] {
+fn row(server: &ServerStreamInfo, remote: String, local: String, proof: String) -> [String; 11] {
     let time = |seconds: Option<u64>| seconds.map_or_else(|| "-".to_owned(), duration);
     let stream = match (&server.direction, server.both_ways) {
         (None, _) => "none".to_owned(),
@@ -70,6 +71,7 @@ fn row(server: &ServerStreamInfo, remote: String, local: String, proof: String) 
         proof,
         state,
         server.waiting.to_string(),
+        server.receipts.clone().unwrap_or_else(|| "-".to_owned()),
         time(server.idle_seconds),
         time(server.age_seconds),
         server.address.clone().unwrap_or_else(|| "-".to_owned()),
@@ -126,6 +128,7 @@ mod tests {
             ],
             tls_version: Some("TLSv1.3".to_owned()),
             direct_tls: true,
+            receipts: Some("answers pings".to_owned()),
             ..ServerStreamInfo::default()
         };
         let rows = rows(&server);
@@ -141,7 +144,8 @@ mod tests {
             proof(&changed),
             "certificate, NEW KEY since 2026-11-28T15:00:00Z"
         );
-        assert_eq!(rows[0][9], "direct TLS, TLSv1.3");
+        assert_eq!(rows[0][6], "answers pings");
+        assert_eq!(rows[0][10], "direct TLS, TLSv1.3");
     }
 
     #[test]
@@ -168,6 +172,7 @@ mod tests {
             "-",
             "-",
             "-",
+            "-",
             "nobody listens",
         ];
         assert_eq!(row[..], expected);
@@ -179,7 +184,7 @@ mod tests {
             direction: Some("accepted".to_owned()),
             ..ServerStreamInfo::default()
         };
-        assert_eq!(rows(&server)[0][9], "unencrypted");
+        assert_eq!(rows(&server)[0][10], "unencrypted");
         assert_eq!(rows(&server)[0][0], "?");
     }
 }

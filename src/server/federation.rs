@@ -4,13 +4,15 @@ use std::collections::HashMap;
 
 use crate::jid::Domain;
 use crate::net::certificate::Pin;
+use crate::router::peers::Receipts;
 use crate::router::peers::history::Attempt;
 use crate::server::accounts::stamp;
 use crate::server::control::{
-    AttemptInfo, Explained, KeyInfo, PairInfo, Reply, SESSIONS_MAX, ServerStreamInfo, Try,
+    AttemptInfo, Explained, KeyInfo, PairInfo, ReceiptInfo, Reply, SESSIONS_MAX, ServerStreamInfo,
+    Try,
 };
 use crate::server::dry_run::report;
-use crate::shard::{Survey, SurveyedServer};
+use crate::shard::{Remembered, Survey, SurveyedServer};
 use crate::storage::peer_keys::{self, PeerKey};
 use crate::storage::{Db, StoreError};
 use crate::stream::policy::s2s::Direction;
@@ -78,6 +80,7 @@ fn info(shard: usize, server: &SurveyedServer) -> ServerStreamInfo {
     info.cipher = tls.map(|tls| tls.cipher.to_string());
     let group = tls.map(|tls| tls.group.to_string());
     info.group = group.filter(|group| !group.is_empty());
+    info.receipts = stream.receipts.map(|receipts| receipts.name().to_owned());
     info.state = stream.state.to_owned();
     info.age_seconds = Some(stream.age.as_secs());
     info.idle_seconds = Some(stream.idle.as_secs());
@@ -157,17 +160,26 @@ pub fn known_keys(
 /// Answers `stanzad explain s2s`.
 pub fn explained(
     remote: &Domain,
-    attempts: &[Attempt],
+    remembered: &Remembered,
     keys: &[(Domain, PeerKey)],
     (tries, left_out): (Vec<Try>, Vec<String>),
 ) -> Reply {
     Reply::Explained(Box::new(Explained {
         remote: remote.as_str().to_owned(),
-        attempts: attempts.iter().map(attempt_info).collect(),
+        attempts: remembered.attempts.iter().map(attempt_info).collect(),
+        receipts: remembered.receipts.iter().map(receipt_info).collect(),
         keys: keys.iter().map(key_info).collect(),
         tries,
         left_out,
     }))
+}
+
+fn receipt_info((local, receipts): &(Domain, Receipts)) -> ReceiptInfo {
+    ReceiptInfo {
+        local: local.as_str().to_owned(),
+        receipts: receipts.name().to_owned(),
+        text: receipts.sentence().to_owned(),
+    }
 }
 
 fn attempt_info(attempt: &Attempt) -> AttemptInfo {

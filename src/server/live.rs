@@ -207,21 +207,25 @@ impl Live {
         }
         let chosen = domains::chosen(&settings, local).map_err(Reply::error)?;
         let (sender, receiver) = bounded(1);
-        let reply = Box::new(move |attempts| {
+        let reply = Box::new(move |remembered| {
             // Who asked may have gone.
-            let _ = sender.send(attempts);
+            let _ = sender.send(remembered);
         });
         let shard = self.core.placement.shard_of(remote.as_str());
         if let Some(address) = self.core.shards.get(shard as usize) {
-            address.send(vec![Post::Attempts(remote.clone(), reply)]);
+            address.send(vec![Post::Recall(remote.clone(), reply)]);
         }
-        let Ok(mut attempts) = receiver.recv_timeout(ANSWER_WAIT) else {
+        let Ok(mut remembered) = receiver.recv_timeout(ANSWER_WAIT) else {
             return Err(Reply::error(
                 "a shard did not answer: it is stopping or stuck",
             ));
         };
         if local.is_some() {
-            attempts.retain(|attempt| chosen.iter().any(|domain| domain.name == attempt.local));
+            let is_chosen = |local: &Domain| chosen.iter().any(|domain| domain.name == *local);
+            remembered
+                .attempts
+                .retain(|attempt| is_chosen(&attempt.local));
+            remembered.receipts.retain(|(local, _)| is_chosen(local));
         }
         let locals: Vec<Domain> = chosen.iter().map(|domain| domain.name.clone()).collect();
         let peer = remote.clone();
@@ -233,7 +237,7 @@ impl Live {
         let loaded = self.core.loaded();
         let secret = Some(&self.core.secret[..]);
         let tries = domains::tries(&chosen, &remote, (&settings, &loaded), secret);
-        Ok(federation::explained(&remote, &attempts, &known, tries))
+        Ok(federation::explained(&remote, &remembered, &known, tries))
     }
 
     fn accounts(&self, domain: Option<String>) -> Reply {

@@ -13,7 +13,7 @@ pub mod turn;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-pub use self::turn::survey::{SurveyedLink, SurveyedServer, SurveyedStream};
+pub use self::turn::survey::{Remembered, SurveyedLink, SurveyedServer, SurveyedStream};
 use crate::clock::Wall;
 use crate::config::Settings;
 use crate::dns::Found;
@@ -58,8 +58,8 @@ pub enum Post {
     Survey(Box<dyn FnOnce(Survey) + Send>),
     /// From another shard: what came of an attempt at a stream with a server of this shard.
     Attempted(Box<Attempt>),
-    /// From the control socket: what came of the last attempts with a server?
-    Attempts(Domain, Box<dyn FnOnce(Vec<Attempt>) + Send>),
+    /// From the control socket: what is remembered of a server?
+    Recall(Domain, Box<dyn FnOnce(Remembered) + Send>),
     /// From the control socket: end the sessions of an account, or the one of a full JID, and tell how
     /// many they were.
     EndSessions(String, Box<dyn FnOnce(u64) + Send>),

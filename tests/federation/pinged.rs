@@ -116,6 +116,49 @@ fn what_was_not_received_before_a_cut_is_sent_again() {
     assert!(juliet.until_settled().is_empty(), "nothing else came back");
 }
 
+/// How the peer says what it has received, as `stanzad s2s list` tells it of each stream.
+fn receipts(server: &Server) -> Vec<(String, Option<String>)> {
+    let listed = server.run(&["s2s", "list", MONTAGUE, "--json"], "").stdout;
+    let listed: serde_json::Value = serde_json::from_str(&listed).expect(&listed);
+    let streams = listed["servers"].as_array().expect("a list").iter();
+    let text = |value: &serde_json::Value| value.as_str().map(str::to_owned);
+    streams
+        .map(|stream| {
+            (
+                text(&stream["direction"]).unwrap(),
+                text(&stream["receipts"]),
+            )
+        })
+        .collect()
+}
+
+/// Operators see on whom they can rely. A stream on which nothing is sent tells nothing.
+#[test]
+fn how_a_peer_says_what_it_has_received_is_listed() {
+    let network = Network::new();
+    let capulet = network.server(CAPULET, "");
+    let peer = network.peer(MONTAGUE);
+    let told = |dialled: &str| ("dialled".to_owned(), Some(dialled.to_owned()));
+    let mut juliet = session(&capulet);
+    juliet.send(chat(1));
+    let (mut stream, _, ping) = dialled(&peer);
+    assert_eq!(receipts(&capulet), [told("not known")]);
+    let mut back = peer.dial_external(&capulet, CAPULET);
+    back.send(answer(&ping));
+    until_stored(&capulet, 0);
+    assert_eq!(
+        receipts(&capulet),
+        [("accepted".to_owned(), None), told("answers pings")]
+    );
+    stream.send("</stream:stream>");
+    stream.closes();
+    drop(back);
+    juliet.send(chat(2));
+    let mut stream = peer.accept_managed();
+    assert_eq!(stream.stanza("message").attribute("id"), Some("2"));
+    assert!(receipts(&capulet).contains(&told("acknowledges")));
+}
+
 /// RFC 6120 §4.6.4, §4.9.3.4: [stream/connection-timeout].
 #[test]
 fn a_peer_that_has_answered_and_stops_to_is_given_up() {

@@ -100,6 +100,11 @@ impl Sent {
 }
 
 impl Managed {
+    /// Whether the peer has agreed to count.
+    pub fn is_enabled(&self) -> bool {
+        self.enabling.is_none()
+    }
+
     fn next_due(&self) -> Option<Mono> {
         if self.is_given_up {
             return None;

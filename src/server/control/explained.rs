@@ -7,6 +7,8 @@ pub struct Explained {
     pub remote: String,
     /// The last attempts in both directions, oldest first.
     pub attempts: Vec<AttemptInfo>,
+    /// How it says what it has received, for each domain here that has sent something to it lately.
+    pub receipts: Vec<ReceiptInfo>,
     /// The key that its certificate had when it was last proven by one, for each domain here.
     pub keys: Vec<KeyInfo>,
     /// What tries just now come to, for all domains here that talk with other servers, or for the one
@@ -14,6 +16,17 @@ pub struct Explained {
     pub tries: Vec<Try>,
     /// Domains here in whose name nothing was tried, since they are too many.
     pub left_out: Vec<String>,
+}
+
+/// How another server says to one domain here what it has received.
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct ReceiptInfo {
+    /// The domain here.
+    pub local: String,
+    /// `acknowledges`, `answers pings`, `neither` or `not known`.
+    pub receipts: String,
+    /// The same for people.
+    pub text: String,
 }
 
 /// A try in the name of the first of some domains here, that are alike to the other server: they have the

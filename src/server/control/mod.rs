@@ -21,7 +21,7 @@ use zeroize::Zeroizing;
 
 pub use call::{CallError, call, call_until_gone};
 pub use explained::{
-    AttemptInfo, CertificateReport, DryRun, Explained, KeyInfo, LookupInfo, ProofStep,
+    AttemptInfo, CertificateReport, DryRun, Explained, KeyInfo, LookupInfo, ProofStep, ReceiptInfo,
     TriedAddress, Try,
 };
 pub use servers::{PairInfo, ServerStreamInfo};

@@ -23,6 +23,9 @@ pub struct ServerStreamInfo {
     pub cipher: Option<String>,
     /// The key exchange group.
     pub group: Option<String>,
+    /// How the other server says what it has received: `acknowledges` (XEP-0198), `answers pings`,
+    /// `neither`, or `not known` yet; none if it is sent nothing on the stream.
+    pub receipts: Option<String>,
     /// `ready`, or what the stream is busy with; `waiting` for a link without a stream.
     pub state: String,
     /// Seconds since the connection was accepted or dialled.

@@ -57,7 +57,7 @@ impl Shard {
             Post::PeerMessages(messages) => self.router.restore_peer_messages(messages),
             Post::Survey(reply) => reply(self.survey()),
             Post::Attempted(attempt) => self.router.peers.history.note(*attempt),
-            Post::Attempts(peer, reply) => reply(self.router.peers.history.of(&peer)),
+            Post::Recall(peer, reply) => reply(self.remembered(&peer)),
             Post::EndSessions(jid, reply) => reply(self.end_sessions(&jid)),
             Post::Reload(generation) => self.reload(generation, outside),
             Post::Stop => self.stop(outside),

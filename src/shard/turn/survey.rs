@@ -5,8 +5,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::Shard;
-use crate::router::peers::LinkState;
+use crate::jid::Domain;
 use crate::router::peers::history::Attempt;
+use crate::router::peers::{LinkState, Receipts};
 use crate::router::session::TlsSummary;
 use crate::shard::Post;
 use crate::slots::Key;
@@ -40,6 +41,8 @@ pub struct SurveyedStream {
     pub is_direct: bool,
     /// What TLS agreed on; none without encryption.
     pub tls: Option<TlsSummary>,
+    /// How the peer says what it has received; none if it is sent nothing on it.
+    pub receipts: Option<Receipts>,
     /// Its state, for people.
     pub state: &'static str,
     /// Time since it was accepted or dialled.
@@ -61,13 +64,31 @@ pub struct SurveyedLink {
     pub resting: Option<(Duration, String)>,
 }
 
+/// What a shard remembers of the server of a remote domain.
+#[derive(Debug)]
+pub struct Remembered {
+    /// The last attempts at streams.
+    pub attempts: Vec<Attempt>,
+    /// How it says what it has received, to domains of ours.
+    pub receipts: Vec<(Domain, Receipts)>,
+}
+
 impl Shard {
+    /// What is remembered of a server that this shard would dial.
+    pub(super) fn remembered(&self, remote: &Domain) -> Remembered {
+        let peers = &self.router.peers;
+        Remembered {
+            attempts: peers.history.of(remote),
+            receipts: peers.receipts_of(remote),
+        }
+    }
+
     /// All streams with other servers, and the links that have none but stanzas or a failure.
     pub(super) fn survey_servers(&self) -> Vec<SurveyedServer> {
         let now = self.router.now.mono;
         let mut found = Vec::new();
         let mut with_stream = HashSet::new();
-        for (_, connection) in self.connections.iter() {
+        for (key, connection) in self.connections.iter() {
             let Machine::Server(stream) = &connection.stream else {
                 continue;
             };
@@ -83,6 +104,7 @@ impl Shard {
                     address: stream.origin.address,
                     is_direct: stream.began_with_tls(),
                     tls: stream.tls().cloned(),
+                    receipts: self.router.peers.receipts_by(key),
                     state: stream.phase(),
                     age: now.since(stream.origin.accepted),
                     idle: now.since(stream.touched()),

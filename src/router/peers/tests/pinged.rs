@@ -245,3 +245,35 @@ fn a_stream_that_takes_over_begins_with_what_the_first_has_left_open() {
     scene.answer(pings(&text)[0]);
     assert_eq!(scene.site.open(scene.juliet), 0);
 }
+
+/// Who counts on one stream and is pinged on the next is told of by the one that is there.
+#[test]
+fn how_a_server_says_what_it_has_received_is_known() {
+    let told = |scene: &Scene| {
+        let peers = &scene.site.router.peers;
+        let of = peers.receipts_of(&Domain::parse("example.net").unwrap());
+        let of: Vec<_> = of.iter().map(|(local, it)| (local.as_str(), *it)).collect();
+        assert!(of.iter().all(|(local, _)| *local == "example.org"));
+        let by = peers.receipts_by(scene.conn);
+        assert_eq!(of.first().map(|(_, it)| *it), by);
+        by
+    };
+    let mut scene = Scene::with(None);
+    assert_eq!(told(&scene), Some(Receipts::Unknown));
+    received(&mut scene.site, scene.conn);
+    assert_eq!(told(&scene), Some(Receipts::Pings));
+    scene.site.router.link_ended(scene.link, scene.conn);
+    assert_eq!(scene.site.router.peers.receipts_by(scene.conn), None);
+    let mut scene = Scene::with(Some(LinkNews::Enabling));
+    assert_eq!(told(&scene), Some(Receipts::Unknown));
+    scene.news(LinkNews::Enabled);
+    assert_eq!(told(&scene), Some(Receipts::Acknowledgements));
+    scene.news(LinkNews::Acknowledged(1));
+    scene.site.run_store();
+    let mut scene = Scene::with(None);
+    let link = scene.site.router.peers.links.get_mut(scene.link);
+    link.unwrap().habit = Habit::Silent;
+    assert_eq!(told(&scene), Some(Receipts::Neither));
+    let elsewhere = Domain::parse("example.com").unwrap();
+    assert_eq!(scene.site.router.peers.receipts_of(&elsewhere), []);
+}
