@@ -7,7 +7,8 @@
 
 use super::Link;
 use super::link::Waiting;
-use crate::limits::{PEER_ATTEMPT_TEXT_CHARS_MAX, PEER_STANZA_STREAMS_MAX};
+use crate::limits::{PEER_STANZA_STREAMS_MAX, PEER_TEXT_CHARS_MAX};
+use crate::log::for_people;
 use crate::router::Router;
 use crate::slots::Key;
 use crate::stanza::{Condition, StanzaError};
@@ -23,10 +24,10 @@ impl Objection {
     /// The error's condition (RFC 6120 §4.9.3) and its text, as the peer has written them. None if that
     /// condition is about the peer itself or the connection, whatever was sent.
     pub fn new(condition: &str, text: &str) -> Option<Objection> {
-        let cut = |text: &str| text.chars().take(PEER_ATTEMPT_TEXT_CHARS_MAX).collect();
+        let bounded = |text: &str| for_people(text, PEER_TEXT_CHARS_MAX);
         (!is_about_itself(condition)).then(|| Objection {
-            condition: cut(condition),
-            text: cut(text),
+            condition: bounded(condition),
+            text: bounded(text),
         })
     }
 
