@@ -1,7 +1,8 @@
 //! RFC 6120 over real sockets: every feature of §15 that binds a server, and every condition of
 //! §4.9.3, §6.5 and §8.3.3. The comment above a test names them in brackets: `[bind-gen]`,
 //! `[stream/conflict]`, `[sasl/aborted]`, `[stanza/conflict]`. What only streams between servers meet is
-//! in `tests/federation`. The tables below have the rest, each with the reason, and the tests at the end hold both against the lists of the RFC.
+//! in `tests/federation`. The tables below have the rest, each with the reason, and the tests at the end
+//! hold both against the lists of the RFC.
 
 mod common;
 

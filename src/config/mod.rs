@@ -322,7 +322,7 @@ pub struct S2s {
     pub deny: DomainList,
     /// Bytes of one stanza as received.
     pub stanza_bytes_max: usize,
-    /// Seconds without a byte, after which a stream is closed; 0: never.
+    /// Seconds in which nothing but pings is sent by either side, after which a stream is closed; 0: never.
     pub idle_seconds: u64,
     /// Seconds that a message waits for a server that is not reached.
     pub message_wait_seconds: u64,

@@ -1,5 +1,6 @@
-//! Settlement: each stanza of a session or of another server has a ticket, and whoever ends the stanza's way hands the
-//! ticket back (DESIGN §5). `h` of XEP-0198 is the length of the settled prefix.
+//! Settlement: each stanza of a session, of another server or of a component has a ticket, and whoever
+//! ends the stanza's way hands the ticket back (DESIGN §5). `h` of XEP-0198 is the length of the settled
+//! prefix.
 
 use std::collections::VecDeque;
 
@@ -94,7 +95,8 @@ impl Drop for Ticket {
     }
 }
 
-/// The stanzas of one session, or of another server's stream, whose way has not ended.
+/// The stanzas of one session, or of the stream of another server or a component, whose way has not
+/// ended.
 #[derive(Debug, Default)]
 pub struct Unsettled {
     settled_prefix: u64,

@@ -34,7 +34,7 @@ use crate::stream::policy::s2s::{
 /// How long one address may take.
 const ADDRESS_WAIT: Duration = Duration::from_secs(5);
 
-/// How long all of them may take; the control socket waits for its answer for 30 seconds.
+/// How long all of them may take; who asks waits a minute for the answer.
 const ALL_WAIT: Duration = Duration::from_secs(15);
 
 /// Who tries, and with what.
@@ -238,8 +238,8 @@ impl Trier<'_> {
         true
     }
 
-    /// What would be decided about a stream that the peer opens and on which it shows the same.
-    /// With the one option that would change it.
+    /// What would be decided about a stream that the peer opens and on which it shows the same, and the
+    /// one option that would change it.
     fn judge_inbound(
         &self,
         remote: &Domain,
@@ -323,7 +323,6 @@ impl Trier<'_> {
             let described = self.loaded.certificates.describe(
                 &PresentedChain::from(tls.peer_chain.clone()),
                 Direction::Dialled,
-                &self.local.name,
                 remote,
                 Clock::start().now().wall,
             );

@@ -215,7 +215,6 @@ impl Certificates for Known {
         &self,
         chain: &PresentedChain,
         direction: Direction,
-        _local: &Domain,
         remote: &Domain,
         now: Wall,
     ) -> ShownCertificate {

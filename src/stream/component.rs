@@ -29,7 +29,7 @@ use crate::ns;
 use crate::slots::Key;
 use crate::stanza::{self, Condition, Stanza, StanzaError, StreamCondition, StreamError};
 use crate::stream::ending::{self, is_awaited};
-use crate::stream::{Action, Context, Event, Origin, header};
+use crate::stream::{Action, Context, Event, Origin, header, hex};
 use crate::xml::{Header, Top};
 
 /// The stream of one connection with a component.
@@ -413,12 +413,7 @@ impl Open {
 /// §3: the SHA-1 of stream id and secret, in lower-case hexadecimal digits.
 fn is_proof(given: &str, id: &str, secret: &Secret) -> bool {
     let hash = openssl::sha::sha1([id, secret.reveal()].concat().as_bytes());
-    let wanted = hash.iter().fold(String::new(), |mut text, byte| {
-        for digit in [byte >> 4, byte & 15] {
-            text.extend(char::from_digit(u32::from(digit), 16));
-        }
-        text
-    });
+    let wanted = hex(&hash);
     // In the same time wherever they differ. The length is known to everybody.
     given.len() == wanted.len() && openssl::memcmp::eq(given.as_bytes(), wanted.as_bytes())
 }

@@ -42,9 +42,7 @@ use crate::router::pipeline::Pipeline;
 use crate::router::placement::Placement;
 use crate::sasl::Credentials;
 use crate::slots::Key;
-use crate::stanza::Stanza;
-use crate::stanza::StanzaError;
-use crate::stanza::StreamError;
+use crate::stanza::{Stanza, StanzaError, StreamError};
 use crate::storage::logins::Login;
 use crate::storage::{StoreError, Value};
 use crate::stream::dialback::{Checked, Pair};
@@ -246,11 +244,10 @@ pub trait Certificates: Send + Sync {
         &self,
         chain: &PresentedChain,
         direction: Direction,
-        local: &Domain,
         remote: &Domain,
         now: Wall,
     ) -> ShownCertificate {
-        let _ = (chain, direction, local, remote, now);
+        let _ = (chain, direction, remote, now);
         ShownCertificate::default()
     }
 
@@ -317,11 +314,11 @@ impl Context<'_> {
     pub fn random_hex(&mut self, bytes: usize) -> String {
         let mut buffer = vec![0; bytes];
         (self.random)(&mut buffer);
-        buffer.iter().fold(String::new(), |mut text, byte| {
-            for digit in [byte >> 4, byte & 15] {
-                text.extend(char::from_digit(u32::from(digit), 16));
-            }
-            text
-        })
+        hex(&buffer)
     }
+}
+
+/// Bytes in lower-case hexadecimal digits.
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

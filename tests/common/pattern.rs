@@ -11,9 +11,9 @@
 //! | `{other}` | any other word: what it was the first time, and that alone from then on |
 //!
 //! A child `<unordered xmlns='urn:stanzad:dialog'/>` says that the children beside it come in any
-//! order, and `<others/>` that there may be more besides. What RFC 6120 leaves to the server is not compared unless the
-//! pattern has it: `xml:lang` of a stanza (§8.1.5), the text of an error (§8.3.2), and `from` of an
-//! IQ that comes from one's own account (§8.1.2.1).
+//! order, and `<others/>` that there may be more besides. What RFC 6120 leaves to the server is not
+//! compared unless the pattern has it: `xml:lang` of a stanza (§8.1.5), the text of an error (§8.3.2),
+//! and `from` of an IQ that comes from one's own account (§8.1.2.1).
 
 use std::collections::BTreeMap;
 

@@ -52,8 +52,8 @@ pub enum Way {
 
 impl Heard {
     /// Takes a stanza; whether it comes in order. What is sent to a full JID may overtake what waits
-    /// for the account, and so may a headline; and a session that takes the place of one to which stored messages were
-    /// delivered gets those behind what it has had already.
+    /// for the account, and so may a headline; and a session that takes the place of one to which stored
+    /// messages were delivered gets those behind what it has had already.
     pub fn take(&mut self, number: u64, way: Way) -> bool {
         let before = match way {
             Way::Direct => self.any,

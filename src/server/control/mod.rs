@@ -178,7 +178,7 @@ pub struct ComponentInfo {
 /// An address on which connections are accepted.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct ListenerInfo {
-    /// The option of `[listen]` that asked for it: `c2s`, `c2s_tls`.
+    /// The option of `[listen]` that asked for it: `c2s`, `s2s_tls`, `component`.
     pub kind: String,
     pub address: String,
 }

@@ -231,7 +231,28 @@ impl Shard {
             Action::LinkEnded(link) => self.router.link_ended(link, key),
             Action::PairClosed(pair) => self.router.pair_closed(pair.local, pair.remote, key),
             Action::Attempted(attempted) => self.attempted(*attempted),
-            _ => {}
+            // There is nobody left whom these are about.
+            Action::StartTls(_)
+            | Action::Pause(_)
+            | Action::Restart
+            | Action::AcceptStanzas(_)
+            | Action::LoadCredentials(_)
+            | Action::Work(_)
+            | Action::Admit(..)
+            | Action::Bind(_)
+            | Action::Route(..)
+            | Action::PeerProven(_)
+            | Action::AdmitComponent(_)
+            | Action::FromComponent(..)
+            | Action::FromPeer(..)
+            | Action::Verify(_)
+            | Action::LookUp(_)
+            | Action::LinkOpen(_)
+            | Action::LinkReady(_)
+            | Action::LinkFailed(..)
+            | Action::PairOpen(_)
+            | Action::Shutdown
+            | Action::Drop => {}
         }
     }
 

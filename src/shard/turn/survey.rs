@@ -137,11 +137,10 @@ impl Shard {
                 true => Direction::Dialled,
                 false => Direction::Accepted,
             };
-            let (local, remote) = (&attempt.local, &attempt.remote);
             let now = self.router.now.wall;
             let certificates = &self.generation.certificates;
-            attempt.certificate =
-                Some(certificates.describe(&chain, direction, local, remote, now));
+            let described = certificates.describe(&chain, direction, &attempt.remote, now);
+            attempt.certificate = Some(described);
         }
         self.note_attempt(attempt);
     }

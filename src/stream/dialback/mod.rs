@@ -14,6 +14,7 @@ use ring::hmac;
 
 use crate::jid::Domain;
 use crate::stanza::Condition;
+use crate::stream::hex;
 
 /// A local and a remote domain, between which stanzas are to flow. Which one is the sender domain and
 /// which the target domain of XEP-0220 §1.3 is told by who asks.
@@ -65,10 +66,6 @@ impl Secret {
         };
         Packet::to_peer(pair, Body::Verified { id, answer })
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]
