@@ -89,22 +89,32 @@ impl Effects {
 
     /// Hands a stanza to the shard that owns its recipient.
     pub fn route(&mut self, shard: u32, routed: Routed) {
-        if shard == self.shard {
-            self.work.push_back(routed);
-        } else if let Some(posts) = self.routes.get_mut(shard as usize) {
-            posts.push(RouterPost::Route(Box::new(routed)));
-        } else {
-            debug_assert!(false, "shard {shard} does not exist");
-            routed.ticket.abandon();
-        }
+        self.hand(shard, routed, RouterPost::Route, |own| &mut own.work);
     }
 
     /// Hands a stanza to the shard that owns the link to another server.
     pub fn to_peer(&mut self, shard: u32, routed: Routed) {
+        self.hand(shard, routed, RouterPost::ToPeer, |own| &mut own.peer_work);
+    }
+
+    /// Hands a stanza to the shard that owns the component.
+    pub fn to_component(&mut self, shard: u32, routed: Routed) {
+        self.hand(shard, routed, RouterPost::ToComponent, |own| {
+            &mut own.component_work
+        });
+    }
+
+    fn hand(
+        &mut self,
+        shard: u32,
+        routed: Routed,
+        post: fn(Box<Routed>) -> RouterPost,
+        work: fn(&mut Effects) -> &mut VecDeque<Routed>,
+    ) {
         if shard == self.shard {
-            self.peer_work.push_back(routed);
+            work(self).push_back(routed);
         } else if let Some(posts) = self.routes.get_mut(shard as usize) {
-            posts.push(RouterPost::ToPeer(Box::new(routed)));
+            posts.push(post(Box::new(routed)));
         } else {
             debug_assert!(false, "shard {shard} does not exist");
             routed.ticket.abandon();
@@ -117,18 +127,6 @@ impl Effects {
             posts.push(RouterPost::PingAnswered(Box::new(domains), number));
         } else {
             debug_assert!(false, "shard {shard} does not exist");
-        }
-    }
-
-    /// Hands a stanza to the shard that owns the component.
-    pub fn to_component(&mut self, shard: u32, routed: Routed) {
-        if shard == self.shard {
-            self.component_work.push_back(routed);
-        } else if let Some(posts) = self.routes.get_mut(shard as usize) {
-            posts.push(RouterPost::ToComponent(Box::new(routed)));
-        } else {
-            debug_assert!(false, "shard {shard} does not exist");
-            routed.ticket.abandon();
         }
     }
 
