@@ -5,9 +5,12 @@
 //! nothing and bring ticket keys to rotate and destroy (RFC 9325 §3.4). 0-RTT has no XMPP profile
 //! and must stay off (RFC 9325 §3.10).
 
+mod settings;
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashMap;
 use std::fmt;
-use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use openssl::error::ErrorStack;
@@ -17,10 +20,11 @@ use openssl::ssl::{
     SslOptions, SslRef, SslSessionCacheMode, SslVerifyMode, SslVersion, select_next_proto,
 };
 
+pub use self::settings::{TlsDomain, TlsSettings, With};
 pub use super::certificate::CertificateInfo;
 use super::certificate::{Directory, Pair};
 use super::dh_parameters::{self, DhGroup};
-use crate::config::{DhParam, Settings, Tls, TlsVersion};
+use crate::config::{DhParam, TlsVersion};
 
 /// Key exchange groups by preference. No ffdhe groups: in TLS 1.3 a client could choose them and
 /// make a handshake 13 times as costly (FACTS §4).
@@ -38,63 +42,6 @@ const PEER_CHAIN_DEPTH_MAX: u32 = 8;
 /// The application protocols of clients and of servers, in the form of RFC 7301 §3.1.
 pub(super) const ALPN_CLIENT: &[u8] = b"\x0bxmpp-client";
 pub(super) const ALPN_SERVER: &[u8] = b"\x0bxmpp-server";
-
-/// The rules of TLS for the whole server, and the files of its domains.
-///
-/// Only certificate, key and DH parameters differ by domain: OpenSSL takes version, suites, groups
-/// and options from the context with which a connection began, before the name is known.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TlsSettings {
-    /// Where certificates are looked for that no domain names; `None`: nowhere.
-    pub certificates: Option<PathBuf>,
-    /// The lowest version.
-    pub min_version: TlsVersion,
-    /// TLS 1.2 cipher suites in OpenSSL's notation.
-    pub ciphers: String,
-    /// TLS 1.3 cipher suites, separated by colons.
-    pub ciphersuites: String,
-    /// Key exchange groups by preference; `None`: [`GROUPS`], as far as this OpenSSL has them.
-    pub groups: Option<Vec<String>>,
-    /// Turns on DHE for TLS 1.2.
-    pub dhparam: Option<DhParam>,
-    /// Whether our order of suites counts, and not the client's.
-    pub prefer_server_ciphers: bool,
-    /// With whom.
-    pub with: With,
-    /// The domains served, in order: the first one with a certificate is the default.
-    pub domains: Vec<TlsDomain>,
-}
-
-/// Who is at the other end. Nobody's certificate is checked in the handshake: what it proves depends
-/// on the domain, which is known only when the stream's header has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum With {
-    /// Clients that connect to us.
-    Clients {
-        /// Whether they are asked for a certificate. Any is taken and none is needed; what it proves
-        /// is found out by [`super::certificate::client_identities`].
-        request_certificate: bool,
-    },
-    /// Other servers, whoever connects. Both show their certificates (XEP-0178 §3).
-    Servers,
-}
-
-/// What a domain has of its own.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TlsDomain {
-    /// The domainpart, as in a JID.
-    pub name: String,
-    /// The same in A-labels, as in SNI and certificates.
-    pub ascii: String,
-    /// Certificate chain in PEM, leaf first; `None`: look in the directory.
-    pub certificate: Option<PathBuf>,
-    /// Its key; `None`: in the certificate's file, or beside it.
-    pub key: Option<PathBuf>,
-    /// Takes the place of [`TlsSettings::dhparam`].
-    pub dhparam: Option<DhParam>,
-    /// Whether the domain is useless without a certificate, because it requires encryption.
-    pub required: bool,
-}
 
 /// Why no contexts can be made: a sentence for people with the domain and file it is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -164,76 +111,6 @@ type Indexes = (Index<Ssl, Choice>, Index<SslContext, String>);
 
 static CHOICE: OnceLock<Index<Ssl, Choice>> = OnceLock::new();
 static DH_LABEL: OnceLock<Index<SslContext, String>> = OnceLock::new();
-
-impl TlsSettings {
-    /// What the configuration says, for streams of clients.
-    pub fn for_clients(settings: &Settings) -> TlsSettings {
-        let request_certificate = settings
-            .domains
-            .values()
-            .any(|domain| domain.auth.client_ca.is_some());
-        TlsSettings::from_config(
-            settings,
-            With::Clients {
-                request_certificate,
-            },
-        )
-    }
-
-    /// The same for streams of servers.
-    pub fn for_servers(settings: &Settings) -> TlsSettings {
-        TlsSettings::from_config(settings, With::Servers)
-    }
-
-    fn from_config(settings: &Settings, with: With) -> TlsSettings {
-        let components = settings.component_domains().map(|domain| (domain, false));
-        let domains = settings.domains.values().map(|domain| {
-            let required = with != With::Servers && domain.c2s.require_encryption;
-            (domain, required)
-        });
-        // Other servers find components as they find domains.
-        let domains = domains
-            .chain(components)
-            .map(|(domain, required)| TlsDomain {
-                name: domain.name.as_str().to_owned(),
-                ascii: domain.name.to_ascii(),
-                certificate: domain.certificate.clone(),
-                key: domain.key.clone(),
-                dhparam: domain.dhparam.clone(),
-                required,
-            });
-        TlsSettings {
-            domains: domains.collect(),
-            ..TlsSettings::rules(&settings.tls, with)
-        }
-    }
-
-    /// The rules of the whole server, without any domain.
-    fn rules(tls: &Tls, with: With) -> TlsSettings {
-        TlsSettings {
-            certificates: Some(tls.certificates.clone()),
-            min_version: tls.min_version,
-            ciphers: tls.ciphers.clone(),
-            ciphersuites: tls.ciphersuites.clone(),
-            groups: tls.groups.clone(),
-            dhparam: tls.dhparam.clone(),
-            prefer_server_ciphers: tls.prefer_server_ciphers,
-            with,
-            domains: Vec::new(),
-        }
-    }
-}
-
-impl Default for TlsSettings {
-    fn default() -> TlsSettings {
-        TlsSettings::rules(
-            &Tls::default(),
-            With::Clients {
-                request_certificate: false,
-            },
-        )
-    }
-}
 
 impl TlsContexts {
     /// Finds and checks the certificates of all domains and makes their contexts.
@@ -693,6 +570,3 @@ impl fmt::Display for TlsProblem {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;
