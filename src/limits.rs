@@ -44,6 +44,11 @@ pub const WORKER_JOBS_MAX: usize = 256;
 /// a reload, the log opened anew, a copy that the log's or the store's library makes. That is half of
 /// them; a low limit on open files leaves the other half to no use, a high one does not feel it.
 pub const OPEN_FILES_KEPT: u64 = 32;
+/// Of the places for connections that are free, one address may fill one in so many with connections that
+/// have proven nothing yet, as much again as it leaves: an eighth of all if nobody else is there. A login
+/// takes such a place for a second at most, so thousands behind one address do not feel it; and fifteen
+/// addresses together, full of silence, leave an eighth.
+pub const NEWCOMERS_SHARE: u64 = 7;
 /// Descriptors of a server without connections, where they cannot be counted: of store, log, signals
 /// and sockets it has about thirty.
 pub const OPEN_FILES_OWN: u64 = 64;

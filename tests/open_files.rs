@@ -12,8 +12,8 @@ use std::time::Instant;
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use stanzad::limits::OPEN_FILES_KEPT;
 
-use common::client::{Client, Heard};
-use common::server::{PASSWORD, PATIENCE, Server, command, site};
+use common::client::{Client, Heard, header};
+use common::server::{ACCOUNTS, PASSWORD, PATIENCE, Server, command, site};
 use common::site::{Site, ended};
 
 /// Silent connections of these tests must not run out of time on a busy machine.
@@ -55,11 +55,17 @@ fn connections_max(server: &Server) -> u64 {
     server.status().connections_max.expect("there is a limit")
 }
 
-/// Opens streams until all connections are taken.
+/// An address of this machine that the tests have not connected from but by this number.
+fn elsewhere(number: u64) -> SocketAddr {
+    let [high, low] = u16::try_from(number).unwrap().to_be_bytes();
+    SocketAddr::from(([127, 2, high, low], 0))
+}
+
+/// Opens streams until all connections are taken, each from another address.
 fn fill(server: &Server) -> Vec<Client> {
     let status = server.status();
-    let open = |_| {
-        let mut client = Client::connect(server);
+    let open = |number| {
+        let mut client = Client::connect_from(elsewhere(number), server.c2s);
         client.open("example.org");
         client
     };
@@ -253,6 +259,75 @@ fn refusals_are_logged_once_and_end_when_connections_close() {
         lines(&server, "not all connections are taken any more refused=50"),
         2
     );
+}
+
+/// Opens streams from one address until it may have no more.
+fn flood(server: &Server, from: SocketAddr) -> Vec<Client> {
+    let mut held = Vec::new();
+    loop {
+        let mut client = Client::connect_from(from, server.c2s);
+        // It may be refused before it has said anything.
+        let is_sent = client.try_send(header("example.org")).is_ok();
+        match client.try_hear() {
+            Ok(Heard::Open(_)) if is_sent => held.push(client),
+            Ok(Heard::End) | Err(_) => return held,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// RFC 6120 §13.12: who proves nothing gets a part of the places that are free, and nobody who is in is
+/// put out for others.
+#[test]
+fn one_address_does_not_keep_the_others_out() {
+    let server = start("ulimit -n 140");
+    let (mut juliet, mut romeo) = pair(&server);
+    let places = connections_max(&server) - 2;
+    let mut floods: Vec<Vec<Client>> = Vec::new();
+    for number in 0..10 {
+        let free = connections_max(&server) - server.status().connections;
+        let flood = flood(&server, elsewhere(number));
+        let had = flood.len() as u64;
+        assert!(had >= 1 && had <= free / 8 + 1, "{had} of {free}");
+        floods.push(flood);
+    }
+    let taken = server.status().connections - 2;
+    assert!(taken < places, "{taken} of {places}");
+    assert_eq!(lines(&server, "all connections are taken"), 0);
+    let told = server.logs("connections refused, too many from one address");
+    assert!(told.contains("limit=\"open files\""), "{told}");
+    // Somebody else comes in, from the address of sessions and from a new one.
+    let mut nurse = Client::login(&server, "nurse@example.org/house");
+    let mut tybalt = Client::connect_from(elsewhere(1000), server.c2s);
+    tybalt.open("example.org");
+    chat(&mut nurse, &mut romeo);
+    chat(&mut romeo, &mut juliet);
+    // Who goes leaves room for one more.
+    drop(floods.remove(0));
+    let free = places - taken;
+    wait_for_connections(&server, connections_max(&server) - free);
+    Client::connect_from(elsewhere(0), server.c2s).open("example.org");
+}
+
+/// Sessions take no part of what their address may have; else an office would be full of them.
+#[test]
+fn sessions_leave_their_address_its_part() {
+    let server = start("ulimit -n 120");
+    let max = connections_max(&server);
+    let login =
+        |number: usize| Client::login(&server, &format!("{}/{number}", ACCOUNTS[number % 3]));
+    let count: usize = 9;
+    let mut sessions: Vec<Client> = (0..count).map(login).collect();
+    assert!(count as u64 > max / 8 + 1, "more than its part: {max}");
+    let from = SocketAddr::from(([127, 0, 0, 1], 0));
+    let held = flood(&server, from);
+    assert!(!held.is_empty());
+    for session in &mut sessions {
+        session.settle();
+    }
+    drop(held);
+    wait_for_connections(&server, count as u64);
+    sessions.push(login(count));
 }
 
 /// Who has a place may leave and come again as often as it likes; the count comes out even.

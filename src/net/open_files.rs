@@ -85,6 +85,12 @@ impl OpenFiles {
             .map(|_| Taken(Arc::clone(self)))
     }
 
+    /// How many connections more are admitted.
+    pub fn free(&self) -> u64 {
+        let max = self.max.load(Ordering::Acquire);
+        max.saturating_sub(self.taken.load(Ordering::Acquire))
+    }
+
     /// Whether an eighth of the connections that are admitted could come at once.
     pub fn has_room(&self) -> bool {
         let max = self.max.load(Ordering::Acquire);
@@ -183,7 +189,9 @@ mod tests {
         assert!(first.is_some() && second.is_some());
         assert!(open_files.take().is_none());
         assert!(open_files.take().is_none(), "a refused one is not counted");
+        assert_eq!(open_files.free(), 0);
         drop(first);
+        assert_eq!(open_files.free(), 1);
         let third = open_files.take();
         assert!(third.is_some());
         assert!(open_files.take().is_none());

@@ -1,6 +1,12 @@
 //! Limits per address and account: connections, and failed logins, which fade with time. How often an
 //! address comes is counted in `arrivals`.
 //!
+//! Connections that have proven nothing yet are *newcomers*. Of the places that are free
+//! ([`OpenFiles::free`](super::open_files::OpenFiles::free)) an address may fill a part with them
+//! ([`NEWCOMERS_SHARE`]): one alone gets an eighth of all, and the fewer are left the less each may have
+//! more, so that who comes from elsewhere finds one. Those that an address has already stay until their
+//! time is over, and who has proven itself is neither counted nor ever dropped for it.
+//!
 //! The only mutable state that shards share (DESIGN §2). It is touched at accept, close, handshake
 //! and login, never per stanza; stripes keep the shards out of each other's way. Time is passed in.
 
@@ -12,6 +18,7 @@ use std::time::Duration;
 
 use super::arrivals::{Arrivals, Refused};
 use crate::clock::Mono;
+use crate::limits::NEWCOMERS_SHARE;
 
 /// Locks of the table: enough that 256 shards seldom meet at one.
 const STRIPES: usize = 64;
@@ -82,6 +89,8 @@ pub(super) enum Key {
 #[derive(Clone, Copy, Debug, Default)]
 struct Entry {
     connections: u32,
+    /// Those among them that have proven nothing yet.
+    newcomers: u32,
     /// In thousandths, as of `at`.
     failures: u64,
     at: Mono,
@@ -103,21 +112,28 @@ impl Throttle {
         *self.limits.write().unwrap_or_else(PoisonError::into_inner) = limits;
     }
 
-    /// Counts a connection, which [`Throttle::disconnect`] takes back.
+    /// Counts a connection as a newcomer's, which [`Throttle::disconnect`] takes back. `free`: how many
+    /// connections more the process has room for.
     ///
     /// # Errors
     /// The address has as many as it may, or comes too often: it is not counted.
-    pub fn connect(&self, address: IpAddr, now: Mono) -> Result<(), Refused> {
+    pub fn connect(&self, address: IpAddr, now: Mono, free: u64) -> Result<(), Refused> {
         let limits = self.limits();
         let key = Key::of(address);
-        if !self.open(key, limits.connections_per_address_max, now) {
-            let limit = "limits.connections_per_address_max";
-            return Err(self.arrivals.refuse(key, limit, now));
-        }
+        self.open(key, limits.connections_per_address_max, free, now)
+            .map_err(|limit| self.arrivals.refuse(key, limit, now))?;
         let max = limits.new_connections_per_address_max;
         self.arrivals
             .connect(key, max, now)
-            .inspect_err(|_| self.disconnect(address))
+            .inspect_err(|_| self.disconnect(address, true))
+    }
+
+    /// A connection has proven who it is: it is no newcomer any more.
+    pub fn proven(&self, address: IpAddr) {
+        let key = Key::of(address);
+        if let Some(entry) = self.stripe(&key).get_mut(&key) {
+            entry.newcomers = entry.newcomers.saturating_sub(1);
+        }
     }
 
     /// When a TLS handshake with the address may begin: at `by` at the latest.
@@ -129,28 +145,38 @@ impl Throttle {
         self.arrivals.handshake(Key::of(address), max, now, by)
     }
 
-    /// Counts a connection if the address may have one more.
-    fn open(&self, key: Key, limit: u32, now: Mono) -> bool {
+    /// Counts a connection if the address may have one more; else yields the limit that is reached.
+    fn open(&self, key: Key, max: u32, free: u64, now: Mono) -> Result<(), &'static str> {
         let mut stripe = self.stripe(&key);
         let entry = stripe.entry(key).or_insert(Entry {
             at: now,
             ..Entry::default()
         });
-        let free = entry.connections < limit;
-        if free {
+        let may_come = if entry.connections >= max {
+            Err("limits.connections_per_address_max")
+        } else if u64::from(entry.newcomers) > free / NEWCOMERS_SHARE {
+            Err("open files")
+        } else {
+            Ok(())
+        };
+        if may_come.is_ok() {
             entry.connections += 1;
+            entry.newcomers += 1;
         } else if entry.is_idle() {
             stripe.remove(&key);
         }
-        free
+        may_come
     }
 
-    /// Takes back one that was counted by [`Throttle::connect`].
-    pub fn disconnect(&self, address: IpAddr) {
+    /// Takes back one that was counted by [`Throttle::connect`], a newcomer still or not.
+    pub fn disconnect(&self, address: IpAddr, is_newcomer: bool) {
         let key = Key::of(address);
         let mut stripe = self.stripe(&key);
         if let Some(entry) = stripe.get_mut(&key) {
             entry.connections = entry.connections.saturating_sub(1);
+            if is_newcomer {
+                entry.newcomers = entry.newcomers.saturating_sub(1);
+            }
             if entry.is_idle() {
                 stripe.remove(&key);
             }
@@ -334,8 +360,23 @@ fn forget(stripe: &mut HashMap<Key, Entry>, max: u32, now: Mono) {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::sync::Arc;
+
     use proptest::prelude::*;
+
+    use super::*;
+    use crate::limits::OPEN_FILES_KEPT;
+    use crate::net::open_files::{OpenFiles, Taken};
+
+    /// Limits that nobody reaches.
+    const PLENTY: ThrottleLimits = ThrottleLimits {
+        connections_per_address_max: 1000,
+        new_connections_per_address_max: 0,
+        ..LIMITS
+    };
+
+    /// Places for further connections, where these do not matter.
+    const MANY: u64 = u64::MAX;
 
     const LIMITS: ThrottleLimits = ThrottleLimits {
         connections_per_address_max: 2,
@@ -354,12 +395,12 @@ mod tests {
     fn an_address_has_as_many_connections_as_allowed_and_gets_back_what_it_closes() {
         let table = Throttle::new(LIMITS);
         let one = ip("192.0.2.1");
-        assert!(table.connect(one, START).is_ok());
-        assert!(table.connect(one, START).is_ok());
-        assert!(table.connect(one, START).is_err());
-        assert!(table.connect(ip("192.0.2.2"), START).is_ok());
-        table.disconnect(one);
-        assert!(table.connect(one, START).is_ok());
+        assert!(table.connect(one, START, MANY).is_ok());
+        assert!(table.connect(one, START, MANY).is_ok());
+        assert!(table.connect(one, START, MANY).is_err());
+        assert!(table.connect(ip("192.0.2.2"), START, MANY).is_ok());
+        table.disconnect(one, true);
+        assert!(table.connect(one, START, MANY).is_ok());
     }
 
     #[test]
@@ -370,24 +411,24 @@ mod tests {
         });
         let one = ip("2001:db8:0:1::1");
         for _ in 0..3 {
-            assert!(table.connect(one, START).is_ok());
-            table.disconnect(one);
+            assert!(table.connect(one, START, MANY).is_ok());
+            table.disconnect(one, true);
         }
-        let refused = table.connect(one, START).unwrap_err();
+        let refused = table.connect(one, START, MANY).unwrap_err();
         assert_eq!(refused.limit, "limits.new_connections_per_address_max");
         let neighbor = ip("2001:db8:0:1::2");
         assert!(
-            table.connect(neighbor, START).is_err(),
+            table.connect(neighbor, START, MANY).is_err(),
             "a /64 is one customer"
         );
         let later = START + Duration::from_secs(60);
         for _ in 0..2 {
             assert!(
-                table.connect(one, later).is_ok(),
+                table.connect(one, later, MANY).is_ok(),
                 "refusals were not counted as open"
             );
         }
-        let refused = table.connect(one, later).unwrap_err();
+        let refused = table.connect(one, later, MANY).unwrap_err();
         assert_eq!(refused.limit, "limits.connections_per_address_max");
         assert_eq!(
             refused.untold,
@@ -399,13 +440,17 @@ mod tests {
     #[test]
     fn a_mapped_address_is_the_ipv4_one_and_a_slash_64_is_one_customer() {
         let table = Throttle::new(LIMITS);
-        assert!(table.connect(ip("192.0.2.1"), START).is_ok());
-        assert!(table.connect(ip("::ffff:192.0.2.1"), START).is_ok());
-        assert!(table.connect(ip("192.0.2.1"), START).is_err());
-        assert!(table.connect(ip("2001:db8:0:1::1"), START).is_ok());
-        assert!(table.connect(ip("2001:db8:0:1:ffff::2"), START).is_ok());
-        assert!(table.connect(ip("2001:db8:0:1:5::3"), START).is_err());
-        assert!(table.connect(ip("2001:db8:0:2::1"), START).is_ok());
+        assert!(table.connect(ip("192.0.2.1"), START, MANY).is_ok());
+        assert!(table.connect(ip("::ffff:192.0.2.1"), START, MANY).is_ok());
+        assert!(table.connect(ip("192.0.2.1"), START, MANY).is_err());
+        assert!(table.connect(ip("2001:db8:0:1::1"), START, MANY).is_ok());
+        assert!(
+            table
+                .connect(ip("2001:db8:0:1:ffff::2"), START, MANY)
+                .is_ok()
+        );
+        assert!(table.connect(ip("2001:db8:0:1:5::3"), START, MANY).is_err());
+        assert!(table.connect(ip("2001:db8:0:2::1"), START, MANY).is_ok());
     }
 
     #[test]
@@ -522,15 +567,132 @@ mod tests {
             connections_per_address_max: 0,
             ..LIMITS
         });
-        assert!(table.connect(ip("192.0.2.1"), START).is_err());
+        assert!(table.connect(ip("192.0.2.1"), START, MANY).is_err());
         table.set_limits(LIMITS);
-        assert!(table.connect(ip("192.0.2.1"), START).is_ok());
-        table.disconnect(ip("192.0.2.1"));
-        table.disconnect(ip("192.0.2.1"));
+        assert!(table.connect(ip("192.0.2.1"), START, MANY).is_ok());
+        table.disconnect(ip("192.0.2.1"), true);
+        table.disconnect(ip("192.0.2.1"), true);
         assert!(table.stripes.iter().all(|s| s.lock().unwrap().is_empty()));
     }
 
+    /// RFC 6120 §13.12: one that has proven itself is not counted against its address.
+    #[test]
+    fn an_address_may_have_newcomers_for_a_part_of_the_places_that_are_free() {
+        let table = Throttle::new(PLENTY);
+        let (one, other) = (ip("192.0.2.1"), ip("192.0.2.2"));
+        let two = 2 * NEWCOMERS_SHARE - 1;
+        assert!(table.connect(one, START, two).is_ok());
+        assert!(table.connect(one, START, two).is_ok());
+        let refused = table.connect(one, START, two).unwrap_err();
+        assert_eq!((refused.limit, refused.untold), ("open files", Some(1)));
+        assert!(table.connect(one, START, two + 1).is_ok());
+        assert!(table.connect(other, START, 0).is_ok(), "the last place");
+        table.proven(one);
+        table.proven(one);
+        assert!(table.connect(one, START, two).is_ok());
+        table.disconnect(one, false);
+        assert!(table.connect(one, START, two).is_err(), "a session went");
+        table.disconnect(one, true);
+        assert!(table.connect(one, START, two).is_ok(), "a newcomer went");
+    }
+
+    /// Addresses with connections, proven or not, that come, prove themselves and go, beside what the
+    /// process has room for.
+    struct Crowd {
+        table: Throttle,
+        files: Arc<OpenFiles>,
+        members: Vec<(IpAddr, bool, Taken)>,
+    }
+
+    impl Crowd {
+        fn new(max: u64) -> Crowd {
+            let files = Arc::new(OpenFiles::default());
+            files.admit(0, Some(OPEN_FILES_KEPT + max));
+            Crowd {
+                table: Throttle::new(PLENTY),
+                files,
+                members: Vec::new(),
+            }
+        }
+
+        /// As the listener does it.
+        fn comes(&mut self, address: IpAddr) -> bool {
+            let Some(taken) = self.files.take() else {
+                return false;
+            };
+            let free = self.files.free();
+            let may_come = self.table.connect(address, START, free).is_ok();
+            if may_come {
+                self.members.push((address, true, taken));
+            }
+            may_come
+        }
+
+        fn newcomers(&self, address: IpAddr) -> u64 {
+            let of = self.members.iter();
+            of.filter(|(of, is_newcomer, _)| *of == address && *is_newcomer)
+                .count() as u64
+        }
+    }
+
     proptest! {
+        /// Who has many gets no more than its part, whoever comes, proves itself and goes meanwhile; who has
+        /// none gets the last place.
+        #[test]
+        fn a_flood_gets_its_part_and_who_has_none_gets_in(
+            max in 2u64..80,
+            floods in 1u8..20,
+            steps in proptest::collection::vec((0u8..20, 0u8..8), 0..400),
+        ) {
+            let mut crowd = Crowd::new(max);
+            let flood = |who: u8| IpAddr::from([192, 0, 2, who % floods]);
+            for (who, what) in steps {
+                match what {
+                    0 if !crowd.members.is_empty() => {
+                        let at = usize::from(who) % crowd.members.len();
+                        let (address, is_newcomer, _) = crowd.members.swap_remove(at);
+                        crowd.table.disconnect(address, is_newcomer);
+                    }
+                    1 => {
+                        if let Some(member) = crowd.members.iter_mut().find(|(_, new, _)| *new) {
+                            member.1 = false;
+                            crowd.table.proven(member.0);
+                        }
+                    }
+                    _ => {
+                        let before = crowd.newcomers(flood(who));
+                        let free = crowd.files.free();
+                        let got_in = crowd.comes(flood(who));
+                        let part = free.saturating_sub(1) / NEWCOMERS_SHARE;
+                        prop_assert_eq!(got_in, free > 0 && before <= part);
+                        prop_assert!(before > 0 || free == 0 || got_in);
+                        let has = crowd.newcomers(flood(who));
+                        prop_assert!(has <= max.div_ceil(NEWCOMERS_SHARE + 1));
+                    }
+                }
+            }
+        }
+
+        /// In whatever order they come: each flood leaves the others seven eighths of what there was.
+        #[test]
+        fn floods_leave_places_for_who_comes_from_elsewhere(
+            max in 20u64..400,
+            order in proptest::collection::vec(0u8..8, 1..40),
+        ) {
+            let mut crowd = Crowd::new(max);
+            let address = |who: u8| IpAddr::from([192, 0, 2, who]);
+            for round in 0..max + 40 {
+                let who = order[round as usize % order.len()];
+                crowd.comes(address(who));
+            }
+            let floods: std::collections::BTreeSet<&u8> = order.iter().collect();
+            let left = floods.iter().fold(max, |left, _| {
+                left.saturating_sub(1) * NEWCOMERS_SHARE / (NEWCOMERS_SHARE + 1)
+            });
+            prop_assert!(crowd.files.free() >= left, "{} {left}", crowd.files.free());
+            prop_assert_eq!(crowd.comes(ip("198.51.100.7")), true);
+        }
+
         #[test]
         fn connections_never_exceed_the_limit(steps in proptest::collection::vec((0u8..3, any::<bool>()), 0..200)) {
             let table = Throttle::new(LIMITS);
@@ -539,11 +701,11 @@ mod tests {
                 let address = IpAddr::from([192, 0, 2, who]);
                 let count = &mut open[usize::from(who)];
                 if opens {
-                    let free = table.connect(address, START).is_ok();
+                    let free = table.connect(address, START, MANY).is_ok();
                     prop_assert_eq!(free, *count < 2);
                     *count += u32::from(free);
                 } else if *count > 0 {
-                    table.disconnect(address);
+                    table.disconnect(address, true);
                     *count -= 1;
                 }
             }

@@ -26,6 +26,8 @@ pub struct Connection {
     pub budget: Budget,
     /// Until when it is not read: it has sent more than it may, or waits for its handshake.
     pub paused_until: Option<Mono>,
+    /// Whether it has proven nothing yet.
+    pub is_newcomer: bool,
     /// Whether the log has told that it is slowed.
     pub is_told: bool,
     /// The earliest time at which a timer looks at it.
@@ -113,6 +115,7 @@ impl Connection {
             ending: Ending::No,
             budget: Budget::default(),
             paused_until: None,
+            is_newcomer: true,
             is_told: false,
             armed: None,
             is_listed: false,

@@ -334,7 +334,8 @@ impl Listener {
             log::info!(refused; "not all connections are taken any more");
         }
         let now = self.clock.now().mono;
-        if let Err(refused) = self.throttle.connect(peer.ip(), now) {
+        let free = self.open_files.free();
+        if let Err(refused) = self.throttle.connect(peer.ip(), now, free) {
             // No answer: who opens so many connections gets none of our bytes either. Left waiting
             // they would take descriptors.
             refused.log_connection(peer.ip().to_canonical());
@@ -358,7 +359,7 @@ impl Listener {
                 self.next = (self.next + 1) % self.shards.len().max(1);
             }
             Err(error) => {
-                self.throttle.disconnect(peer.ip());
+                self.throttle.disconnect(peer.ip(), true);
                 log::debug!(address:% = peer.ip(), error:%; "connection dropped");
             }
         }

@@ -421,7 +421,11 @@ impl Server {
     pub fn connect_from(&mut self, shard: usize, peer: Peer) -> Client {
         let wire = Arc::new(Mutex::new(Wire::default()));
         let address: SocketAddr = "192.0.2.1:5000".parse().unwrap();
-        assert!(self.throttle.connect(address.ip(), self.now).is_ok());
+        assert!(
+            self.throttle
+                .connect(address.ip(), self.now, u64::MAX)
+                .is_ok()
+        );
         self.next += 1;
         let origin = Origin {
             stream: self.next,

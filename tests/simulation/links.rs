@@ -366,7 +366,11 @@ impl World {
         let address = self.ends[far].address;
         let now = Mono::from_millis(self.now);
         let server = &self.servers[target];
-        if server.throttle.connect(address.ip(), now).is_err() {
+        if server
+            .throttle
+            .connect(address.ip(), now, u64::MAX)
+            .is_err()
+        {
             self.violated("a server may not connect".to_owned());
             return;
         }

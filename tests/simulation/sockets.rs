@@ -144,7 +144,7 @@ impl World {
         let now = Mono::from_millis(self.now);
         let server = self.server_of_account(self.clients[client].account);
         let server = &self.servers[server];
-        assert!(server.throttle.connect(address.ip(), now).is_ok());
+        assert!(server.throttle.connect(address.ip(), now, u64::MAX).is_ok());
         let (base, shards) = (server.base, server.shards as usize);
         let accepted = Accepted {
             transport: Box::new(SimulatedTransport::new(wire.clone(), address)),

@@ -116,6 +116,7 @@ impl Shard {
                 } = *request;
                 // What it has sent to log in is no part of what it may send from now on.
                 connection.budget = Budget::default();
+                self.proven(key);
                 let result = self.router.bind(key, &jid, &resource, proof, origin);
                 self.event(key, Event::Bound(result), outside);
             }
@@ -129,9 +130,11 @@ impl Shard {
             }
             Action::PeerProven(remote) => {
                 connection.budget = Budget::default();
-                let owner = self.router.placement.shard_of(remote.as_str());
                 // One that we have dialled stands by its link.
-                if owner == self.router.shard || connection.stream.is_dialled() {
+                let stays = connection.stream.is_dialled();
+                self.proven(key);
+                let owner = self.router.placement.shard_of(remote.as_str());
+                if owner == self.router.shard || stays {
                     self.place_peer(key, outside);
                 } else {
                     self.move_to(owner, key, Proven::Peer, outside);
@@ -256,6 +259,17 @@ impl Shard {
         }
     }
 
+    /// A connection has proven who it is: from now on it takes no part of what its address may have of
+    /// those that have not.
+    fn proven(&mut self, key: Key) {
+        if let Some(connection) = self.connections.get_mut(key)
+            && !connection.stream.is_dialled()
+            && std::mem::take(&mut connection.is_newcomer)
+        {
+            self.throttle.proven(connection.stream.origin().ip());
+        }
+    }
+
     /// Lets a component in, on the shard of its domain.
     pub(super) fn admit_component(
         &mut self,
@@ -265,6 +279,9 @@ impl Shard {
     ) {
         let ComponentSettings { domain, secret, .. } = component;
         let admitted = self.router.component_opened(key, &domain.name, secret);
+        if admitted.is_ok() {
+            self.proven(key);
+        }
         self.event(key, Event::ComponentAdmitted(admitted), outside);
         self.list(key);
     }
@@ -312,7 +329,8 @@ impl Shard {
         self.router.out.outputs.close(key);
         outside.deregister(connection.transport.as_ref());
         if !connection.stream.is_dialled() {
-            self.throttle.disconnect(connection.stream.origin().ip());
+            let address = connection.stream.origin().ip();
+            self.throttle.disconnect(address, connection.is_newcomer);
         }
         let mut actions = Vec::new();
         connection

@@ -34,7 +34,8 @@ impl Shard {
                 };
                 let mut connection = Connection::new(transport, stream);
                 if self.is_stopping || !self.may_secure(&mut connection) {
-                    self.throttle.disconnect(connection.stream.origin().ip());
+                    let address = connection.stream.origin().ip();
+                    self.throttle.disconnect(address, true);
                     return;
                 }
                 if let Some(key) = self.insert(connection, Vec::new(), outside) {

@@ -295,7 +295,10 @@ fn every_connection_gives_its_place_back_once() {
         let hung_up = server.connect(1);
         let address = "192.0.2.1".parse().unwrap();
         assert!(
-            server.throttle.connect(address, server.now).is_err(),
+            server
+                .throttle
+                .connect(address, server.now, u64::MAX)
+                .is_err(),
             "three are open"
         );
         server.say(&moved, "</stream:stream>");
