@@ -246,6 +246,22 @@ pub const OFFLINE_RUNS_MAX: usize = 16;
 pub const OFFLINE_PAGE_MESSAGES_MAX: usize = 50;
 /// Bytes of such a page, but for one message that is larger: what a session that does not read costs.
 pub const OFFLINE_PAGE_BYTES_MAX: u64 = 64 * 1024;
+/// Senders of stored messages that are told apart for each account: with more, whoever sends what is not
+/// stored waits until those of the oldest of them are delivered.
+pub const OFFLINE_SENDERS_MAX: usize = 64;
+/// Stanzas that wait in memory, for all sessions of one account, behind stored ones of their senders.
+pub const OFFLINE_HELD_STANZAS_MAX: usize = 256;
+/// Bytes of such stanzas, as many as of what waits for an account that is busy.
+pub const OFFLINE_HELD_BYTES_MAX: usize = INBOX_BYTES_MAX;
+/// How long a session is let wait for offline messages that could not be read, before each further try.
+/// Together as long as somebody waits who sees that nothing comes; meanwhile all that is sent to the
+/// account is stored.
+pub const OFFLINE_READ_PAUSES: [Duration; 4] = [
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(4),
+    Duration::from_secs(8),
+];
 
 /// How long a stream to another server may take from the dial until stanzas flow, before the next address
 /// is tried.

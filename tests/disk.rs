@@ -154,6 +154,11 @@ fn message(client: &mut Client, to: &str, id: &str) {
 /// Sends a message that is stored: the disk may fail from now on.
 fn store_one(server: &Server, client: &mut Client) {
     message(client, NURSE, "before");
+    until_stored(server, 1);
+}
+
+/// Waits until so many messages are stored.
+fn until_stored(server: &Server, messages: i64) {
     let path = server.site.path("data").join(DATABASE);
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
     let store = Connection::open_with_flags(path, flags).unwrap();
@@ -164,8 +169,8 @@ fn store_one(server: &Server, client: &mut Client) {
             .query_row(sql, [], |row| row.get::<_, i64>(0))
             .unwrap()
     };
-    while count() == 0 {
-        assert!(Instant::now() < deadline, "it is not stored");
+    while count() != messages {
+        assert!(Instant::now() < deadline, "{messages} are not stored");
         server.status();
     }
 }

@@ -185,6 +185,35 @@ fn a_client_that_leaves_at_once_gets_nothing_twice() {
     until_count(&server, "offline", 0);
 }
 
+/// RFC 6120 §10.1: what is never stored waits behind what is stored of the same sender, be it sent to
+/// the account or to the resource. What others send does not wait.
+#[test]
+fn nothing_overtakes_stored_messages_of_its_sender() {
+    let server = Server::start("");
+    let mut romeo = Client::login(&server, "romeo@example.org/orchard");
+    send(&mut romeo, 0..120, "are you there?");
+    until_count(&server, "offline", 120);
+    let mut client = juliet(&server, "balcony");
+    // The next page follows when the client answers, which it does when it reads on.
+    assert_eq!(receive(&mut client, 50), delayed(0..50));
+    romeo.send(format!(
+        "<message to='{JULIET}' type='headline' id='120'><body>news</body></message>\
+         <message to='{JULIET}/balcony' type='chat' id='121'><body>you</body></message>\
+         <iq to='{JULIET}/balcony' type='result' id='122'/>"
+    ));
+    romeo.settle();
+    let mut nurse = Client::login(&server, "nurse@example.org/hall");
+    nurse.send(format!(
+        "<message to='{JULIET}' type='headline' id='999'><body>Madam!</body></message>"
+    ));
+    nurse.settle();
+    assert_eq!(receive(&mut client, 1), [(999, false)]);
+    let mut expected = delayed(50..120);
+    expected.extend([(120, false), (121, false)]);
+    assert_eq!(receive(&mut client, 72), expected);
+    assert_eq!(client.stanza("iq").attribute("id"), Some("122"));
+}
+
 /// A client that does not read is sent a page at a time: far more than a session's output may hold does
 /// not end it. What comes meanwhile waits behind.
 #[test]

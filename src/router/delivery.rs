@@ -335,9 +335,12 @@ impl Router {
         }
         if stanza.kind == Kind::Presence {
             self.heard_presence(session, stanza);
+            self.write(session, stanza);
+        } else if let Err(error) = self.write_in_order(account, &[session], stanza) {
+            self.reject(routed, error);
+            return;
         }
-        self.write(session, stanza);
-        self.copy(Stage::InboundCopy, account, Some(session), stanza);
+        self.copy(Stage::InboundCopy, account, Some(session), &routed.stanza);
         self.out.settle(routed.ticket);
     }
 
@@ -349,8 +352,10 @@ impl Router {
             }
             (Kind::Message, Type::Error) => self.out.settle(routed.ticket),
             (Kind::Message, Type::Headline) => {
-                self.deliver_to_takers(account, &routed.stanza);
-                self.out.settle(routed.ticket);
+                match self.deliver_to_takers(account, &routed.stanza) {
+                    Ok(_) => self.out.settle(routed.ticket),
+                    Err(error) => self.reject(routed, error),
+                }
             }
             (Kind::Message, _) => self.deliver_message(account, routed),
             // An error answers what was sent in the account's name, such as a subscription request
@@ -383,9 +388,10 @@ impl Router {
                 None => return,
             }
         }
-        if self.deliver_to_takers(account, &routed.stanza) {
-            self.out.settle(routed.ticket);
-            return;
+        match self.deliver_to_takers(account, &routed.stanza) {
+            Ok(false) => {}
+            Ok(true) => return self.out.settle(routed.ticket),
+            Err(error) => return self.reject(routed, error),
         }
         if !is_flushing {
             match self.run_hooks(Stage::Undelivered, account, None, routed) {
@@ -417,12 +423,10 @@ impl Router {
 
     /// Delivers a message to every available resource that takes messages
     /// (RFC 6121 §8.5.2.1.1, its second choice). False if there is none.
-    fn deliver_to_takers(&mut self, account: Key, stanza: &Stanza) -> bool {
+    fn deliver_to_takers(&mut self, account: Key, stanza: &Stanza) -> Result<bool, StanzaError> {
         let takers = self.sessions_where(account, |session| session.takes_messages());
-        for session in &takers {
-            self.write(*session, stanza);
-        }
-        !takers.is_empty()
+        self.write_in_order(account, &takers, stanza)?;
+        Ok(!takers.is_empty())
     }
 
     pub(crate) fn sessions_where(

@@ -14,22 +14,24 @@
 //! wait in its inbox, and then they are live again, behind that page in the session's output. So a
 //! flush ends, however many messages come meanwhile, unless they fill the inbox each time.
 //!
+//! What is not stored goes by way of [`order`], so that it overtakes nothing of its sender either.
+//!
 //! Invariants: [`Offline::stored`] is what the store holds once all that is on its way there has
 //! arrived, whatever commits fail; rows become committed in the order of their numbers.
 
 use crate::clock::Wall;
-use crate::jid::BareJid;
-use crate::limits::{OFFLINE_PAGE_BYTES_MAX, OFFLINE_PAGE_MESSAGES_MAX, OFFLINE_RUNS_MAX};
-use crate::ns;
+use crate::limits::OFFLINE_RUNS_MAX;
 use crate::router::account::{Account, Standing};
-use crate::router::ask::AskThen;
 use crate::router::delivery::Routed;
-use crate::router::{Continuation, Router, RowContinuation, Waiter, feature, storage_value};
+use crate::router::offline::order::{Held, Senders, sender_of};
+use crate::router::{Router, RowContinuation};
 use crate::slots::Key;
 use crate::stanza::Stanza;
-use crate::storage::offline::{self, Holding, OfflineMessage, Page, Tally};
-use crate::storage::{Db, Lane, ReadFn, Row, StoreError, Value};
-use crate::xml::{Element, Payload};
+use crate::storage::Row;
+use crate::storage::offline::{Holding, OfflineMessage, Tally};
+
+mod order;
+mod pages;
 
 /// What an account's shard knows of its offline messages.
 #[derive(Debug, Default)]
@@ -41,6 +43,9 @@ pub struct Offline {
     /// Up to here they were delivered.
     delivered_seq: i64,
     last_seq: i64,
+    /// The last message whose commit has been answered.
+    answered_seq: i64,
+    senders: Senders,
     /// Messages whose commit has not been answered.
     writing: usize,
     is_deleting: bool,
@@ -58,6 +63,12 @@ struct Flush {
     /// Other sessions that take messages, or did.
     others: Vec<Other>,
     step: Step,
+    /// Up to here the session was sent them.
+    sent_seq: i64,
+    /// What is not stored and waits behind what is.
+    held: Held,
+    /// How often in a row a page could not be read.
+    failures: usize,
 }
 
 /// A session beside the one that is flushed to.
@@ -108,6 +119,8 @@ enum Step {
         /// More was committed since.
         is_stale: bool,
     },
+    /// A page could not be read: it is tried again when this rest is over.
+    Resting { number: u64 },
     /// A page is in the session's output.
     Sending {
         page: Tally,
@@ -174,12 +187,13 @@ impl Router {
         if let Some(offline) = self.offline_of(key, id) {
             debug_assert!(seq > offline.last_seq, "messages are numbered upwards");
             offline.last_seq = seq;
+            offline.senders.note(sender_of(&routed.stanza), seq);
             offline.stored.messages += 1;
             offline.stored.bytes += bytes;
             offline.writing += 1;
         }
         let then: RowContinuation = Box::new(move |router, result| {
-            router.offline_stored(key, id, bytes, result.is_ok());
+            router.offline_stored(key, id, seq, bytes, result.is_ok());
             match result {
                 Ok(()) => {
                     router.show_stored(key, seq, &routed.stanza);
@@ -190,16 +204,18 @@ impl Router {
                     router.reject(routed, error.into());
                 }
             }
+            router.release_committed(key);
             router.flush_after_commit(key);
         });
         self.row_then(Row::Offline(message), then);
     }
 
-    fn offline_stored(&mut self, key: Key, id: i64, bytes: u64, is_stored: bool) {
+    fn offline_stored(&mut self, key: Key, id: i64, seq: i64, bytes: u64, is_stored: bool) {
         let Some(offline) = self.offline_of(key, id) else {
             return;
         };
         offline.writing = offline.writing.saturating_sub(1);
+        offline.answered_seq = seq;
         if !is_stored {
             offline.stored = offline.stored.minus(Tally { messages: 1, bytes });
         }
@@ -243,7 +259,7 @@ impl Router {
                 *is_stale = true;
                 false
             }
-            Some(Step::Sending { .. }) => false,
+            Some(Step::Resting { .. } | Step::Sending { .. }) => false,
             None => {
                 self.delete_delivered(key);
                 false
@@ -295,6 +311,9 @@ impl Router {
             shown: Shown::default(),
             others: others.collect(),
             step: Step::Committing { is_closing: false },
+            sent_seq: account.offline.delivered_seq,
+            held: Held::default(),
+            failures: 0,
         }));
         self.next_page(key);
     }
@@ -353,154 +372,11 @@ impl Router {
         };
         flush.others.retain(|other| other.session != session);
         // In the other steps the session is looked at when they are done.
-        if flush.session == session && matches!(flush.step, Step::Sending { .. }) {
+        let goes_on = flush.session == session
+            && matches!(flush.step, Step::Sending { .. } | Step::Resting { .. });
+        self.release_held(key, session, i64::MAX);
+        if goes_on {
             self.next_page(key);
-        }
-    }
-
-    /// Reads the next page of a flush, or ends it if there is none, or nobody to take it.
-    fn next_page(&mut self, key: Key) {
-        if self.flushed_session(key).is_none() {
-            self.end_flush(key);
-            return;
-        }
-        let Some(account) = self.accounts.get_mut(key) else {
-            return;
-        };
-        let offline = &mut account.offline;
-        let waiting = offline.waiting();
-        if waiting.messages == 0 {
-            self.end_flush(key);
-            return;
-        }
-        let is_closing = waiting.messages == 1
-            || (waiting.messages <= OFFLINE_PAGE_MESSAGES_MAX as u64
-                && waiting.bytes <= OFFLINE_PAGE_BYTES_MAX);
-        if is_closing && offline.writing > 0 {
-            if let Some(flush) = &mut offline.flush {
-                flush.step = Step::Committing { is_closing };
-            }
-            return;
-        }
-        self.read_page(key, is_closing);
-    }
-
-    fn read_page(&mut self, key: Key, is_closing: bool) {
-        let Some(account) = self.accounts.get_mut(key) else {
-            return;
-        };
-        let Standing::Known(record) = account.standing else {
-            return;
-        };
-        let offline = &mut account.offline;
-        offline.reads += 1;
-        let number = offline.reads;
-        let Some(flush) = &mut offline.flush else {
-            return;
-        };
-        flush.step = Step::Reading {
-            is_closing,
-            number,
-            is_stale: false,
-        };
-        let (id, after, jid) = (record.id, offline.delivered_seq, account.jid.clone());
-        let read: ReadFn = Box::new(move |db| Ok(feature::value(read(db, id, after, &jid)?)));
-        let then: Continuation = Box::new(move |router, result| {
-            router.page_read(key, number, result);
-        });
-        self.read(Lane::Quick, read, Waiter::Router(then));
-    }
-
-    fn page_read(&mut self, key: Key, number: u64, result: Result<Value, StoreError>) {
-        let Some(account) = self.accounts.get(key) else {
-            return;
-        };
-        let (is_closing, is_stale) = match account.offline.flush.as_ref().map(|flush| &flush.step) {
-            Some(&Step::Reading {
-                is_closing,
-                number: awaited,
-                is_stale,
-            }) if awaited == number => (is_closing, is_stale),
-            _ => return,
-        };
-        let page = match result.and_then(storage_value::<Page>) {
-            Ok(page) => page,
-            Err(error) => {
-                // What is stored stays, for the next session.
-                ::log::log!(error.level(), jid:% = account.jid, error:%; "offline messages not read");
-                self.end_flush(key);
-                return;
-            }
-        };
-        let Some((session, shown)) = self.flushed_session(key) else {
-            self.end_flush(key);
-            return;
-        };
-        if page.messages.is_empty() {
-            self.nothing_read(key, is_closing, is_stale);
-            return;
-        }
-        if !self.may_ask(session) {
-            // It answers nothing, so nobody would know that it got them: they stay for one that does.
-            self.end_flush(key);
-            return;
-        }
-        self.send_page(key, session, &shown, page, is_closing);
-    }
-
-    /// A page came back empty though something waits.
-    fn nothing_read(&mut self, key: Key, is_closing: bool, is_stale: bool) {
-        let Some(account) = self.accounts.get_mut(key) else {
-            return;
-        };
-        let offline = &mut account.offline;
-        if is_stale {
-            self.read_page(key, is_closing);
-        } else if offline.writing > 0 {
-            if let Some(flush) = &mut offline.flush {
-                flush.step = Step::Committing { is_closing };
-            }
-        } else {
-            ::log::warn!(jid:% = account.jid; "offline messages were counted wrong");
-            offline.stored = offline.delivered;
-            self.end_flush(key);
-        }
-    }
-
-    fn send_page(&mut self, key: Key, session: Key, shown: &Shown, page: Page, is_closing: bool) {
-        let mut tally = Tally::default();
-        for message in &page.messages {
-            tally.messages += 1;
-            tally.bytes += message.bytes;
-        }
-        let last_seq = page.messages.last().map_or(0, |message| message.seq);
-        let is_live = is_closing && page.is_last;
-        let Some(account) = self.accounts.get_mut(key) else {
-            return;
-        };
-        if is_live && account.offline.waiting() != tally {
-            // Nothing is on its way, so the page is all there is.
-            ::log::warn!(jid:% = account.jid; "offline messages were counted wrong");
-            account.offline.stored = account.offline.delivered.plus(tally);
-        }
-        if let Some(flush) = &mut account.offline.flush {
-            flush.step = Step::Sending {
-                page: tally,
-                last_seq,
-                is_live,
-            };
-        }
-        for message in &page.messages {
-            if let (Some(stanza), false) = (&message.stanza, shown.has(message.seq)) {
-                self.write(session, stanza);
-            }
-        }
-        let ping = Payload::from_elements(&[Element::new(ns::PING, "ping")]);
-        let then: AskThen =
-            Box::new(move |router, session, _| router.offline_received(session, last_seq));
-        self.ask(session, ping, then);
-        if is_closing {
-            self.no_longer_busy(key);
         }
     }
 
@@ -534,10 +410,14 @@ impl Router {
         }
         let mut others = flush.others.iter();
         let index = others.position(|other| self.takes_messages(key, other.session))?;
-        let flush = self.accounts.get_mut(key)?.offline.flush.as_mut()?;
+        let offline = &mut self.accounts.get_mut(key)?.offline;
+        let flush = offline.flush.as_mut()?;
         let next = flush.others.remove(index);
-        (flush.session, flush.shown) = (next.session, next.shown);
-        Some((flush.session, flush.shown.clone()))
+        let before = std::mem::replace(&mut flush.session, next.session);
+        flush.shown = next.shown.clone();
+        flush.sent_seq = offline.delivered_seq;
+        self.release_held(key, before, i64::MAX);
+        Some((next.session, next.shown))
     }
 
     fn takes_messages(&self, account: Key, session: Key) -> bool {
@@ -553,8 +433,15 @@ impl Router {
         let Some(account) = self.accounts.get_mut(key) else {
             return;
         };
-        let was_closing = account.offline.is_closing();
-        account.offline.flush = None;
+        let offline = &mut account.offline;
+        let was_closing = offline.is_closing();
+        let flush = offline.flush.take();
+        if offline.waiting().messages == 0 {
+            offline.senders = Senders::default();
+        }
+        for message in flush.map(|flush| flush.held).unwrap_or_default() {
+            self.write_held(key, message);
+        }
         if was_closing {
             self.no_longer_busy(key);
         }
@@ -619,24 +506,4 @@ impl Flush {
             });
         }
     }
-}
-
-/// A page, stamped for its delivery (XEP-0203 §2). Runs on a reader.
-fn read(db: &Db, id: i64, after: i64, jid: &BareJid) -> Result<Page, StoreError> {
-    let mut page = offline::page(
-        db,
-        id,
-        after,
-        OFFLINE_PAGE_MESSAGES_MAX,
-        OFFLINE_PAGE_BYTES_MAX,
-    )?;
-    for message in &mut page.messages {
-        let delay = Element::new(ns::DELAY, "delay")
-            .attr("from", jid.domain())
-            .attr("stamp", message.came.date_time());
-        if let Some(stanza) = &mut message.stanza {
-            stanza.payload = stanza.payload.with(&delay);
-        }
-    }
-    Ok(page)
 }

@@ -13,7 +13,7 @@ use super::damage::{
 use super::shim::{self, Call};
 use super::{
     CONF, JULIET, ROMEO, contacts, is_stored, keeps_what_was_promised, lines, message, recovers,
-    serves_without_storing, set_contact, store_one, tells_once,
+    serves_without_storing, set_contact, store_one, tells_once, until_stored,
 };
 use crate::common::client::{Client, error_of, failure_of, text};
 use crate::common::roster::DATABASE;
@@ -31,6 +31,9 @@ const LOG_GROWS: &str = "cannot move the write-ahead log";
 /// What the log tells of reads, once each.
 const READS_FAIL: &str = "cannot read the database";
 const READS_AGAIN: &str = "reading works again";
+
+/// What it tells of offline messages.
+const NOT_READ: &str = "offline messages not read, trying again";
 
 const BALCONY: &str = "juliet@example.org/balcony";
 
@@ -279,6 +282,33 @@ fn changes_that_cannot_read_are_refused_and_damage_is_found_after_them() {
     gets_no_answer(&mut juliet);
     let words = ends_with_words(&mut server);
     assert!(words.contains("is damaged: "), "{words}");
+}
+
+/// Who is there when the disk fails gets what waits when it works again, in the same session.
+#[test]
+fn offline_messages_that_cannot_be_read_come_when_they_can() {
+    let (server, disk) = shim::start(site(CONF));
+    let mut romeo = Client::available(&server, &format!("{ROMEO}/orchard"));
+    let mut juliet = Client::login(&server, BALCONY);
+    for id in ["0", "1", "2"] {
+        message(&mut romeo, JULIET, id);
+    }
+    until_stored(&server, 3);
+    disk.are(&[(Call::Read, ALL, Errno::IO)]);
+    juliet.send("<presence/>");
+    server.logs(NOT_READ);
+    juliet.stanza("presence");
+    disk.are_over();
+    for id in ["0", "1", "2"] {
+        let message = juliet.stanza("message");
+        assert_eq!(message.attribute("id"), Some(id));
+        assert!(message.find("urn:xmpp:delay", "delay").is_some());
+    }
+    juliet.settle();
+    until_stored(&server, 0);
+    assert_eq!(lines(&server, NOT_READ), 1);
+    message(&mut romeo, JULIET, "live");
+    assert_eq!(juliet.stanza("message").attribute("id"), Some("live"));
 }
 
 #[test]

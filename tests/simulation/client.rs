@@ -107,6 +107,8 @@ pub struct Client {
     pub is_repairing: bool,
     /// What it will say all at once.
     withheld: Option<Vec<u8>>,
+    /// The account that it says much to.
+    pub favorite: Option<usize>,
     /// Its next read takes all there is, as that of a device that wakes up.
     pub is_thirsty: bool,
     has_closed: bool,
@@ -209,6 +211,7 @@ impl World {
             awaits: None,
             is_repairing: false,
             withheld: None,
+            favorite: None,
             is_thirsty: false,
             has_closed: false,
             saw_close: false,

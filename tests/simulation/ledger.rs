@@ -95,7 +95,8 @@ impl World {
             return self.socialize(index);
         }
         match self.chance.within(0..=99) {
-            0..=54 => self.send_message(index),
+            0..=5 => self.pour(index),
+            6..=54 => self.send_message(index),
             55..=74 => self.send_request(index),
             75..=90 => self.socialize(index),
             91 => {
@@ -448,7 +449,7 @@ impl World {
                 return self.violated(format!("request q{number} was delivered twice"));
             }
             let heard = self.clients[index].heard.entry(Some(asker)).or_default();
-            if !heard.take(number, Way::Direct) && !self.may_be_overtaken(id) {
+            if !heard.take(number, Way::Live) && !self.may_be_overtaken(id) {
                 return self.violated(format!("client {index} got q{number} too late"));
             }
         }

@@ -12,10 +12,12 @@ use stanzad::xml::{Element, Payload};
 
 use crate::ledger::{Message, body};
 use crate::servers::stored_id;
-use crate::world::World;
+use crate::world::{Event, Phase, World};
 
 /// Who has sent what waits from the start.
 const OLD_FRIEND: &str = "friend@elsewhere.example/there";
+/// Backlogs of more than a page that one run makes.
+const BACKLOGS_MAX: u64 = 4;
 /// After so many milliseconds what a client has read is deleted: its connection has written all.
 const DELETION_MILLIS: u64 = 5_000;
 
@@ -32,42 +34,30 @@ pub struct Got {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Heard {
     any: u64,
-    headline: u64,
-    to_account: u64,
     late: u64,
 }
 
 /// The way that a stanza has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
-    /// To the full JID, at once.
-    Direct,
-    /// To the account, of the type that is never stored.
-    Headline,
-    /// To the account, at once or as soon as it was stored.
-    ToAccount,
+    /// At once, or as soon as it was stored.
+    Live,
     /// From the store.
     Late,
 }
 
 impl Heard {
-    /// Takes a stanza; whether it comes in order. What is sent to a full JID may overtake what waits
-    /// for the account, and so may a headline; and a session that takes the place of one to which stored
-    /// messages were delivered gets those behind what it has had already.
+    /// Takes a stanza; whether it comes in order. A session that takes the place of one to which stored
+    /// messages were delivered gets those behind what it has had already, and so does one that takes no
+    /// messages for a while.
     pub fn take(&mut self, number: u64, way: Way) -> bool {
         let before = match way {
-            Way::Direct => self.any,
-            Way::Headline => self.headline.max(self.to_account).max(self.late),
-            Way::ToAccount => self.to_account.max(self.late),
+            Way::Live => self.any,
             Way::Late => self.late,
         };
-        let last = match way {
-            Way::Direct => &mut self.any,
-            Way::Headline => &mut self.headline,
-            Way::ToAccount => &mut self.to_account,
-            Way::Late => &mut self.late,
-        };
-        *last = number.max(*last);
+        if way == Way::Late {
+            self.late = number.max(self.late);
+        }
         self.any = number.max(self.any);
         before < number
     }
@@ -123,6 +113,56 @@ impl World {
         }))
     }
 
+    /// A client says much to one account in one breath: what is stored there and what is not, to all
+    /// of the account and to its resources.
+    pub fn pour(&mut self, index: usize) {
+        let client = &self.clients[index];
+        if self.phase != Phase::Busy || !client.is_online() {
+            return;
+        }
+        let account = match client.favorite {
+            Some(account) => account,
+            None => self.chance.index(self.accounts.all.len()),
+        };
+        self.clients[index].favorite = Some(account);
+        let bare = self.jid_of(account).to_string();
+        let is_there = |other: &&usize| {
+            let other = &self.clients[**other];
+            other.account == account && other.is_online()
+        };
+        let resource = self.live.iter().find(is_there);
+        let full = resource.and_then(|other| self.clients[*other].jid.clone());
+        if full.is_none() && self.count_of("backlogs") < BACKLOGS_MAX {
+            // More than a page: it is delivered while others speak.
+            self.count("backlogs");
+            for _ in 0..self.chance.within(55..=130) {
+                self.send_message_to(index, "chat", bare.clone());
+            }
+        }
+        let full = full.unwrap_or_else(|| bare.clone());
+        for _ in 0..self.chance.within(2..=8) {
+            match self.chance.within(0..=6) {
+                0..=2 => self.send_message_to(index, "chat", bare.clone()),
+                3 | 4 => self.send_message_to(index, "headline", bare.clone()),
+                5 => self.send_message_to(index, "headline", full.clone()),
+                _ => drop(self.send_request_to(index, full.clone())),
+            }
+        }
+    }
+
+    /// Those that have said much to somebody say more when he is there, while he is given what waits.
+    pub fn be_greeted(&mut self, index: usize) {
+        let account = self.clients[index].account;
+        for other in self.live.clone() {
+            if self.clients[other].favorite == Some(account) {
+                for _ in 0..3 {
+                    let pause = self.chance.within(1..=150);
+                    self.after(pause, Event::Pour(other));
+                }
+            }
+        }
+    }
+
     /// A client got a message.
     pub fn message_got(&mut self, index: usize, number: u64, element: &Element) {
         let is_late = self.is_late(index, element);
@@ -140,10 +180,11 @@ impl World {
         let is_harmed = element.attribute("from") != Some(&message.from)
             || element.find(ns::CLIENT, "body").map(Element::text) != Some(body(number));
         let is_both = message.errors > 0;
+        // What has waited for a resource that is gone goes to the others behind what came meanwhile.
+        let is_redirected =
+            self.clients[index].jid.as_ref() != Some(&to) && self.ledger.jids.contains(&to);
         let is_by_client = |got: &&Got| got.client == index;
         let times_got = message.got.iter().filter(is_by_client).count();
-        let is_direct = self.clients[index].jid.as_ref() == Some(&message.to);
-        let is_headline = message.type_ == "headline";
         // Who reads late may have been sent it first.
         let reads_late = self.clients[index].was_lazy;
         let is_twice =
@@ -152,13 +193,14 @@ impl World {
         let client = &mut self.clients[index];
         let way = match is_late {
             true => Way::Late,
-            false if is_direct => Way::Direct,
-            false if is_headline => Way::Headline,
-            false => Way::ToAccount,
+            false => Way::Live,
         };
         let is_in_order = client.heard.entry(sender).or_default().take(number, way);
         if self.is_between(&from, &to) {
             self.count("messages between servers delivered");
+        }
+        if !is_late && self.clients[index].heard[&sender].late > 0 {
+            self.count("messages behind those from the store");
         }
         self.count(match is_late {
             true => "messages from the store",
@@ -181,11 +223,11 @@ impl World {
             self.violated(format!("client {index} got m{number}, which was returned"));
         } else if is_harmed {
             self.violated(format!("client {index} got m{number} changed"));
-        } else if !is_in_order && !is_overtaken {
+        } else if !is_in_order && !is_overtaken && !is_redirected {
             self.violated(format!(
                 "client {index} got m{number} of client {sender:?} too late, {way:?}"
             ));
-        } else if is_alone && !is_overtaken {
+        } else if is_alone && !is_overtaken && !is_redirected {
             self.check_overtaken(index, number, sender);
         }
     }
@@ -197,10 +239,13 @@ impl World {
         if self.trouble_at.is_some_and(|at| at >= started) {
             return;
         }
+        // Who has sent what is stored is forgotten with the account, and so when the server is killed.
+        let sent_at = self.ledger.messages[&number].sent_at;
+        let is_known = !self.character.has_crowd && self.crashed_at.is_none_or(|at| at < sent_at);
         let later = self.ledger.messages.range(number + 1..).find(|(_, later)| {
             later.sender == sender
                 && !later.to.contains('/')
-                && later.type_ != "headline"
+                && (is_known || later.type_ != "headline")
                 && later.got.iter().any(|got| got.client == index)
         });
         if let Some((later, _)) = later {

@@ -102,6 +102,7 @@ impl World {
             "<presence id='p{number}'><show>away</show><priority>{priority}</priority></presence>"
         );
         self.say(index, number, None, true, is_bad, &stanza);
+        self.be_greeted(index);
     }
 
     /// A client broadcasts that it is available, and nothing is wrong with that.

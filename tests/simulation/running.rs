@@ -284,6 +284,7 @@ impl Simulation {
             Event::Hang(client, is_reset) => world.hang(client, is_reset),
             Event::Drain(client) => world.drain(client),
             Event::Act(client) => world.act(client),
+            Event::Pour(client) => world.pour(client),
             Event::Mutter(client) => world.ask_and_wait(client),
             Event::Wake(client) => world.wake(client),
             Event::Expect(client, number) => world.expect_answer(client, number),

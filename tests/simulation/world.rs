@@ -52,6 +52,8 @@ pub enum Event {
     Drain(usize),
     /// A client does something of its own accord.
     Act(usize),
+    /// A client says more to the account that it has said much to.
+    Pour(usize),
     /// A client that does not read says something all the same, and then nothing more.
     Mutter(usize),
     /// It reads again.

@@ -2,7 +2,8 @@ use super::*;
 use crate::clock::{Mono, Now, Wall};
 use crate::jid::BareJid;
 use crate::limits::{
-    ASKED_MAX, INBOX_STANZAS_MAX, OFFLINE_PAGE_BYTES_MAX, OFFLINE_PAGE_MESSAGES_MAX,
+    ASKED_MAX, INBOX_STANZAS_MAX, OFFLINE_HELD_STANZAS_MAX, OFFLINE_PAGE_BYTES_MAX,
+    OFFLINE_PAGE_MESSAGES_MAX, OFFLINE_READ_PAUSES,
 };
 use crate::router::account::{Proof, Standing};
 use crate::router::testing::{Seat, Site, record};
@@ -11,7 +12,9 @@ use crate::storage::offline::{Tally, holding};
 use crate::storage::{Answer, Batch, Db, StoreError, accounts};
 use crate::xml::Element;
 
+mod order;
 mod property;
+mod reading;
 
 static FEATURES: &[&Feature] = &[&FEATURE];
 const JULIET: &str = "juliet@example.org";
@@ -583,24 +586,6 @@ fn a_login_waits_for_messages_whose_commit_is_under_way() {
     assert_eq!(house.drain(balcony), expected);
 }
 
-/// What cannot be stored does not come back while somebody is there to take it.
-#[test]
-fn what_is_not_stored_passes_during_a_flush() {
-    let mut house = House::new();
-    house.chat(120);
-    house.site.run_store();
-    let balcony = house.log_in("balcony");
-    house.site.run_store();
-    house.message(
-        Type::Chat,
-        JULIET,
-        "<gone xmlns='http://jabber.org/protocol/chatstates'/>",
-    );
-    let page = house.take(balcony);
-    assert_eq!(page.last(), Some(&(120, false)));
-    assert!(house.refused().is_empty());
-}
-
 #[test]
 fn a_second_resource_gets_what_came_since_and_nothing_twice() {
     let mut house = House::new();
@@ -691,24 +676,6 @@ fn a_session_that_turns_negative_is_flushed_no_further() {
     assert!(house.account().offline.is_idle());
     house.presence(balcony, 0);
     assert_eq!(house.drain(balcony), numbers(50..80, true));
-}
-
-#[test]
-fn a_page_that_cannot_be_read_stays_for_the_next_session() {
-    let mut house = House::new();
-    house.chat(2);
-    house.site.run_store();
-    let balcony = house.log_in("balcony");
-    house.chat(1);
-    house.site.answer_read(Err(StoreError::Stopped));
-    assert_eq!(
-        house.take(balcony),
-        numbers(2..3, false),
-        "the inbox is open"
-    );
-    house.log_out(balcony);
-    let chamber = house.log_in("chamber");
-    assert_eq!(house.drain(chamber), numbers(0..2, true));
 }
 
 /// XEP-0203 §5.

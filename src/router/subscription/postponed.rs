@@ -1,12 +1,14 @@
 //! What the router of a shard does some time later: hand-offs that the store could not complete, since
 //! a disk that is full has room again some time; and a look whether the contacts of an account that
-//! was deleted know; and rows of messages for other servers that could not be deleted.
+//! was deleted know; rows of messages for other servers that could not be deleted; and reads of offline
+//! messages that failed.
 
 use crate::clock::Mono;
 use crate::limits::HANDOFF_RETRY;
 use crate::router::Router;
 use crate::router::delivery::Routed;
 use crate::router::subscription::parting::Deceased;
+use crate::slots::Key;
 use crate::storage::PeerDone;
 
 /// What waits for its time. No bound is needed: each hand-off was committed by its sender's change, which
@@ -22,6 +24,9 @@ pub(crate) struct Postponed {
     /// store began to fail, which takes no more into one; or as were in one when their domain became
     /// one of ours.
     messages: Vec<(Mono, PeerDone)>,
+    /// Flushes of offline messages, by account and number: one for each account with a session, and those
+    /// that nobody waits for any more, for seconds.
+    flushes: Vec<(Mono, (Key, u64))>,
 }
 
 impl Postponed {
@@ -52,13 +57,20 @@ impl Postponed {
         self.messages.push((now + HANDOFF_RETRY, done));
     }
 
+    /// Lets a flush of an account's offline messages wait for another try.
+    pub(crate) fn flush_later(&mut self, due: Mono, account: Key, number: u64) {
+        self.flushes.push((due, (account, number)));
+    }
+
     /// When the first of all is due.
     pub(crate) fn next(&self) -> Option<Mono> {
         let handoffs = self.handoffs.iter().map(|(due, _)| *due);
         let ended = self.ended.iter().map(|(due, _)| *due);
         let deceased = self.deceased.iter().map(|(due, _)| *due);
         let messages = self.messages.iter().map(|(due, _)| *due);
-        handoffs.chain(ended).chain(deceased).chain(messages).min()
+        let flushes = self.flushes.iter().map(|(due, _)| *due);
+        let stored = handoffs.chain(ended).chain(deceased).chain(messages);
+        stored.chain(flushes).min()
     }
 }
 
@@ -83,6 +95,9 @@ impl Router {
         }
         for deceased in take_due(&mut self.postponed.deceased, now) {
             self.tell_contacts(deceased);
+        }
+        for (account, number) in take_due(&mut self.postponed.flushes, now) {
+            self.flush_again(account, number);
         }
     }
 }

@@ -14,14 +14,20 @@ const SEATS: usize = 3;
 enum Act {
     /// Romeo sends some messages.
     Send(u64),
+    /// Romeo sends what is never stored, to the account or to one of its resources.
+    Headline(Option<usize>),
     /// The turn ends: what it writes is queued.
     Turn,
     /// The store commits the oldest batch, or fails to.
     Commit(bool),
     /// A reader runs the oldest read; its answer is not there yet.
     Read,
+    /// A reader cannot do the oldest read.
+    FailRead,
     /// The oldest answer of a reader arrives.
     Answer,
+    /// Some seconds pass.
+    Rest,
     /// A client logs in, or sends presence once more.
     Presence(usize, i8),
     /// A client reads all that is there.
@@ -35,10 +41,13 @@ fn act() -> impl Strategy<Value = Act> {
     prop_oneof![
         6 => (1..4u64).prop_map(Act::Send),
         1 => (40..70u64).prop_map(Act::Send),
+        4 => prop::option::weighted(0.3, seat.clone()).prop_map(Act::Headline),
         6 => Just(Act::Turn),
         6 => prop::bool::weighted(0.85).prop_map(Act::Commit),
         6 => Just(Act::Read),
+        2 => Just(Act::FailRead),
         6 => Just(Act::Answer),
+        2 => Just(Act::Rest),
         4 => seat.clone().prop_map(|seat| Act::Presence(seat, 0)),
         1 => seat.clone().prop_map(|seat| Act::Presence(seat, -1)),
         6 => seat.clone().prop_map(Act::Drain),
@@ -62,6 +71,7 @@ struct World {
     answers: VecDeque<(u64, Result<Value, StoreError>)>,
     sent: u64,
     refused: BTreeSet<u64>,
+    headlines: BTreeSet<u64>,
     /// Live messages that were in the output of a connection that broke.
     lost: BTreeSet<u64>,
     /// Whether one session may have gone on where another has stopped.
@@ -79,6 +89,7 @@ impl World {
             answers: VecDeque::new(),
             sent: 0,
             refused: BTreeSet::new(),
+            headlines: BTreeSet::new(),
             lost: BTreeSet::new(),
             has_handed_over: false,
         }
@@ -89,6 +100,15 @@ impl World {
             Act::Send(count) => {
                 self.house.chat(count);
                 self.sent += count;
+            }
+            Act::Headline(seat) => {
+                let to = match seat {
+                    Some(seat) => format!("{JULIET}/r{seat}"),
+                    None => JULIET.to_owned(),
+                };
+                self.house.message(Type::Headline, &to, "<body>hi</body>");
+                self.headlines.insert(self.sent);
+                self.sent += 1;
             }
             Act::Turn => {
                 let batch = self.house.batch();
@@ -113,6 +133,17 @@ impl World {
                     let (id, _, read) = site.router.out.reads.remove(0);
                     self.answers.push_back((id, site.store.read(read)));
                 }
+            }
+            Act::FailRead => {
+                let reads = &mut self.house.site.router.out.reads;
+                if !reads.is_empty() {
+                    let (id, _, _) = reads.remove(0);
+                    self.answers.push_back((id, Err(StoreError::Busy)));
+                }
+            }
+            Act::Rest => {
+                self.house.pass(8_000_000);
+                self.house.site.router.work();
             }
             Act::Answer => {
                 if let Some((id, result)) = self.answers.pop_front() {
@@ -165,7 +196,13 @@ impl World {
     fn finish(&mut self) {
         for _ in 0..2 {
             while !self.is_quiet() {
-                for act in [Act::Turn, Act::Commit(true), Act::Read, Act::Answer] {
+                for act in [
+                    Act::Turn,
+                    Act::Commit(true),
+                    Act::Read,
+                    Act::Answer,
+                    Act::Rest,
+                ] {
                     self.act(&act);
                 }
                 (0..SEATS).for_each(|seat| self.drain(seat));
@@ -182,6 +219,7 @@ impl World {
         let router = &self.house.site.router;
         let is_drained = |seat: &Seat| router.out.outputs.len(seat.conn) == 0;
         router.waiting() == 0
+            && router.postponed.next().is_none()
             && router.out.batch.rows.is_empty()
             && self.batches.is_empty()
             && self.answers.is_empty()
@@ -208,7 +246,7 @@ impl World {
             assert_eq!(times, 1, "{number} was stored once and came {times} times");
         }
         let expected: BTreeSet<u64> = (0..self.sent)
-            .filter(|n| !self.refused.contains(n))
+            .filter(|n| !self.refused.contains(n) && !self.headlines.contains(n))
             .collect();
         let missing: Vec<&u64> = expected.difference(&seen).collect();
         assert!(missing.is_empty(), "never came: {missing:?}");
