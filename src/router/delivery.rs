@@ -195,7 +195,7 @@ impl Router {
             return;
         }
         let to = routed.stanza.to.as_ref();
-        let tier = self.tier_for(&routed.stanza);
+        let tier = self.tier_for(&routed);
         let Some(key) = to.and_then(|to| self.account_for(to.bare_str(), tier)) else {
             self.reject(routed, StanzaError::new(Condition::ServiceUnavailable));
             return;
@@ -220,6 +220,19 @@ impl Router {
             }
             return;
         }
+        if tier == Tier::Contact && account.roster.is_none() {
+            self.load_for(key, routed);
+            return;
+        }
+        self.inbound_loaded(key, routed);
+    }
+
+    /// Takes a stanza for an account of which all is known that it needs.
+    pub(crate) fn inbound_loaded(&mut self, key: Key, routed: Routed) {
+        let Some(account) = self.accounts.get(key) else {
+            self.reject(routed, StanzaError::new(Condition::ServiceUnavailable));
+            return;
+        };
         if !account.is_served() {
             match account.standing {
                 // It is disabled. A contact's change left out now would never be made up for.
@@ -551,26 +564,29 @@ impl Router {
     }
 
     /// How much of its recipient's account a stanza needs.
-    fn tier_for(&self, stanza: &Stanza) -> Tier {
+    fn tier_for(&self, routed: &Routed) -> Tier {
+        let stanza = &routed.stanza;
         let Some(to) = &stanza.to else {
             return Tier::Delivery;
         };
-        let needs_roster = match (stanza.kind, stanza.type_) {
+        match (stanza.kind, stanza.type_) {
             (Kind::Message, _)
-            | (Kind::Presence, Type::Available | Type::Unavailable | Type::Error) => false,
-            (Kind::Presence, _) => true,
+            | (Kind::Presence, Type::Available | Type::Unavailable | Type::Error) => Tier::Delivery,
+            // What a stranger asks for is a new contact; what a local contact does has an answer
+            // (§3.2.3, §3.3.3), and a row to be deleted with it.
+            (Kind::Presence, Type::Subscribe) => Tier::Session,
+            (Kind::Presence, _) if routed.handoff.is_some() => Tier::Session,
+            (Kind::Presence, _) => Tier::Contact,
             // Whoever has a session has a roster, so one to a full JID needs none.
-            (Kind::Iq, _) if to.is_full() => false,
+            (Kind::Iq, _) if to.is_full() => Tier::Delivery,
             (Kind::Iq, _) => {
                 let from = stanza.from.as_ref();
                 let is_own = from.is_some_and(|from| from.bare_str() == to.bare_str());
-                !is_own && self.has_handler(Target::Contact, stanza)
+                match !is_own && self.has_handler(Target::Contact, stanza) {
+                    true => Tier::Contact,
+                    false => Tier::Delivery,
+                }
             }
-        };
-        if needs_roster {
-            Tier::Session
-        } else {
-            Tier::Delivery
         }
     }
 

@@ -1,12 +1,20 @@
 //! Loading accounts, in two tiers (DESIGN §5), and what waits for them.
 //!
 //! *Delivery* is what a message needs: whether the account exists and is enabled. *Session* is the
-//! rest, above all the roster: for logins, presence, subscriptions, and requests of contacts. Names
-//! that do not exist are loaded in the same way and kept as long, so that neither answers nor their
-//! times tell them from others (RFC 6120 §13.11).
+//! rest, above all the roster: for logins, subscription requests, and what contacts ask. Names that do
+//! not exist are loaded in the same way and kept as long, so that neither answers nor their times tell
+//! them from others (RFC 6120 §13.11).
+//!
+//! A roster takes the longer to load the larger it is. So for what strangers ask it is not loaded: one
+//! look into the store tells whether the sender is a contact, and only for a contact comes the rest.
+//! What is left of a difference is of an account that is not in memory: counting its offline messages
+//! takes the longer the more there are; and a subscription request needs the roster, to see how many
+//! wait. It leaves a trace that the account's owner sees; and whether an account exists, a chat
+//! message tells whoever wants to know (RFC 6121 §8.5.1).
 
-use crate::jid::BareJid;
+use crate::jid::{BareJid, Jid};
 use crate::router::account::{Standing, Waiting};
+use crate::router::delivery::Routed;
 use crate::router::offline::Offline;
 use crate::router::roster::Roster;
 use crate::router::{Continuation, Router, Waiter, feature, storage_value};
@@ -14,6 +22,7 @@ use crate::slots::Key;
 use crate::stanza::Kind;
 use crate::storage::accounts::AccountRecord;
 use crate::storage::offline::{self, Holding};
+use crate::storage::roster::{State, state};
 use crate::storage::{Db, Lane, ReadFn, StoreError, Value};
 
 /// How much of an account is loaded.
@@ -21,6 +30,8 @@ use crate::storage::{Db, Lane, ReadFn, StoreError, Value};
 pub(crate) enum Tier {
     /// Its record, and how many offline messages it has.
     Delivery,
+    /// The same; its roster as well, if the sender of the stanza at hand is in it.
+    Contact,
     /// Its roster too.
     Session,
 }
@@ -34,7 +45,7 @@ struct Loaded {
 
 impl Router {
     /// The account of a bare JID, asked for in the store as far as it is not in memory: then it is
-    /// busy. None for what is no account's address.
+    /// busy, or [`Router::load_for`] is to be called. None for what is no account's address.
     pub(crate) fn account_for(&mut self, bare_jid: &str, tier: Tier) -> Option<Key> {
         let now = self.now.mono;
         let key = match self.accounts.find(bare_jid) {
@@ -42,7 +53,10 @@ impl Router {
             None => {
                 let jid = BareJid::parse(bare_jid).ok()?;
                 let key = self.accounts.insert(jid.clone(), Standing::Loading, now);
-                self.load(key, jid, tier);
+                // For a stanza its sender decides what is loaded.
+                if tier != Tier::Contact {
+                    self.load(key, jid, tier);
+                }
                 return Some(key);
             }
         };
@@ -70,6 +84,19 @@ impl Router {
             return;
         };
         account.is_loading = false;
+        if self.take_loaded(key, result).is_ok() {
+            self.no_longer_busy(key);
+        }
+    }
+
+    fn take_loaded(
+        &mut self,
+        key: Key,
+        result: Result<Value, StoreError>,
+    ) -> Result<(), StoreError> {
+        let Some(account) = self.accounts.get_mut(key) else {
+            return Ok(());
+        };
         match result.and_then(storage_value::<Loaded>) {
             Ok(loaded) => {
                 // What is known already is newer than a read: changes went through memory.
@@ -83,6 +110,7 @@ impl Router {
                 if account.roster.is_none() {
                     account.roster = loaded.roster;
                 }
+                Ok(())
             }
             Err(error) => {
                 ::log::log!(error.level(), jid:% = account.jid, error:%; "account not loaded");
@@ -91,8 +119,52 @@ impl Router {
                 if !account.is_changing {
                     self.load_failed(key, &error);
                 }
-                return;
+                Err(error)
             }
+        }
+    }
+
+    /// Loads what a stanza needs of an account whose roster is not in memory: whether its sender is a
+    /// contact, and if so the roster. It takes one read, in memory or not, there or not; and the stanza
+    /// goes before those that come meanwhile.
+    pub(crate) fn load_for(&mut self, key: Key, routed: Routed) {
+        let Some(account) = self.accounts.get_mut(key) else {
+            self.drop_routed(routed);
+            return;
+        };
+        account.is_loading = true;
+        let jid = account.jid.clone();
+        let from = routed.stanza.from.as_ref();
+        let sender = from.map_or_else(|| jid.clone(), Jid::bare);
+        let read: ReadFn = Box::new(move |db| {
+            let tier = match state(db, &jid, &sender)? {
+                State::NONE => Tier::Contact,
+                _ => Tier::Session,
+            };
+            Ok(feature::value(read(db, &jid, tier)?))
+        });
+        let then: Continuation =
+            Box::new(move |router, result| router.loaded_for(key, routed, result));
+        self.read(Lane::Quick, read, Waiter::Router(then));
+    }
+
+    fn loaded_for(&mut self, key: Key, mut routed: Routed, result: Result<Value, StoreError>) {
+        routed.has_waited = true;
+        let Some(account) = self.accounts.get_mut(key) else {
+            self.drop_routed(routed);
+            return;
+        };
+        account.is_loading = false;
+        if let Err(error) = &result {
+            // It was the first to come.
+            self.reject(routed, error.clone().into());
+            // The account is forgotten with all that waits for it.
+            let _ = self.take_loaded(key, result);
+            return;
+        }
+        match self.take_loaded(key, result) {
+            Ok(()) => self.inbound_loaded(key, routed),
+            Err(error) => self.reject(routed, error.into()),
         }
         self.no_longer_busy(key);
     }
@@ -160,7 +232,7 @@ fn read(db: &Db, jid: &BareJid, tier: Tier) -> Result<Loaded, StoreError> {
     // No account has the id 0: a name that does not exist is looked up in the same way.
     let offline = offline::holding(db, record.map_or(0, |record| record.id))?;
     let roster = match tier {
-        Tier::Delivery => None,
+        Tier::Delivery | Tier::Contact => None,
         Tier::Session => Some(Roster::new(&crate::storage::roster::states(db, jid)?)),
     };
     Ok(Loaded {
@@ -189,6 +261,8 @@ mod tests {
     use crate::router::testing::{Site, stanza};
     use crate::slots::Slots;
     use crate::stanza::{Kind, Type};
+    use crate::storage::Db;
+    use crate::storage::roster::State;
 
     /// Found by `tests/simulation.rs`: it had a session without a roster.
     #[test]
@@ -226,12 +300,48 @@ mod tests {
             let key = site.router.accounts.find(jid).unwrap();
             let account = site.router.accounts.get(key).unwrap();
             assert_eq!(account.is_served(), is_served);
-            assert!(
-                account
-                    .roster
-                    .as_ref()
-                    .is_some_and(|roster| roster.is_empty())
-            );
+            assert!(account.roster.is_none(), "he is no contact");
         }
+    }
+
+    /// A probe by a client of the account `from`; the reads that it takes, and whether nurse's roster is
+    /// in memory then.
+    fn probe(site: &mut Site, from: &str, to: &str) -> (usize, bool) {
+        let seat = site.bind(from, "orchard", None);
+        site.send(seat, stanza(Kind::Presence, Type::Probe, Some(to)));
+        let reads = site.router.out.reads.len();
+        site.run_store();
+        assert_eq!(site.open(seat), 0);
+        let key = site.router.accounts.find(to).unwrap();
+        let roster = &site.router.accounts.get(key).unwrap().roster;
+        (reads, roster.is_some())
+    }
+
+    /// RFC 6120 §13.11: how long it takes does not tell how many contacts an account has.
+    #[test]
+    fn what_a_stranger_asks_loads_no_roster() {
+        const NURSE: &str = "nurse@example.org";
+        let mut site = Site::new(&[]);
+        site.create(NURSE);
+        let set = |db: &Db| {
+            let [nurse, friend] =
+                [NURSE, "friend@example.org"].map(|it| BareJid::parse(it).unwrap());
+            crate::storage::roster::set_state(db, &nurse, &friend, State::FROM, None).map(drop)
+        };
+        site.store.change(set).unwrap();
+        for to in [NURSE, "nobody@example.org"] {
+            for times in ["not in memory", "in memory"] {
+                let probed = probe(&mut site, "romeo@example.org", to);
+                assert_eq!(probed, (1, false), "{to} {times}");
+            }
+        }
+        let probed = probe(&mut site, "friend@example.org", NURSE);
+        assert_eq!(probed, (1, true), "for a contact it is loaded");
+        let probed = probe(&mut site, "romeo@example.org", NURSE);
+        assert_eq!(
+            probed,
+            (1, true),
+            "it stays, and a stranger learns nothing of that"
+        );
     }
 }

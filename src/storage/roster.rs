@@ -141,6 +141,18 @@ pub fn states(db: &Db, account: &BareJid) -> Result<Vec<(BareJid, State)>, Store
     Ok(contacts)
 }
 
+/// The state of one contact of an account: none of one that is not there, and none of an account that
+/// does not exist.
+pub fn state(db: &Db, account: &BareJid, contact: &BareJid) -> Result<State, StoreError> {
+    let mut statement = db.connection().prepare_cached(
+        "SELECT state FROM roster_item
+         WHERE account = (SELECT id FROM account WHERE jid = ?1) AND contact = ?2",
+    )?;
+    let mut rows = statement.query(params![account.as_str(), contact.as_str()])?;
+    let row = rows.next()?;
+    row.map_or(Ok(State::NONE), |row| read_state(row, 0))
+}
+
 /// A contact of an account, whether clients see it or not.
 pub fn item(db: &Db, account_id: i64, contact: &BareJid) -> Result<Option<Item>, StoreError> {
     let mut statement = db.connection().prepare_cached(

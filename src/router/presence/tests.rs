@@ -606,7 +606,11 @@ fn a_probe_of_a_stranger_costs_one_read_whether_there_is_an_account_or_not() {
         site.router.accounts.get_mut(key).unwrap().roster = None;
         let probe = presence_to(Type::Probe, name);
         site.send(romeo, probe);
-        assert_eq!(site.router.out.reads.len(), 1, "its roster is wanted too");
+        assert_eq!(
+            site.router.out.reads.len(),
+            1,
+            "a look whether he is a contact"
+        );
         site.answer_read(Err(StoreError::Stopped));
         site.take(romeo);
     }
