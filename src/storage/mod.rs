@@ -512,7 +512,7 @@ fn join<T>(thread: JoinHandle<T>) -> Option<T> {
     let name = thread.thread().name().unwrap_or("store").to_owned();
     let ended = thread.join();
     if ended.is_err() {
-        log::error!("store-thread-panicked thread={name}");
+        log::error!(thread = name.as_str(); "a thread of the store ended by a panic");
     }
     ended.ok()
 }
