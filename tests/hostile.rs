@@ -4,8 +4,10 @@
 //! Each attack runs from one address, which an honest session shares, and from 200. By hand:
 //! `STANZAD_ATTACK_SECONDS=60 cargo test --test hostile` attacks for longer, and
 //! `cargo test --release --test hostile -- --ignored --nocapture` prints what each attack does to the
-//! honest sessions' round trips, with `STANZAD_ATTACK=ClientHello` only of those so named.
+//! honest sessions' round trips, with `STANZAD_ATTACK=ClientHello` only of those so named (`bench`).
 
+#[path = "hostile/bench.rs"]
+mod bench;
 mod common;
 #[path = "hostile/connections.rs"]
 mod connections;
@@ -216,41 +218,4 @@ fn honest_sessions_lose_nothing_and_memory_stays_within_the_limits() {
         cost <= 2 * quiet_cost + 20,
         "{cost} ticks, {quiet_cost} before"
     );
-}
-
-fn p99(mut trips: Vec<Duration>) -> Duration {
-    trips.sort_unstable();
-    trips[trips.len() * 99 / 100]
-}
-
-/// Prints what each attack does to the round trips: the median of five, with its quiet value.
-#[test]
-#[ignore = "a bench: run by hand in release mode"]
-fn round_trips_under_attack() {
-    let (server, ground) = start();
-    let crowd = Crowd::gather(&server);
-    println!("attack | quiet p99 | p99 under attack | ratio (median of five)");
-    let wanted = std::env::var("STANZAD_ATTACK").unwrap_or_default();
-    let mut attacks = attacks(&ground);
-    attacks.retain(|attack| attack.name.contains(&wanted));
-    assert!(!attacks.is_empty(), "no attack has {wanted} in its name");
-    for attack in attacks {
-        for origin in [Origin::One, Origin::Spread] {
-            let once = |_| {
-                crowd.trips();
-                std::thread::sleep(attack_time());
-                let quiet = p99(crowd.trips());
-                (attack.run)(&ground, origin, Instant::now() + attack_time());
-                let under = p99(crowd.trips());
-                settled(&server);
-                (under.as_secs_f64() / quiet.as_secs_f64(), quiet, under)
-            };
-            let mut runs: Vec<_> = (0..5).map(once).collect();
-            runs.sort_by(|a, b| a.0.total_cmp(&b.0));
-            let (ratio, quiet, under) = runs[2];
-            let name = attack.name;
-            println!("{name}, {origin:?} | {quiet:.1?} | {under:.1?} | {ratio:.1}");
-        }
-    }
-    crowd.leave();
 }

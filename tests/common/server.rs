@@ -354,9 +354,11 @@ impl Drop for Server {
     }
 }
 
-/// The command that runs a server in a directory.
+/// The command that runs a server in a directory: of the program just built, or of the one that `STANZAD`
+/// names, so that two builds can be compared.
 pub fn command(site: &Site) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_stanzad"));
+    let built = || env!("CARGO_BIN_EXE_stanzad").into();
+    let mut command = Command::new(std::env::var_os("STANZAD").unwrap_or_else(built));
     command
         .args(["run", "--as-root", "--config"])
         .arg(site.path("stanzad.toml"))
