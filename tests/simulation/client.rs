@@ -107,6 +107,8 @@ pub struct Client {
     pub is_repairing: bool,
     /// What it will say all at once.
     withheld: Option<Vec<u8>>,
+    /// It has taken no messages for a while.
+    pub has_rested: bool,
     /// The account that it says much to.
     pub favorite: Option<usize>,
     /// Its next read takes all there is, as that of a device that wakes up.
@@ -211,6 +213,7 @@ impl World {
             awaits: None,
             is_repairing: false,
             withheld: None,
+            has_rested: false,
             favorite: None,
             is_thirsty: false,
             has_closed: false,

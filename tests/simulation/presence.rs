@@ -98,6 +98,7 @@ impl World {
             true => 1_000,
             false => self.chance.pick(&[-128, -1, -1, 0, 0, 1, 5, 127]),
         };
+        self.clients[index].has_rested |= priority < 0;
         let stanza = format!(
             "<presence id='p{number}'><show>away</show><priority>{priority}</priority></presence>"
         );
@@ -115,6 +116,7 @@ impl World {
     /// A client broadcasts that it is unavailable.
     pub fn say_unavailable(&mut self, index: usize) {
         let number = self.number();
+        self.clients[index].has_rested = true;
         let stanza = format!("<presence type='unavailable' id='p{number}'/>");
         self.say(index, number, None, false, false, &stanza);
     }
@@ -405,7 +407,10 @@ impl World {
     /// Whether more may wait than there is place for, in an account's inbox or of one sender at a link.
     pub fn may_be_too_much(&self) -> bool {
         let character = &self.character;
-        self.trouble_at.is_some() || character.has_flood || character.has_bursts
+        self.trouble_at.is_some()
+            || character.has_flood
+            || character.has_bursts
+            || self.count_of("backlogs") > 0
     }
 
     // --- what must hold
