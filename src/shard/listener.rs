@@ -251,7 +251,14 @@ impl Listener {
                     Order::Reload(contexts) => self.contexts = contexts,
                     Order::Listen(sockets) => {
                         for socket in sockets {
-                            self.watch(socket)?;
+                            let (kind, address) = (socket.kind, socket.address);
+                            if let Err(error) = self.watch(socket) {
+                                log::error!(
+                                    listener = kind.name(), address:%, error:%;
+                                    "nobody gets in there: the system watches no further socket; \
+                                     start the server again"
+                                );
+                            }
                         }
                     }
                     Order::Stop => return Ok(()),
