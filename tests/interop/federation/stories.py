@@ -74,7 +74,8 @@ class WithPeer(Part):
     async def _killed(self):
         """What is written to a server that does not read, and is lost with it, comes when it is back:
         neither Prosody nor ejabberd has stream management between servers here. They have streams
-        by now."""
+        by now. Whom it is for logs in when all of it is there: one that ejabberd is storing during a
+        login stays for the next one."""
         one, other = self._person("stays", self.local), self._person("returns", self.remote)
         await one.log_in()
         self.theirs.signal(signal.SIGSTOP)
@@ -84,6 +85,9 @@ class WithPeer(Part):
         await one.asks("ping", to=self.local)
         await self.theirs.kill()
         await self.theirs.start()
+        # Refused by us while there is no stream, and by the other server behind the row.
+        while (await one.asks("unknown", to=self.remote))["condition"] != "service-unavailable":
+            await asyncio.sleep(0.1)
         await other.log_in()
         await other.has_only(bodies)
 
