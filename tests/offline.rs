@@ -207,10 +207,16 @@ fn nothing_overtakes_stored_messages_of_its_sender() {
         "<message to='{JULIET}' type='headline' id='999'><body>Madam!</body></message>"
     ));
     nurse.settle();
-    assert_eq!(receive(&mut client, 1), [(999, false)]);
+    let mut rest = receive(&mut client, 73);
+    // It may have read the request behind the first page together with that page, and so have the second
+    // one on its way.
+    let place = rest.iter().position(|got| *got == (999, false));
+    let place = place.expect("the nurse's message comes");
+    assert!(place <= 50, "it waits for no further page: {rest:?}");
+    rest.remove(place);
     let mut expected = delayed(50..120);
     expected.extend([(120, false), (121, false)]);
-    assert_eq!(receive(&mut client, 72), expected);
+    assert_eq!(rest, expected);
     assert_eq!(client.stanza("iq").attribute("id"), Some("122"));
 }
 

@@ -7,7 +7,8 @@
 //! delivered, as what is in the output does; but if its session ends, what was sent to that session alone
 //! goes the way of what is sent to a resource that is gone.
 //!
-//! Left out: presence, which keeps its order with subscriptions instead; those are not held. What was stored before the account was last loaded is older than
+//! Left out: presence, which keeps its order with subscriptions instead; those are not held. What was
+//! stored before the account was last loaded is older than
 //! [`IDLE_ACCOUNT_AGE`](crate::limits::IDLE_ACCOUNT_AGE), and holds nothing up.
 
 use std::collections::{BTreeMap, VecDeque, vec_deque};
