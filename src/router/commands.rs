@@ -4,7 +4,6 @@
 use crate::jid::BareJid;
 use crate::router::account::Standing;
 use crate::router::loading::Tier;
-use crate::router::offline::Offline;
 use crate::router::{Continuation, Router, Waiter, feature, storage_value};
 use crate::sasl::Credentials;
 use crate::slots::Key;
@@ -92,10 +91,11 @@ impl Router {
                 return;
             }
         };
+        let mut held = None;
         if let Some(account) = self.accounts.get_mut(key) {
             if account.standing.id() != record.map(|record| record.id) {
                 // What was stored has gone with the account.
-                account.offline = Offline::default();
+                held = Some(std::mem::take(&mut account.offline).into_held());
             }
             account.standing = match record {
                 Some(record) => Standing::Known(record),
@@ -107,6 +107,9 @@ impl Router {
                 Some(error) => router.end_sessions(key, &error),
                 None => 0,
             }));
+            for held in held.into_iter().flatten() {
+                router.write_held(key, held);
+            }
         };
         match record {
             Some(_) => {

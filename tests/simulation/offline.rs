@@ -263,12 +263,13 @@ impl World {
         delay.is_some_and(|delay| delay.attribute("from") == Some(domain))
     }
 
-    /// Whether a message that has come from the store may come again. Not if one who reads has had
-    /// it for a while and is still there, or has left long after.
+    /// Whether a message that has come from the store may come again. Not if one who reads, and is read,
+    /// has had it for a while and is still there, or has left long after.
     fn may_come_again(&self, before: Got) -> bool {
         let client = &self.clients[before.client];
         let until = client.ended.map_or(self.now, |ended| ended.at);
         client.was_lazy
+            || self.was_read_late(before.client, until)
             || until < before.at + DELETION_MILLIS
             || self.trouble_at.is_some_and(|at| at >= before.at)
             || self

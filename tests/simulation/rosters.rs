@@ -228,6 +228,14 @@ impl World {
 
     // --- being answered
 
+    /// Whether a client was read late, as one that sends more than it may: what it asked a second or more
+    /// before its end was never answered.
+    pub fn was_read_late(&self, index: usize, end: u64) -> bool {
+        self.rosters.requests.values().any(|request| {
+            request.asker == index && request.answers == 0 && request.sent_at + 1_000 <= end
+        })
+    }
+
     /// A client got a result or an error of a roster request.
     pub fn roster_answered(&mut self, index: usize, number: u64, element: &Element) {
         let Some(request) = self.rosters.requests.get_mut(&number) else {

@@ -65,7 +65,7 @@ impl Senders {
 
 /// A stanza that waits for a session.
 #[derive(Debug)]
-pub(super) struct HeldStanza {
+pub(crate) struct HeldStanza {
     session: Key,
     sender: Sender,
     /// The stored message that goes first.
@@ -124,6 +124,11 @@ impl IntoIterator for Held {
 }
 
 impl Offline {
+    /// What waits for sessions, where nothing that is stored will go before it any more.
+    pub(crate) fn into_held(self) -> impl Iterator<Item = HeldStanza> {
+        self.flush.into_iter().flat_map(|flush| flush.held)
+    }
+
     /// The stored message that a session must be given before what is sent to it now; none if it may
     /// have that at once.
     fn goes_before(&self, session: Key, sender: Sender, takes_messages: bool) -> Option<i64> {
@@ -234,7 +239,7 @@ impl Router {
     /// Writes what has waited to its session. If that has ended, what was sent to it goes the way of
     /// what is sent to a resource that is gone (RFC 6121 §8.5.3.2); if it takes no messages any more,
     /// what was sent to the account is no longer meant for it.
-    pub(super) fn write_held(&mut self, key: Key, held: HeldStanza) {
+    pub(crate) fn write_held(&mut self, key: Key, held: HeldStanza) {
         let HeldStanza {
             session, stanza, ..
         } = held;

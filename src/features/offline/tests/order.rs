@@ -117,6 +117,33 @@ fn what_waits_for_a_session_that_ends_goes_where_it_would_go_without_it() {
     assert_eq!(house.drain(second), expected);
 }
 
+/// Found by the simulator: a request that waited was never answered when the account was deleted.
+#[test]
+fn what_waits_for_a_session_of_a_deleted_account_comes_back() {
+    let mut house = House::new();
+    house.chat(120);
+    house.site.run_store();
+    let balcony = house.log_in("balcony");
+    house.site.run_store();
+    house.message(Type::Headline, JULIET, BODY);
+    house.message(Type::Normal, "juliet@example.org/balcony", BODY);
+    let jid = BareJid::parse(JULIET).unwrap();
+    let of = jid.clone();
+    let delete = crate::router::commands::AccountCommand {
+        apply: Box::new(move |db| accounts::delete(db, &of)),
+        ends_sessions: Some(crate::stanza::StreamError::new(
+            crate::stanza::StreamCondition::NotAuthorized,
+            "deleted",
+        )),
+    };
+    let reply = Box::new(|result: Result<u64, StoreError>| assert_eq!(result.ok(), Some(1)));
+    house.site.router.command(&jid, delete, reply);
+    house.site.run_store();
+    house.site.router.work();
+    assert_eq!(house.refused(), [121], "RFC 6121 §8.5.1");
+    assert_eq!(numbers(0..50, true), house.take(balcony));
+}
+
 /// A session that takes no messages any more gets what was sent to it alone.
 #[test]
 fn a_session_that_turns_negative_gets_what_was_sent_to_it() {
