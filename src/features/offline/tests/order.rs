@@ -15,6 +15,16 @@ impl House {
     }
 }
 
+/// 120 messages are stored, and a session has come for them.
+fn flushing(resource: &str) -> (House, Seat) {
+    let mut house = House::new();
+    house.chat(120);
+    house.site.run_store();
+    let seat = house.log_in(resource);
+    house.site.run_store();
+    (house, seat)
+}
+
 /// Found by the simulator, which had an excuse for it.
 #[test]
 fn what_is_not_stored_comes_behind_what_is_stored_of_the_same_sender() {
@@ -24,11 +34,7 @@ fn what_is_not_stored_comes_behind_what_is_stored_of_the_same_sender() {
         (Type::Headline, "juliet@example.org/balcony", BODY),
         (Type::Chat, "juliet@example.org/balcony", BODY),
     ] {
-        let mut house = House::new();
-        house.chat(120);
-        house.site.run_store();
-        let balcony = house.log_in("balcony");
-        house.site.run_store();
+        let (mut house, balcony) = flushing("balcony");
         house.message(type_, to, payload);
         house.chat(1);
         house.message(type_, to, payload);
@@ -43,11 +49,7 @@ fn what_is_not_stored_comes_behind_what_is_stored_of_the_same_sender() {
 
 #[test]
 fn what_others_send_does_not_wait() {
-    let mut house = House::new();
-    house.chat(120);
-    house.site.run_store();
-    let balcony = house.log_in("balcony");
-    house.site.run_store();
+    let (mut house, balcony) = flushing("balcony");
     house.headline_of_another();
     assert_eq!(house.take(balcony).last(), Some(&(120, false)));
 }
@@ -55,11 +57,7 @@ fn what_others_send_does_not_wait() {
 /// The session that is not flushed to gets messages after their commit.
 #[test]
 fn a_second_resource_gets_it_behind_the_commit_and_no_later() {
-    let mut house = House::new();
-    house.chat(120);
-    house.site.run_store();
-    let first = house.log_in("first");
-    house.site.run_store();
+    let (mut house, first) = flushing("first");
     let second = house.log_in("second");
     house.message(Type::Headline, JULIET, BODY);
     assert_eq!(
@@ -99,11 +97,7 @@ fn a_second_resource_gets_it_behind_the_commit_and_no_later() {
 /// What was sent to the account is lost with the session, as what is in its output.
 #[test]
 fn what_waits_for_a_session_that_ends_goes_where_it_would_go_without_it() {
-    let mut house = House::new();
-    house.chat(120);
-    house.site.run_store();
-    let first = house.log_in("first");
-    house.site.run_store();
+    let (mut house, first) = flushing("first");
     house.message(Type::Headline, JULIET, BODY);
     house.message(Type::Chat, "juliet@example.org/first", BODY);
     house.message(Type::Normal, "juliet@example.org/first", BODY);
@@ -120,11 +114,7 @@ fn what_waits_for_a_session_that_ends_goes_where_it_would_go_without_it() {
 /// Found by the simulator: a request that waited was never answered when the account was deleted.
 #[test]
 fn what_waits_for_a_session_of_a_deleted_account_comes_back() {
-    let mut house = House::new();
-    house.chat(120);
-    house.site.run_store();
-    let balcony = house.log_in("balcony");
-    house.site.run_store();
+    let (mut house, balcony) = flushing("balcony");
     house.message(Type::Headline, JULIET, BODY);
     house.message(Type::Normal, "juliet@example.org/balcony", BODY);
     let jid = BareJid::parse(JULIET).unwrap();
@@ -147,11 +137,7 @@ fn what_waits_for_a_session_of_a_deleted_account_comes_back() {
 /// A session that takes no messages any more gets what was sent to it alone.
 #[test]
 fn a_session_that_turns_negative_gets_what_was_sent_to_it() {
-    let mut house = House::new();
-    house.chat(120);
-    house.site.run_store();
-    let balcony = house.log_in("balcony");
-    house.site.run_store();
+    let (mut house, balcony) = flushing("balcony");
     house.message(Type::Headline, JULIET, BODY);
     house.message(Type::Chat, "juliet@example.org/balcony", BODY);
     house.presence(balcony, -1);
@@ -165,11 +151,7 @@ fn a_session_that_turns_negative_gets_what_was_sent_to_it() {
 
 #[test]
 fn more_than_can_wait_comes_back() {
-    let mut house = House::new();
-    house.chat(120);
-    house.site.run_store();
-    let balcony = house.log_in("balcony");
-    house.site.run_store();
+    let (mut house, balcony) = flushing("balcony");
     for _ in 0..=OFFLINE_HELD_STANZAS_MAX {
         house.message(Type::Headline, JULIET, BODY);
     }
