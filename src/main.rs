@@ -15,14 +15,13 @@ mod allocator {
     static ALLOCATOR: Jemalloc = Jemalloc;
 
     /// How jemalloc is set (jemalloc(3), "TUNING"); the environment's `MALLOC_CONF` goes before it.
-    /// Pages that nobody uses go back to the system within a second, and at once rather than when
-    /// it asks for them: by default both take ten seconds, and an operator would see the memory of
-    /// sessions that have left. It costs less than can be measured.
+    /// Pages that nobody uses go back to the system within a second: by default that takes ten, and an
+    /// operator would see the memory of sessions that have left. It costs less than can be measured.
     // SAFETY: jemalloc declares `malloc_conf` as a weak `const char *`, which it reads and never
     // writes; a reference to an array is a plain pointer to its first byte, is never null, and here
     // points to bytes that end with a NUL and live as long as the program.
     #[expect(unsafe_code, reason = "jemalloc finds it by name")]
     #[unsafe(export_name = "malloc_conf")]
     #[used]
-    static SETTINGS: &[u8; 37] = b"dirty_decay_ms:1000,muzzy_decay_ms:0\0";
+    static SETTINGS: &[u8; 20] = b"dirty_decay_ms:1000\0";
 }
