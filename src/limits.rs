@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 /// Bytes of one element before authentication: enough for any header, `<starttls/>` or SASL
-/// exchange (DESIGN §9).
+/// exchange (`Bounds` in lib.rs).
 pub const UNAUTHENTICATED_ELEMENT_BYTES_MAX: usize = 10 * 1024;
 /// Open XML elements. Real stanzas nest about ten; parsers of clients may recurse.
 pub const XML_DEPTH_MAX: usize = 128;
@@ -23,9 +23,9 @@ pub const XML_NAME_BYTES_MAX: usize = 1024;
 pub const XML_ATTRIBUTE_BYTES_MAX: usize = 64 * 1024;
 
 /// Bytes that may wait for one receiver (shard, store writer, store readers, workers) before its
-/// gate shuts: 16 MiB, a fraction of a second of work (DESIGN §4).
+/// gate shuts: 16 MiB, a fraction of a second of work (`Backpressure` in lib.rs).
 pub const WAITING_BYTES_MAX: usize = 16 << 20;
-/// Posts that may wait for one receiver before its gate shuts (DESIGN §4).
+/// Posts that may wait for one receiver before its gate shuts (`Backpressure` in lib.rs).
 pub const WAITING_POSTS_MAX: usize = 50_000;
 /// Steps of SQLite's virtual machine in a quick read (a load, credentials). A step takes 20 to
 /// 60 ns (measured), so no query can hold a reader for a second.

@@ -1,5 +1,5 @@
 //! Posts between threads: batches over a crossbeam channel with one wake, and the load that shuts
-//! a receiver's gate (DESIGN §2, §4).
+//! a receiver's gate (`Threads` in lib.rs, `Backpressure` in lib.rs).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -162,8 +162,7 @@ impl<T: Weigh> Address<T> {
 impl<T: Weigh> Mailbox<T> {
     /// Moves at most `max` posts into `into` and tells whether more are waiting.
     pub fn drain(&mut self, max: usize, into: &mut Vec<T>) -> bool {
-        // Before the channel is read, not after: a batch that arrives in between wakes again
-        // (FACTS §5).
+        // Before the channel is read, not after: a batch that arrives in between wakes again.
         self.shared.pending.swap(false, Ordering::AcqRel);
         let before = into.len();
         while into.len() - before < max {

@@ -1,5 +1,5 @@
 //! Account commands act at once on the running server, and what was acknowledged is there after a
-//! crash (DESIGN §5).
+//! crash (`Commit first` in lib.rs).
 
 mod common;
 
@@ -110,7 +110,7 @@ fn a_disabled_account_is_out_until_it_is_enabled() {
     assert_eq!(can_log_in(&server, JULIET, PASSWORD), Ok(()));
 }
 
-/// DESIGN §9: whoever has crashed the server twice would do it again and again.
+/// `After a panic` in lib.rs: whoever has crashed the server twice would do it again and again.
 #[test]
 fn an_account_that_has_crashed_the_server_twice_is_out_until_it_is_enabled() {
     let site = site("");
@@ -308,7 +308,7 @@ fn a_login_in_flight_does_not_survive_being_disabled_for_a_moment() {
     }
 }
 
-/// DESIGN §5: what was acknowledged survives `kill -9`.
+/// `Commit first` in lib.rs: what was acknowledged survives `kill -9`.
 #[test]
 fn an_account_and_a_password_that_were_acknowledged_survive_kill_9() {
     for durability in ["full", "normal"] {

@@ -140,7 +140,7 @@ fn a_reload_adds_and_removes_components() {
     Component::shake(&server, "rooms.example.com", SECRET).fails("not-authorized");
 }
 
-/// DESIGN §5.
+/// `The store` in lib.rs.
 #[test]
 fn a_conf_file_with_secrets_that_everybody_can_read_is_refused() {
     let site = site(CONF);

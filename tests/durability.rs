@@ -1,5 +1,5 @@
-//! What the server has told survives `kill -9` (DESIGN §5): the real program under load is killed
-//! at a random moment and started again on the same data, over and over.
+//! What the server has told survives `kill -9` (`Commit first` in lib.rs): the real program under
+//! load is killed at a random moment and started again on the same data, over and over.
 //!
 //! Compared are IQ results of roster, private XML and vCard sets; roster pushes and versions;
 //! subscription stanzas, and that both sides agree; messages for who is offline; and exit statuses
@@ -46,7 +46,7 @@ fn number(name: &str) -> Option<u64> {
     Some(number.unwrap_or_else(|_| panic!("{name}={text} is no number")))
 }
 
-/// Issue 5, DESIGN §5.
+/// `Commit first` in lib.rs.
 #[test]
 fn what_was_told_is_there_after_each_kill() {
     let kills = number("STANZAD_KILLS").unwrap_or(KILLS);

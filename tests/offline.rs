@@ -107,7 +107,8 @@ fn log_out(mut client: Client) {
     client.closes();
 }
 
-/// XEP-0160 §2, DESIGN §5: what is stored survives `kill -9`, is delivered in order, and once.
+/// XEP-0160 §2, `Stored before shown` in lib.rs: what is stored survives `kill -9`, is delivered in
+/// order, and once.
 #[test]
 fn stored_messages_survive_a_crash_and_come_once() {
     let mut server = Server::start("");
@@ -280,8 +281,8 @@ fn a_second_resource_gets_what_comes_from_now_on() {
     second.settle();
 }
 
-/// DESIGN §7: however logins, stored and live messages fall together, and whichever shard they come
-/// from, each arrives once and in the order in which its sender sent them.
+/// `Features` in lib.rs: however logins, stored and live messages fall together, and whichever
+/// shard they come from, each arrives once and in the order in which its sender sent them.
 #[test]
 fn nothing_is_overtaken_lost_or_doubled_while_a_session_comes_and_goes() {
     let server = Server::start("");

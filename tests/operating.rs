@@ -1,5 +1,6 @@
 //! What an operator and a service manager do to the running server: certificates and domains come
-//! and go at a reload, signals, sockets handed in, several addresses (DESIGN §7, `stanzad.8`).
+//! and go at a reload, signals, sockets handed in, several addresses (`Reloads` in lib.rs,
+//! `stanzad.8`).
 
 mod common;
 

@@ -1,7 +1,7 @@
 //! May this client log in here, and how? Every combination of `c2s.require_encryption`,
 //! `c2s.allow_unencrypted_plain`, the kind of connection and a domain's own settings, over sockets:
 //! what is offered, and what each attempt at SASL is answered (RFC 6120 §5.3.1, §6.3.3, §6.5,
-//! §13.8; DESIGN §8).
+//! §13.8; `Verdicts` in lib.rs).
 
 mod common;
 
@@ -174,7 +174,7 @@ fn nothing_set_is_encryption_required_and_no_plain_without_it() {
     check(&server, "example.org", "juliet", (true, false), "defaults");
 }
 
-/// DESIGN §1: a refusal can be explained, and the reason names the option that decides.
+/// `Verdicts` in lib.rs: a refusal can be explained, and the reason names the option that decides.
 #[test]
 fn the_log_names_the_option_that_refused() {
     let server = Server::start("[domain.\"example.net\".c2s]\nrequire_encryption = false\n");

@@ -410,7 +410,8 @@ fn a_broadcast_to_thousands_keeps_the_order_and_delays_nobody_for_long() {
     }
 }
 
-/// DESIGN §5: a stop waits for no broadcast, and no ticket is lost by one that is cut off.
+/// `Commit first` in lib.rs: a stop waits for no broadcast, and no ticket is lost by one that is
+/// cut off.
 #[test]
 fn a_server_with_large_rosters_stops_in_good_order() {
     let names: Vec<String> = (0..2_000)

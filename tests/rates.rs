@@ -1,5 +1,5 @@
 //! Who sends too much is slowed down, and who comes too often is refused or waits (RFC 6120 §13.12,
-//! DESIGN §8): over real sockets, beside others who do not feel it.
+//! `Bounds` in lib.rs): over real sockets, beside others who do not feel it.
 
 mod common;
 

@@ -354,7 +354,8 @@ fn a_client_that_comes_back_gets_what_it_has_missed() {
     assert_eq!(lost, kept);
 }
 
-/// DESIGN §5: what was acknowledged survives `kill -9`, and nothing was pushed that is lost.
+/// `Commit first` in lib.rs: what was acknowledged survives `kill -9`, and nothing was pushed that
+/// is lost.
 #[test]
 fn a_set_that_was_acknowledged_or_pushed_survives_kill() {
     let mut server = Server::start("");

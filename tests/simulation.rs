@@ -1,5 +1,5 @@
 //! The server's own shards, routers, streams and SQL in a simulated world: several shards on one
-//! thread, network, clock, store and workers driven by chance from a seed (DESIGN §6).
+//! thread, network, clock, store and workers driven by chance from a seed.
 //!
 //! Each run is checked for what must hold whatever happens: stanzas in order, each delivered once or
 //! returned, each request answered once, each stanza settled once, bounds kept, no session that
@@ -283,7 +283,7 @@ fn number(name: &str) -> Option<u64> {
     )
 }
 
-/// DESIGN §6, issue 3.
+/// `Commit first` in lib.rs.
 #[test]
 fn whatever_happens_promises_are_kept() {
     let seeds = match number("STANZAD_SEED") {

@@ -265,7 +265,8 @@ fn a_request_to_who_is_offline_waits_over_crashes() {
     juliet.settle();
 }
 
-/// DESIGN §5: two accounts do what comes to mind at once, and the server is killed in the middle.
+/// `Two commits` in lib.rs: two accounts do what comes to mind at once, and the server is killed in
+/// the middle.
 #[test]
 fn a_server_killed_in_the_middle_has_accounts_that_agree() {
     let mut server = Server::start(SHARDS);

@@ -1,5 +1,5 @@
-//! What the server promises is on the disk first (DESIGN §5): between a request and its reply the
-//! log of the database is written and synced, as strace(1) sees it.
+//! What the server promises is on the disk first (`Commit first` in lib.rs): between a request and
+//! its reply the log of the database is written and synced, as strace(1) sees it.
 //!
 //! A process that is killed loses nothing that it has given to the kernel, so `tests/durability.rs`
 //! proves nothing for a power cut. Here the real program is watched from outside, and not a VFS of

@@ -1,5 +1,6 @@
-//! Rules about the source that a machine can check (DESIGN §6, STYLE.md): imports go down the
-//! layers, each larger outside crate has the importers it may have, and nothing is left unfinished.
+//! Rules about the source that a machine can check (`Where things are` in lib.rs): imports go down
+//! the layers, each larger outside crate has the importers it may have, and nothing is left
+//! unfinished.
 
 use std::fmt::Write;
 use std::fs;
@@ -202,7 +203,7 @@ fn imports_are_found_in_every_form() {
     assert!(imports("othercrate::x $crate::y").is_empty());
 }
 
-/// DESIGN §6.
+/// `Where things are` in lib.rs.
 #[test]
 fn imports_go_down_the_layers() {
     let mut problems = String::new();
@@ -234,7 +235,7 @@ fn imports_go_down_the_layers() {
     none(&problems);
 }
 
-/// DESIGN §6: what one folder hides, no other can come to depend on.
+/// `Where things are` in lib.rs: what one folder hides, no other can come to depend on.
 #[test]
 fn outside_crates_have_the_importers_they_may_have() {
     let mut problems = String::new();
@@ -280,6 +281,49 @@ fn nothing_is_left_unfinished() {
             }
         }
     }
+    none(&problems);
+}
+
+/// The headings of the crate's documentation.
+fn headings() -> Vec<String> {
+    let map = fs::read_to_string(root().join("src/lib.rs")).unwrap();
+    let heading = |line: &str| Some(line.strip_prefix("//! # ")?.to_owned());
+    map.lines().filter_map(heading).collect()
+}
+
+/// A reason that only we can look up explains nothing to others: what a comment cites is a public
+/// document, or a section of the crate's documentation that is there.
+#[test]
+fn comments_cite_what_a_reader_has() {
+    let headings = headings();
+    assert!(headings.len() > 10, "the headings were found");
+    // Put together here, so that this file keeps the rule itself.
+    let papers = [["DES", "IGN §"], ["FAC", "TS §"], ["STY", "LE.md"]].map(|parts| parts.concat());
+    let end = ["` in", " lib.rs"].concat();
+    let mut paths = vec![root().join("benches/load/compare.sh")];
+    for folder in ["src", "tests", "benches"] {
+        files(&root().join(folder), &mut paths);
+    }
+    let (mut problems, mut cites) = (String::new(), 0);
+    for path in paths {
+        let text = fs::read_to_string(&path).unwrap();
+        for (number, line) in (1..).zip(text.lines()) {
+            let mut problem = |what: &str| {
+                writeln!(problems, "{}:{number}: {what}", path.display()).unwrap();
+            };
+            for paper in papers.iter().filter(|paper| line.contains(*paper)) {
+                problem(paper);
+            }
+            for (at, _) in line.match_indices(&end) {
+                let name = line[..at].rsplit('`').next().unwrap();
+                cites += 1;
+                if !headings.iter().any(|heading| heading == name) {
+                    problem(&format!("no section \"{name}\" in lib.rs"));
+                }
+            }
+        }
+    }
+    assert!(cites > 50, "the cites were found");
     none(&problems);
 }
 

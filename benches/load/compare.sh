@@ -1,7 +1,7 @@
 #!/bin/bash
 # Drives stanzad, Prosody and ejabberd with the same load on loopback, in turn within each row, and
 # prints what each message, login, idle session, delivery of presence and mutual subscription costs
-# them, and the ratios (DESIGN §11).
+# them, and the ratios.
 #
 # usage: compare.sh [SERVER ...]        servers: stanzad prosody ejabberd (default: all)
 #

@@ -6,7 +6,7 @@
 //! in a closed loop), `subscribe` (mutual subscriptions), and `first` (the first message to each of
 //! many domains of another server). With `--peer-address` pairs have one end on another server.
 //! `contacts` sets up, over the wire, the rosters that `presence` needs, and `login` and `idle` where they are to have some. It serves
-//! the comparison with other servers in DESIGN §11: run it against each in turn, on the same
+//! the comparison with other servers in README.md: run it against each in turn, on the same
 //! machine, in the same hour; `compare.sh` does so. Its own CPU time is printed beside: on a
 //! machine whose cores it shares with the server it should be the smaller part. One thread drives
 //! all clients.

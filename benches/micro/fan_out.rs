@@ -3,7 +3,7 @@
 //!
 //! The load is an account with 50 or 1,000 mutual contacts: it changes its presence, or goes and
 //! comes back, when it probes all of them and hears of all. Turns follow each other at once, as they
-//! do in the server. It serves the bounds of a turn's broadcast (DESIGN §4):
+//! do in the server. It serves the bounds of a turn's broadcast (`Order of a turn` in lib.rs):
 //! a delivery must cost the same in a large roster as in a small one.
 
 use std::hint::black_box;

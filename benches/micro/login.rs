@@ -2,9 +2,9 @@
 //! of keys from a password.
 //!
 //! The load is one client without channel binding and 10,000 rounds of PBKDF2, the default. It
-//! serves the decision where each runs (DESIGN §2): an exchange with stored keys must be cheap enough
-//! for the shard's own thread, while what derives keys (a PLAIN login, a new password) is for the
-//! workers.
+//! serves the decision where each runs (`Threads` in lib.rs): an exchange with stored keys must be
+//! cheap enough for the shard's own thread, while what derives keys (a PLAIN login, a new password)
+//! is for the workers.
 
 use std::hint::black_box;
 

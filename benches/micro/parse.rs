@@ -2,9 +2,9 @@
 //! by our parser and by the XML library alone.
 //!
 //! The loads are what clients send most, and what costs most for its length. The library is
-//! given; it serves the choice of what we do around it (DESIGN §7): the distance between the two is
-//! what bounds, canonical payloads and the guards against parser differences cost, or what is won
-//! by keeping plain text from the library.
+//! given; it serves the choice of what we do around it (`Canonical stanzas` in lib.rs): the
+//! distance between the two is what bounds, canonical payloads and the guards against parser
+//! differences cost, or what is won by keeping plain text from the library.
 
 use std::hint::black_box;
 

@@ -1,9 +1,10 @@
 //! Counts operations on the canonical payload of one chat message a second, and writes of it to one
 //! and to 50 recipients.
 //!
-//! It serves the choice of canonical bytes with an index over a tree (DESIGN §7): a payload is made
-//! once, changed rarely, and written for each recipient, so `write` must be next to a copy of its
-//! bytes, and building from trees and reading back from the store may cost more.
+//! It serves the choice of canonical bytes with an index over a tree
+//! (`Canonical stanzas` in lib.rs): a payload is made once, changed rarely, and written for each
+//! recipient, so `write` must be next to a copy of its bytes, and building from trees and reading
+//! back from the store may cost more.
 
 use std::hint::black_box;
 

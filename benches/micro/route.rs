@@ -3,8 +3,9 @@
 //!
 //! The load is a chat message between two sessions: of one shard, or of two, with the posts that go
 //! there and back (both shards on this one thread, so what waking the other thread costs is not in
-//! it). It serves the choice of one owner an account and messages between shards (DESIGN §3): the
-//! difference is what a message to another shard costs in CPU time.
+//! it). It serves the choice of one owner an account and messages between shards
+//! (`Who owns what` in lib.rs): the difference is what a message to another shard costs in CPU
+//! time.
 
 use std::hint::black_box;
 

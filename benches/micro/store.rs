@@ -3,10 +3,10 @@
 //!
 //! The load is batches of 1, 16 and 256 chat messages, written by the writer's own code without its
 //! thread; checkpoints, which have a thread of their own in the server, are outside of what is
-//! timed. It serves group commit (DESIGN §5): with `full` the sync is most of a small commit, and
-//! what waits for it must be shared; the difference to `normal` is what an operator can gain by
-//! giving up the last seconds before a power cut. The file lies in cargo's target folder: that disk
-//! is what is measured.
+//! timed. It serves group commit (`The store` in lib.rs): with `full` the sync is most of a small
+//! commit, and what waits for it must be shared; the difference to `normal` is what an operator can
+//! gain by giving up the last seconds before a power cut. The file lies in cargo's target folder:
+//! that disk is what is measured.
 
 use std::time::{Duration, Instant};
 

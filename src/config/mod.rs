@@ -2,7 +2,8 @@
 //!
 //! `options` holds the one table of options; `load` turns a file into [`Settings`] or a list of
 //! everything that is wrong with it; `reload` decides what a running server may take over. A
-//! [`Settings`] is one generation: a reload makes another and leaves this one as it is (DESIGN §7).
+//! [`Settings`] is one generation: a reload makes another and leaves this one as it is
+//! (`Reloads` in lib.rs).
 
 mod component;
 mod load;
@@ -395,7 +396,7 @@ impl Default for Tls {
             certificates: PathBuf::from("/etc/stanzad/certs"),
             min_version: TlsVersion::V1_2,
             // Forward secrecy and AEAD only (RFC 9325 §4.2). DHE is last since it costs 13 times
-            // what ECDHE does (FACTS §4), and dormant until there are parameters.
+            // what ECDHE does (`Measured` in lib.rs), and dormant until there are parameters.
             ciphers: "ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM:DHE+CHACHA20:!aNULL:!aDSS".to_owned(),
             ciphersuites:
                 "TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256:TLS_AES_128_GCM_SHA256"
@@ -415,7 +416,7 @@ impl Default for Limits {
             connections_per_address_max: 1000,
             // All who are behind one address may come at once, and once more within the minute.
             new_connections_per_address_max: 2000,
-            // 2,000 in a minute take some 1 % of a core (FACTS §4).
+            // 2,000 in a minute take some 1 % of a core (`Measured` in lib.rs).
             handshakes_per_address_max: 2000,
             // A picture of the largest size each second, and 1 % of a core at most.
             bytes_per_second_max: 256 * 1024,

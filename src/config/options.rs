@@ -319,7 +319,7 @@ const ACCOUNTS: &[Spec] = &[
         "bcrypt_cost",
         "12",
         NewConnections,
-        // 10 takes 48 ms and 16 takes three seconds of one core (FACTS §7).
+        // 10 takes 48 ms and 16 takes three seconds of one core (`Measured` in lib.rs).
         Number(10, 16, |d, n| d.domain.auth.bcrypt_cost = n as u32),
     ),
     spec(

@@ -15,7 +15,7 @@ pub struct Reloaded {
 }
 
 /// Reads the file again for a server that runs with `current`. Certificates are not looked at: who
-/// loads them does that before anything is changed (DESIGN §7).
+/// loads them does that before anything is changed (`Reloads` in lib.rs).
 ///
 /// # Errors
 /// Everything that is wrong with the file; `current` stays in force then.

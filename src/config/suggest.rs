@@ -127,7 +127,7 @@ pub(super) fn in_peer(name: &str, key: &str, value: &DeValue<'_>) -> String {
 }
 
 /// A key of `[domain."name".tls]`. A context that is swapped in by SNI takes certificate, key and DH
-/// parameters along, and nothing else (FACTS §4): versions and ciphers cannot differ by domain.
+/// parameters along, and nothing else (tried): versions and ciphers cannot differ by domain.
 pub(super) fn tls_in_domain(name: &str, key: &str) -> String {
     if keys("domain").any(|own| own == key) {
         return format!(

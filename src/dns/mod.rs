@@ -1,5 +1,5 @@
 //! DNS: how the server of a remote domain is reached. One thread, the only one where the resolver
-//! library and its runtime live (DESIGN §2, FACTS §3).
+//! library and its runtime live (`Threads` in lib.rs).
 //!
 //! # Flow
 //! A shard asks by [`Dns::ask`] with an id of its own and goes on. The question makes its steps

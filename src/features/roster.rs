@@ -301,7 +301,7 @@ fn remove(own: BareJid, contact: BareJid, old: State) -> Answer {
     )
 }
 
-/// Memory follows the commit (DESIGN §5).
+/// Memory follows the commit (`Commit first` in lib.rs).
 fn committed(router: &mut Router, account: Key, contact: &BareJid, state: State) {
     let account = router.accounts.get_mut(account);
     if let Some(roster) = account.and_then(|account| account.roster.as_mut()) {

@@ -1,5 +1,6 @@
 //! What is said before a panic ends the process: which stream was being handled, on whose account, and
-//! where the code was. Release builds abort on a panic (DESIGN §9), so nothing runs after this.
+//! where the code was. Release builds abort on a panic (`After a panic` in lib.rs), so nothing runs
+//! after this.
 //!
 //! What crashed the server is not settled, and its sender may well send it again. So a note of whose it
 //! was is left for the next start, which shuts out who has done it twice.

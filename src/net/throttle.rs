@@ -7,8 +7,9 @@
 //! more, so that who comes from elsewhere finds one. Those that an address has already stay until their
 //! time is over, and who has proven itself is neither counted nor ever dropped for it.
 //!
-//! The only mutable state that shards share (DESIGN §2). It is touched at accept, close, handshake
-//! and login, never per stanza; stripes keep the shards out of each other's way. Time is passed in.
+//! The only mutable state that shards share (`Threads` in lib.rs). It is touched at accept, close,
+//! handshake and login, never per stanza; stripes keep the shards out of each other's way. Time is
+//! passed in.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};

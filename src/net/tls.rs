@@ -1,9 +1,9 @@
 //! TLS contexts: one generation of certificates and rules, chosen from by SNI inside the handshake.
 //!
 //! Left out on purpose: session tickets and the session cache. A full handshake with an ECDSA
-//! certificate costs the server 145 µs and a resumed one 166 µs (FACTS §4), so resumption would buy
-//! nothing and bring ticket keys to rotate and destroy (RFC 9325 §3.4). 0-RTT has no XMPP profile
-//! and must stay off (RFC 9325 §3.10).
+//! certificate costs the server 145 µs and a resumed one 166 µs (`Measured` in lib.rs), so
+//! resumption would buy nothing and bring ticket keys to rotate and destroy (RFC 9325 §3.4). 0-RTT
+//! has no XMPP profile and must stay off (RFC 9325 §3.10).
 
 mod settings;
 #[cfg(test)]
@@ -27,7 +27,7 @@ use super::dh_parameters::{self, DhGroup};
 use crate::config::{DhParam, TlsVersion};
 
 /// Key exchange groups by preference. No ffdhe groups: in TLS 1.3 a client could choose them and
-/// make a handshake 13 times as costly (FACTS §4).
+/// make a handshake 13 times as costly (`Measured` in lib.rs).
 pub const GROUPS: [&str; 4] = ["X25519MLKEM768", "X25519", "P-256", "P-384"];
 
 /// The same for an OpenSSL older than 3.5.
@@ -124,7 +124,7 @@ impl TlsContexts {
     /// The same for a server that runs with `previous`: a domain whose new files are not usable
     /// keeps the certificates that it has, which is a warning, so that one renewal that went wrong
     /// does not hold up the others. Not if the rules of the whole server have changed: contexts of
-    /// different rules do not go together (FACTS §4).
+    /// different rules do not go together ([`TlsContexts::build`]).
     ///
     /// # Errors
     /// As for [`TlsContexts::load`].
@@ -300,7 +300,7 @@ impl TlsContexts {
     }
 
     /// The one way in which contexts are made: what OpenSSL does not swap along with a context
-    /// (versions, suites, groups, options, verify mode: FACTS §4) must be the same in all.
+    /// (versions, suites, groups, options, verify mode: tried) must be the same in all.
     fn build(
         &self,
         settings: &TlsSettings,

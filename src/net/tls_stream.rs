@@ -3,7 +3,7 @@
 //!
 //! OpenSSL works on memory, not on the socket: one read(2) into a buffer that the shard lends, one
 //! write(2) a call. So it never waits for writing, and an idle connection holds no buffer
-//! (FACTS §4: 14.8 KiB a connection with `RELEASE_BUFFERS`).
+//! (14.8 KiB a connection with `RELEASE_BUFFERS`, measured).
 
 use std::io::{self, Read as _, Write as _};
 use std::mem;
@@ -27,8 +27,8 @@ use crate::limits::TCP_USER_TIMEOUT;
 /// this size is one write(2).
 const OUT_BYTES_MAX: usize = 64 * 1024;
 
-/// Bytes that a peer may send before its handshake is done (DESIGN §9). The largest honest ones,
-/// with a client's certificate chain, have some 10 KiB.
+/// Bytes that a peer may send before its handshake is done (`Bounds` in lib.rs). The largest honest
+/// ones, with a client's certificate chain, have some 10 KiB.
 const HANDSHAKE_BYTES_MAX: usize = 64 * 1024;
 
 /// A connection over TCP.

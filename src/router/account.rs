@@ -39,7 +39,7 @@ impl Standing {
         }
     }
 
-    /// Whether a proven identity may come in (DESIGN §3).
+    /// Whether a proven identity may come in (`Who owns what` in lib.rs).
     ///
     /// # Errors
     /// Why not.

@@ -18,8 +18,9 @@ use crate::storage::StoreError;
 
 impl Router {
     /// Checks again, on the shard that owns the account, that a proven identity may come in: that it
-    /// exists, is enabled and has the credentials that were proven (DESIGN §3). The answer comes in
-    /// [`Effects::admitted`](crate::router::effects::Effects::admitted), at once or after a load.
+    /// exists, is enabled and has the credentials that were proven (`Who owns what` in lib.rs). The
+    /// answer comes in [`Effects::admitted`](crate::router::effects::Effects::admitted), at once or
+    /// after a load.
     pub fn admit(&mut self, conn: Key, jid: &BareJid, proof: Proof) {
         if proof == Proof::Anonymous {
             self.admit_anonymous(conn, jid);
@@ -254,7 +255,7 @@ impl Router {
         }
     }
 
-    /// Whether a session's connection is to be left unread for now (DESIGN §4).
+    /// Whether a session's connection is to be left unread for now (`Backpressure` in lib.rs).
     pub fn holds_reading(&self, session: Key) -> bool {
         self.sessions
             .get(session)

@@ -129,8 +129,8 @@ impl Router {
         self.no_longer_busy(key);
     }
 
-    /// Stores better verifiers of the same password, made at a login (DESIGN §8). The credential
-    /// generation stays, so that no other login is disturbed.
+    /// Stores better verifiers of the same password, made at a login (`Verdicts` in lib.rs). The
+    /// credential generation stays, so that no other login is disturbed.
     pub fn upgrade_credentials(&mut self, jid: BareJid, generation: u64, credentials: Credentials) {
         let of = jid.clone();
         let change: ChangeFn = Box::new(move |db| {

@@ -189,7 +189,7 @@ impl Router {
         }
     }
 
-    /// Whether the socket of a component is to be left unread (DESIGN §4).
+    /// Whether the socket of a component is to be left unread (`Backpressure` in lib.rs).
     pub fn holds_component(&self, key: Key) -> bool {
         let component = self.components.get(key);
         component.is_some_and(|component| component.unsettled.is_full())

@@ -23,7 +23,7 @@ pub struct Routed {
     /// Who waits for its settlement.
     pub ticket: Ticket,
     /// The row in which it survives a crash until its recipient's change is committed
-    /// (DESIGN §5); subscription stanzas between local accounts have one.
+    /// (`Two commits` in lib.rs); subscription stanzas between local accounts have one.
     pub handoff: Option<i64>,
     /// Whether it has waited for its recipient's account to be loaded, or for the store to take it.
     pub has_waited: bool,
@@ -395,7 +395,8 @@ impl Router {
             .is_some_and(|account| account.offline.is_flushing());
         let mut routed = routed;
         if is_flushing {
-            // Stored messages are being delivered: what can be stored waits behind them (DESIGN §7).
+            // Stored messages are being delivered: what can be stored waits behind them
+            // (`Features` in lib.rs).
             match self.run_hooks(Stage::Undelivered, account, None, routed) {
                 Some(rest) => routed = rest,
                 None => return,
@@ -547,7 +548,8 @@ impl Router {
         Some(routed)
     }
 
-    /// Ends a stanza's way in the store (DESIGN §5): it is settled when its row is committed.
+    /// Ends a stanza's way in the store (`Settlement` in lib.rs): it is settled when its row is
+    /// committed.
     fn store(&mut self, account: Key, row: Row, routed: Routed) {
         if let Row::Offline(message) = row {
             self.store_offline(account, message, routed);

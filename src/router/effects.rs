@@ -1,5 +1,6 @@
 //! What the handlers of one turn give back: bytes for connections, posts, work and requests. Nothing
-//! here acts by itself; the shard carries it out at the turn's end, in order (DESIGN §4).
+//! here acts by itself; the shard carries it out at the turn's end, in order
+//! (`Order of a turn` in lib.rs).
 
 use std::collections::VecDeque;
 
@@ -55,7 +56,7 @@ pub struct Effects {
     pub resumed: Vec<Key>,
 }
 
-/// Why a proven identity is not let in after all (DESIGN §3).
+/// Why a proven identity is not let in after all (`Who owns what` in lib.rs).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// The account is gone, or its credentials are no longer those that were proven.

@@ -1,5 +1,5 @@
 //! The contract between the router and a feature: one `static FEATURE` lists all that it touches
-//! (DESIGN §7).
+//! (`Features` in lib.rs).
 
 use std::any::Any;
 
@@ -148,7 +148,7 @@ pub enum Answer {
     /// the reply is sent, and no push overtakes it. The asker's stream is suspended until then.
     Snapshot(ReadFn, ThenFn),
     /// After a change of the store is committed. The account is *changing* and the asker's stream
-    /// suspended until then (DESIGN §5).
+    /// suspended until then (`Commit first` in lib.rs).
     Change(ChangeFn, ThenFn),
     /// With an error.
     Error(StanzaError),
@@ -156,7 +156,8 @@ pub enum Answer {
 
 /// Turns what the store gave into the reply's children. It runs later, on the same shard, with the
 /// account that the request was for, which is still *changing* after a change: memory, pushes and
-/// stanzas to others follow from here (DESIGN §5). The reply is sent when it returns.
+/// stanzas to others follow from here (`Commit first` in lib.rs). The reply is sent when it
+/// returns.
 pub type ThenFn = Box<
     dyn FnOnce(&mut Router, Key, Result<Value, StoreError>) -> Result<Payload, StanzaError> + Send,
 >;

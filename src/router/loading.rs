@@ -1,4 +1,4 @@
-//! Loading accounts, in two tiers (DESIGN §5), and what waits for them.
+//! Loading accounts, in two tiers (`The store` in lib.rs), and what waits for them.
 //!
 //! *Delivery* is what a message needs: whether the account exists and is enabled. *Session* is the
 //! rest, above all the roster: for logins, subscription requests, and what contacts ask. Names that do

@@ -1,4 +1,4 @@
-//! The router of one shard: accounts, sessions and the way of each stanza (DESIGN §7).
+//! The router of one shard: accounts, sessions and the way of each stanza.
 //!
 //! `outbound` takes what a session sends, `inbound` what an account is sent; between them lies the
 //! work queue of this shard or a post to another. Nothing here touches a socket, a clock or the
@@ -265,8 +265,8 @@ impl Router {
     }
 
     /// Changes what is stored of an account of this shard: it is *changing* until `then` has returned
-    /// (DESIGN §5). The account must not be busy; [`Waiting`](account::Waiting) in its inbox is for
-    /// what comes meanwhile.
+    /// (`Commit first` in lib.rs). The account must not be busy; [`Waiting`](account::Waiting) in
+    /// its inbox is for what comes meanwhile.
     pub(crate) fn change_account(&mut self, key: Key, change: ChangeFn, then: AccountContinuation) {
         if let Some(account) = self.accounts.get_mut(key) {
             debug_assert!(!account.is_busy(), "{} is busy", account.jid);

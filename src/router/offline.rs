@@ -9,10 +9,11 @@
 //! client took and did not live to answer it gets again.
 //!
 //! While there is more than that page, messages to the bare JID are stored too, behind the others, so
-//! that none overtakes another (DESIGN §7). Sessions that are not flushed to get these after their
-//! commit. What is left at the end fits into one page: the account is busy while it is read, messages
-//! wait in its inbox, and then they are live again, behind that page in the session's output. So a
-//! flush ends, however many messages come meanwhile, unless they fill the inbox each time.
+//! that none overtakes another (`Features` in lib.rs). Sessions that are not flushed to get these
+//! after their commit. What is left at the end fits into one page: the account is busy while it is
+//! read, messages wait in its inbox, and then they are live again, behind that page in the
+//! session's output. So a flush ends, however many messages come meanwhile, unless they fill the
+//! inbox each time.
 //!
 //! What is not stored goes by way of [`order`], so that it overtakes nothing of its sender either.
 //!
@@ -221,8 +222,8 @@ impl Router {
         }
     }
 
-    /// Stored before shown (DESIGN §5): sessions that are not flushed to get the message now, if they
-    /// took messages when it came.
+    /// `Stored before shown` in lib.rs: sessions that are not flushed to get the message now, if
+    /// they took messages when it came.
     fn show_stored(&mut self, key: Key, seq: i64, stanza: &Stanza) {
         let takes = self.sessions_where(key, |session| session.takes_messages());
         let flush = self

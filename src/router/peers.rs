@@ -1,10 +1,11 @@
-//! Other servers (DESIGN §3): a link for each pair of a local and a remote domain, with one queue and at
-//! most one stream that writes it (RFC 6120 §10.1), on the shard of the remote domain.
+//! Other servers (`Who owns what` in lib.rs): a link for each pair of a local and a remote domain,
+//! with one queue and at most one stream that writes it (RFC 6120 §10.1), on the shard of the
+//! remote domain.
 //!
 //! What is sent while there is no stream waits in the link's queue and has one made. A message that
-//! waits gets a row in the store, and is settled when that is committed (DESIGN §5); presence and
-//! requests go back to their senders as soon as the other server was tried in vain, messages when they
-//! have waited for long.
+//! waits gets a row in the store, and is settled when that is committed (`Settlement` in lib.rs);
+//! presence and requests go back to their senders as soon as the other server was tried in vain,
+//! messages when they have waited for long.
 //!
 //! Invariants: a link that has something to send is being made, is ready, or rests until a time; what
 //! was appended to a stream's output has left the queue, in the order in which it came, and is kept until
@@ -372,7 +373,7 @@ impl Router {
         self.peers.incoming.remove(key);
     }
 
-    /// Whether the stream's socket is to be left unread (DESIGN §4).
+    /// Whether the stream's socket is to be left unread (`Backpressure` in lib.rs).
     pub fn holds_peer(&self, key: Key) -> bool {
         let incoming = self.peers.incoming.get(key);
         incoming.is_some_and(|incoming| incoming.unsettled.is_full())

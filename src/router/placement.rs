@@ -1,4 +1,5 @@
-//! Which shard owns what: a keyed hash of the name, the same on every shard (DESIGN §3).
+//! Which shard owns what: a keyed hash of the name, the same on every shard
+//! (`Who owns what` in lib.rs).
 
 use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher, RandomState};
 

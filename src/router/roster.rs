@@ -1,6 +1,6 @@
 //! The roster of an account as its shard keeps it: contacts and their subscription states, packed.
-//! Names and groups are read from the store for a roster get (DESIGN §7). And roster items on the
-//! wire, and the pushes that tell clients of them.
+//! Names and groups are read from the store for a roster get (`Features` in lib.rs). And roster
+//! items on the wire, and the pushes that tell clients of them.
 
 use crate::jid::{BareJid, FullJid};
 use crate::limits::ROSTER_JID_BYTES_MAX;

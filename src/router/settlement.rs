@@ -1,6 +1,6 @@
 //! Settlement: each stanza of a session, of another server or of a component has a ticket, and whoever
-//! ends the stanza's way hands the ticket back (DESIGN §5). `h` of XEP-0198 is the length of the settled
-//! prefix.
+//! ends the stanza's way hands the ticket back (`Settlement` in lib.rs). `h` of XEP-0198 is the
+//! length of the settled prefix.
 
 use std::collections::VecDeque;
 
@@ -166,7 +166,7 @@ impl Unsettled {
         self.settled_prefix
     }
 
-    /// Whether the session's socket is to be left unread (DESIGN §4).
+    /// Whether the session's socket is to be left unread (`Backpressure` in lib.rs).
     pub fn is_full(&self) -> bool {
         self.open > UNSETTLED_STANZAS_MAX
             || self.open_requests >= UNSETTLED_REQUESTS_MAX

@@ -1,5 +1,5 @@
 //! Subscriptions between accounts (RFC 6121 §3, Appendix A), and the hand-off that makes two commits of
-//! one change (DESIGN §5).
+//! one change (`Two commits` in lib.rs).
 //!
 //! The sender's change and a row of `handoff` are one transaction; the recipient's change and the end of
 //! the row are another. A stanza is settled for its client by the first: from then on the row vouches

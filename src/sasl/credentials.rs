@@ -27,7 +27,7 @@ pub const BCRYPT_PASSWORD_BYTES_MAX: usize = 71;
 pub const SALT_BYTES: usize = 16;
 
 /// Which of an account's verifiers a password is checked against: strong first, and SHA-256 before
-/// SHA-512, which takes twice the time (FACTS §7) and proves no more.
+/// SHA-512, which takes twice the time (`Measured` in lib.rs) and proves no more.
 const VERIFY_ORDER: [Hash; 3] = [Hash::Sha256, Hash::Sha512, Hash::Sha1];
 
 /// The keys of one hash of the SCRAM family: enough to check a proof, not to make one.

@@ -1,6 +1,6 @@
-//! Whose stanzas have crashed the server (DESIGN §9). What crashed it was not settled, so its sender
-//! sends it again; after the second crash within ten minutes the account is disabled, loudly, and the
-//! server serves everybody else.
+//! Whose stanzas have crashed the server (`After a panic` in lib.rs). What crashed it was not
+//! settled, so its sender sends it again; after the second crash within ten minutes the account is
+//! disabled, loudly, and the server serves everybody else.
 //!
 //! The notes are in `stanzad.panics` in the data directory, lines of `SECONDS BARE-JID`, which the hook
 //! in [`crate::log::panic`] writes.

@@ -499,7 +499,7 @@ fn shard_count(settings: &Settings) -> u32 {
     u32::try_from(count.clamp(1, 256)).unwrap_or(256)
 }
 
-/// One worker for two cores: hashing must leave the shards their share (FACTS §7).
+/// One worker for two cores: hashing must leave the shards their share.
 fn worker_count() -> usize {
     std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2))
 }

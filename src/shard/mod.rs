@@ -1,4 +1,5 @@
-//! Shards: one reactor thread each, which own connections, sessions and accounts (DESIGN §2 to §4).
+//! Shards: one reactor thread each, which own connections, sessions and accounts
+//! (`Threads` in lib.rs, `Who owns what` in lib.rs).
 
 pub mod budget;
 pub mod connection;
@@ -92,7 +93,7 @@ pub enum Peer {
     Component,
 }
 
-/// One generation of everything that a reload replaces (DESIGN §7).
+/// One generation of everything that a reload replaces (`Reloads` in lib.rs).
 pub struct Generation {
     /// The conf file.
     pub settings: Arc<Settings>,

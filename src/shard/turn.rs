@@ -1,6 +1,6 @@
-//! One turn of a shard (DESIGN §4), without sockets, TLS or threads: they are behind
-//! [`Transport`](crate::net::transport::Transport) and [`Outside`], so that a simulator can stand in
-//! for them.
+//! One turn of a shard (`Order of a turn` in lib.rs), without sockets, TLS or threads: they are
+//! behind [`Transport`](crate::net::transport::Transport) and [`Outside`], so that a simulator can
+//! stand in for them.
 
 mod acting;
 mod asks;
@@ -150,8 +150,8 @@ impl Shard {
         }
     }
 
-    /// One turn, in the order of DESIGN §4. `posts` came from the mailbox; `ready` tells of sockets
-    /// that have news, some of which may be old.
+    /// One turn, as `Order of a turn` in lib.rs has it. `posts` came from the mailbox; `ready`
+    /// tells of sockets that have news, some of which may be old.
     pub fn turn(
         &mut self,
         now: Now,

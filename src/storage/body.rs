@@ -1,4 +1,5 @@
-//! The bodies of stored messages: each once, however many index rows own it (DESIGN §5).
+//! The bodies of stored messages: each once, however many index rows own it
+//! (`The store` in lib.rs).
 //!
 //! An index table (today [`offline`](super::offline)) counts its row in when it inserts one and has a
 //! trigger that counts it out when one goes, also by a cascade. A body without an owner is an orphan;

@@ -1,7 +1,7 @@
 //! The thread that moves the write-ahead log into the database, so that no commit has to.
 //!
 //! Measured: with it the p99 of a commit at 20,000 rows a second is half of what SQLite's own
-//! automatic checkpoints give (FACTS §6).
+//! automatic checkpoints give.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use super::error::{OpenError, StoreError};
 use super::trouble::{Trouble, Work};
 use super::{Fatal, schema, suspicion, system_error};
 
-/// Time from the first commit after a checkpoint to the next checkpoint (FACTS §6).
+/// Time from the first commit after a checkpoint to the next checkpoint, as it was measured.
 const PERIOD: Duration = Duration::from_millis(500);
 
 pub(super) struct Checkpointer {

@@ -1,5 +1,5 @@
 //! Subscription stanzas between local accounts, from the commit of the sender's change to that of the
-//! recipient's (DESIGN §5).
+//! recipient's (`Two commits` in lib.rs).
 
 use rusqlite::{OptionalExtension, Row, params};
 

@@ -1,4 +1,5 @@
-//! The store: one SQLite file, one thread that writes it, and a few that read it (DESIGN §5).
+//! The store: one SQLite file, one thread that writes it, and a few that read it
+//! (`The store` in lib.rs).
 //!
 //! A shard hands over what it wants to have written as one [`Batch`] a turn, and reads as closures;
 //! both are answered by posts ([`Answers`]), so no shard ever waits for a disk. The writer puts all

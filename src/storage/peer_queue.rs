@@ -1,4 +1,5 @@
-//! Messages that wait for a stream to another server, in the order in which they came (DESIGN §5).
+//! Messages that wait for a stream to another server, in the order in which they came
+//! (`Settlement` in lib.rs).
 
 use rusqlite::params;
 

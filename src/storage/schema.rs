@@ -199,14 +199,14 @@ const APPLICATION_ID: i32 = 0x5374_7a64;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Bytes that the write-ahead log keeps on disk once all of it is in the database: 64 MiB.
 pub(super) const WAL_BYTES_KEPT: i64 = 64 << 20;
-/// Bytes of a page: SQLite's default, which is what FACTS §6 was measured with.
+/// Bytes of a page: SQLite's default, with which the rest was measured.
 pub(super) const PAGE_BYTES: i64 = 4096;
 /// KiB of pages that the writer keeps, which reads each page before it changes it.
 const WRITER_CACHE_KIB: i64 = 16_384;
 /// KiB of pages that each of the others keeps. What they miss is in the system's memory mostly, and a
 /// small machine with a few hundred sessions should not spend more on this than on them.
 const READER_CACHE_KIB: i64 = 1_024;
-/// Prepared statements that a connection keeps (FACTS §6).
+/// Prepared statements that a connection keeps.
 const STATEMENTS_KEPT: usize = 64;
 
 /// The connection that writes, to a file whose schema is the newest.

@@ -12,9 +12,10 @@
 //!                               EXTERNAL ─► Authenticating ─ success ─► Opening ─► … ─► Open, ready
 //!                               or a dialback key ─► Open ─ valid ─► ready
 //! ```
-//! With its first proof an accepted stream moves to the shard of the peer's domain (DESIGN §3), and its
-//! machine hears nothing until it is there ([`Event::Placed`]). Other domains that the peer proves on it
-//! later have their links elsewhere perhaps; what it sends for them goes its way from here all the same.
+//! With its first proof an accepted stream moves to the shard of the peer's domain
+//! (`Who owns what` in lib.rs), and its machine hears nothing until it is there
+//! ([`Event::Placed`]). Other domains that the peer proves on it later have their links elsewhere
+//! perhaps; what it sends for them goes its way from here all the same.
 //!
 //! Whether the peer is who it claims to be is decided by `policy::s2s` alone, for both directions.
 //! Stanzas flow from who has opened the stream, and both ways where both sides want it (XEP-0288).

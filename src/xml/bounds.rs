@@ -21,7 +21,7 @@ pub struct Bounds {
 }
 
 impl Bounds {
-    /// Before authentication: 10 KiB (DESIGN §9).
+    /// Before authentication: 10 KiB (`Bounds` in lib.rs).
     pub const UNAUTHENTICATED: Bounds = Bounds::of(limits::UNAUTHENTICATED_ELEMENT_BYTES_MAX);
 
     /// Those of elements of so many bytes: of stanzas, what the settings of their domain say.

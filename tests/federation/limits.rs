@@ -1,5 +1,5 @@
-//! What another server may cost (RFC 6120 §13.12, DESIGN §9): bounds before and after it has proven
-//! a domain, on both listeners, beside others who do not feel them.
+//! What another server may cost (RFC 6120 §13.12, `Bounds` in lib.rs): bounds before and after it
+//! has proven a domain, on both listeners, beside others who do not feel them.
 
 use std::fmt::Write;
 use std::net::SocketAddr;
@@ -68,7 +68,7 @@ fn ask(stream: &mut PeerStream) {
     assert_eq!(answer.name, "verify", "{}", text(&answer));
 }
 
-/// DESIGN §9: 10 KiB before anything is proven; [stream/policy-violation].
+/// `Bounds` in lib.rs: 10 KiB before anything is proven; [stream/policy-violation].
 #[test]
 fn an_element_of_a_stranger_may_have_so_many_bytes_and_no_more() {
     let network = Network::new();
@@ -88,12 +88,12 @@ fn an_element_of_a_stranger_may_have_so_many_bytes_and_no_more() {
     }
 }
 
-/// DESIGN §9: the bound holds before the memory is spent.
+/// `Bounds` in lib.rs: the bound holds before the memory is spent.
 #[test]
 fn elements_of_strangers_that_never_end_take_little_memory() {
     const STRANGERS: usize = 60;
     const BYTES: usize = 1024 * 1024;
-    /// What each may take with TLS (DESIGN §9).
+    /// What each may take with TLS (`Bounds` in lib.rs).
     const MEMORY: usize = STRANGERS * 64 * 1024;
     let network = Network::new();
     let capulet = network.server(CAPULET, "");
@@ -206,8 +206,8 @@ fn a_peer_that_sends_too_many_stanzas_is_slowed_down_and_others_are_not() {
     assert!(before < Some(140), "the honest one waited for the flood");
 }
 
-/// DESIGN §9: dialback keys that are refused one after the other, of a peer that has proven a domain.
-/// Neither its first stream nor that of another peer ends for it.
+/// `Bounds` in lib.rs: dialback keys that are refused one after the other, of a peer that has
+/// proven a domain. Neither its first stream nor that of another peer ends for it.
 #[test]
 fn a_stream_that_claims_too_much_ends_and_those_that_are_proven_go_on() {
     let network = Network::new();

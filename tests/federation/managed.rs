@@ -33,7 +33,7 @@ fn session(server: &Server) -> Client {
     Client::available(server, "juliet@capulet.example/balcony")
 }
 
-/// XEP-0198 §4, DESIGN §5.
+/// XEP-0198 §4, `Settlement` in lib.rs.
 #[test]
 fn what_was_not_acknowledged_is_sent_again_on_the_next_stream() {
     let network = Network::new();

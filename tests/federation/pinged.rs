@@ -60,7 +60,7 @@ fn error(ping: &Element) -> String {
     )
 }
 
-/// DESIGN §5: the answer comes by a stream of the peer's own.
+/// `Settlement` in lib.rs: the answer comes by a stream of the peer's own.
 #[test]
 fn what_was_not_received_before_a_cut_is_sent_again() {
     let network = Network::new();

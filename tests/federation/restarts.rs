@@ -25,7 +25,7 @@ pub fn until_stored(server: &Server, count: i64) {
     }
 }
 
-/// DESIGN §5.
+/// `Settlement` in lib.rs.
 #[test]
 fn messages_for_a_server_that_is_away_outlive_a_kill_and_arrive_in_order() {
     let network = Network::new();

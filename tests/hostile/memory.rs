@@ -9,13 +9,14 @@ use stanzad::limits::{
 
 use crate::common::server::Server;
 
-/// What a connection may cost before authentication, with TLS (DESIGN §9).
+/// What a connection may cost before authentication, with TLS (`Bounds` in lib.rs).
 const UNAUTHENTICATED_BYTES: usize = 64 * 1024;
 /// `c2s.stanza_bytes_max` by default.
 const STANZA_BYTES: usize = 256 * 1024;
 /// `server.shards` of these tests.
 const SHARDS: usize = 2;
-/// Receivers that have a gate (DESIGN §4): shards, the store's writer and its readers, the workers.
+/// Receivers that have a gate (`Backpressure` in lib.rs): shards, the store's writer and its
+/// readers, the workers.
 const RECEIVERS: usize = SHARDS + 3;
 /// The page cache of the store's writer (`storage::schema`).
 const WRITER_CACHE_BYTES: usize = 16 << 20;

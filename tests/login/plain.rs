@@ -67,7 +67,7 @@ fn an_unknown_user_and_a_wrong_password_look_the_same() {
 
 const BCRYPT: &str = "[domain.\"example.net\".auth]\nstorage = \"bcrypt\"\nbcrypt_cost = 10\n";
 
-/// DESIGN §8: bcrypt takes the password itself.
+/// `Verdicts` in lib.rs: bcrypt takes the password itself.
 #[test]
 fn a_domain_with_bcrypt_storage_offers_plain_only() {
     let server = Server::start(BCRYPT);
@@ -137,7 +137,7 @@ fn scram_for_a_bcrypt_only_account_fails_as_a_wrong_password_and_the_log_says_wh
     assert_eq!(failure_of(outcome), "not-authorized");
 }
 
-/// DESIGN §8: verified through PLAIN, then stored as the domain wants it.
+/// `Verdicts` in lib.rs: verified through PLAIN, then stored as the domain wants it.
 #[test]
 fn an_imported_hash_logs_in_by_plain_and_is_upgraded_to_scram() {
     let mut server = Server::start_in(site_with_import(""));

@@ -1,5 +1,5 @@
 //! Failed logins are slowed and refused, for an address and for an account (RFC 6120 §13.12,
-//! DESIGN §8).
+//! `Bounds` in lib.rs).
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};

@@ -484,7 +484,8 @@ fn names_and_passwords_are_prepared_before_they_are_compared() {
     }
 }
 
-/// A password that was changed after the challenge was sent is the old one (DESIGN §3).
+/// A password that was changed after the challenge was sent is the old one
+/// (`Who owns what` in lib.rs).
 #[test]
 fn a_login_in_flight_fails_when_the_password_changes() {
     let server = Server::start("");

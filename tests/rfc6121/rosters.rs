@@ -126,7 +126,7 @@ fn every_version_leads_to_the_newest_roster() {
         }
     }
     assert_eq!(known.len(), 41);
-    // What is acknowledged is kept (DESIGN §5), versions too.
+    // What is acknowledged is kept (`Commit first` in lib.rs), versions too.
     server.kill();
     server.start_again();
     let (newest, whole) = known.last().cloned().unwrap();

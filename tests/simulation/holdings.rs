@@ -24,7 +24,7 @@ pub struct Holdings(HashMap<(u32, Key), Seen>);
 struct Seen {
     sent: Weight,
     /// How much came back in front of the queue, on top of what may wait there, since a stream broke or
-    /// the server was started anew (XEP-0198 §4, DESIGN §5).
+    /// the server was started anew (XEP-0198 §4, `Settlement` in lib.rs).
     came_back: Weight,
 }
 

@@ -123,8 +123,9 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Refuses a file with secrets that everybody on the machine can read (DESIGN §5). The group may: where
-/// the server runs as a user of its own, the file is often root's, and that group's.
+/// Refuses a file with secrets that everybody on the machine can read (`The store` in lib.rs). The
+/// group may: where the server runs as a user of its own, the file is often root's, and that
+/// group's.
 pub(super) fn check_mode(path: &Path, settings: &Settings) -> Result<(), Problems> {
     if settings.components.is_empty() {
         return Ok(());
@@ -165,7 +166,7 @@ mod tests {
         path
     }
 
-    /// DESIGN §5.
+    /// `The store` in lib.rs.
     #[test]
     fn a_file_with_secrets_is_refused_if_others_can_read_it() {
         let without = "[domain.\"example.org\"]\n";

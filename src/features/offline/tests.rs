@@ -293,7 +293,8 @@ fn messages_wait_for_a_session_that_takes_messages() {
     assert_eq!(messages(&text), numbers(0..3, true));
 }
 
-/// DESIGN §5: what only the socket has taken is still there, since nobody knows who has it.
+/// `Stored before shown` in lib.rs: what only the socket has taken is still there, since nobody
+/// knows who has it.
 #[test]
 fn a_page_is_deleted_when_the_client_has_proven_that_it_got_it() {
     let mut house = House::new();
@@ -505,7 +506,7 @@ fn a_deletion_that_fails_is_made_up_for_and_nothing_comes_twice() {
     assert_eq!(house.held(), Tally::default());
 }
 
-/// DESIGN §7: live messages wait behind stored ones.
+/// `Features` in lib.rs: live messages wait behind stored ones.
 #[test]
 fn nothing_overtakes_while_there_is_more_than_a_page() {
     let mut house = House::new();

@@ -340,8 +340,8 @@ fn more_changes_than_half_of_the_roster_are_sent_as_the_whole() {
     assert_eq!(heard.matches("<item ").count(), 2 * FEW + 10);
 }
 
-/// DESIGN §5, RFC 6121 §2.6.3: two resources change the roster at once, and a third asks for it: each
-/// hears what it would have heard had they come one after another.
+/// `Commit first` in lib.rs, RFC 6121 §2.6.3: two resources change the roster at once, and a third
+/// asks for it: each hears what it would have heard had they come one after another.
 #[test]
 fn results_and_pushes_come_in_the_order_of_commits() {
     let mut scene = Scene::new();

@@ -89,7 +89,8 @@ fn a_store_that_cannot_load_the_account_fails_commands_and_logins() {
     assert!(site.router.accounts.is_empty());
 }
 
-/// DESIGN §3: a login in flight is judged by what the command has made of the account.
+/// `Who owns what` in lib.rs: a login in flight is judged by what the command has made of the
+/// account.
 #[test]
 fn a_login_that_waits_for_a_command_is_judged_after_it() {
     for (made, proof, verdict) in [

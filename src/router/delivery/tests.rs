@@ -338,7 +338,7 @@ fn a_store_that_cannot_load_an_account_is_an_error_to_who_waits_and_is_asked_aga
     assert!(site.take(romeo).contains("<service-unavailable "));
 }
 
-/// DESIGN §4.
+/// `Backpressure` in lib.rs.
 #[test]
 fn a_session_with_too_many_open_stanzas_is_not_read_until_some_are_settled() {
     let mut site = Site::new(&[]);

@@ -174,7 +174,7 @@ fn hundreds_ask_the_same_account_at_once() {
     }
 }
 
-/// DESIGN §5, RFC 6120 §10.1.
+/// `Commit first` in lib.rs, RFC 6120 §10.1.
 #[test]
 fn a_change_suspends_its_stream_and_makes_others_wait_until_its_commit() {
     let (mut site, juliet) = site();

@@ -4,9 +4,9 @@
 //! [`Handled`] tells the peer what we have handled. Counters are as wide as a stream is long; only on
 //! the wire they are modulo 2^32 (§4).
 //!
-//! "Handled" is settled (DESIGN §5). What is settled is counted where tickets come back
-//! (`router::settlement::Unsettled`), since sessions count it whether they have stream management or not;
-//! [`Handled`] makes `h` of its settled prefix and decides when to say it.
+//! "Handled" is settled (`Settlement` in lib.rs). What is settled is counted where tickets come
+//! back (`router::settlement::Unsettled`), since sessions count it whether they have stream
+//! management or not; [`Handled`] makes `h` of its settled prefix and decides when to say it.
 //!
 //! Left out: where to come back to (`location`) is read but never offered, since every listener serves.
 

@@ -1,5 +1,5 @@
 //! What we have handled of what other servers send on streams with stream management (XEP-0198): it is
-//! settled (DESIGN §5).
+//! settled (`Settlement` in lib.rs).
 
 use super::Incoming;
 use crate::clock::Mono;

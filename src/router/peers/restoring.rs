@@ -1,4 +1,5 @@
-//! Messages that waited for other servers when this one ended, and wait again (DESIGN §5).
+//! Messages that waited for other servers when this one ended, and wait again
+//! (`Settlement` in lib.rs).
 //!
 //! They come before anything else that is sent on their links, since they are read before clients are let
 //! in. Their time runs from when they first came, by the clock on the wall.

@@ -118,7 +118,8 @@ impl Router {
             && self.peers.links.get(key).is_none_or(has_place)
     }
 
-    /// Writes a stanza to the stream of a link, where it is kept until it is received (DESIGN §5).
+    /// Writes a stanza to the stream of a link, where it is kept until it is received
+    /// (`Settlement` in lib.rs).
     ///
     /// # Errors
     /// Gives it back if the stream is over, the news of which is on its way.

@@ -196,7 +196,7 @@ fn what_is_sent_to_another_server_waits_for_its_stream_and_leaves_in_order() {
     assert!(site.router.out.dials.is_empty());
 }
 
-/// DESIGN §5.
+/// `Settlement` in lib.rs.
 #[test]
 fn a_message_that_waits_is_settled_by_its_row_and_the_row_goes_with_it() {
     let (mut site, juliet) = site();

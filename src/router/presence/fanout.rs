@@ -1,7 +1,7 @@
 //! Broadcasts to contacts, in steps: a roster of thousands takes several turns, and in each of them
-//! the accounts of a shard take turns too (DESIGN §4). What a contact may see is looked up when its
-//! turn comes: one that may not see it any more has been told so by the subscription's end, also of
-//! resources whose going it has not come to hear of (`partings`).
+//! the accounts of a shard take turns too (`Order of a turn` in lib.rs). What a contact may see is
+//! looked up when its turn comes: one that may not see it any more has been told so by the
+//! subscription's end, also of resources whose going it has not come to hear of (`partings`).
 //!
 //! Broadcasts of one account are done one after another, so that each contact hears in order what
 //! one session says. A session is held while its broadcast is under way.

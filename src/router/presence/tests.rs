@@ -718,7 +718,7 @@ fn many(site: &mut Site, account: &str, count: usize) {
     }
 }
 
-/// DESIGN §4; RFC 6120 §10.1.
+/// `Order of a turn` in lib.rs; RFC 6120 §10.1.
 #[test]
 fn a_large_roster_takes_turns_of_a_bounded_size_and_its_session_waits() {
     let mut site = Site::new(&[]);
@@ -875,7 +875,7 @@ fn rooms_are_told_that_an_anonymous_session_is_gone() {
     );
 }
 
-/// DESIGN §5: while an account is changing, what is for it waits in order.
+/// `Commit first` in lib.rs: while an account is changing, what is for it waits in order.
 #[test]
 fn presence_of_many_contacts_waits_for_a_commit_and_none_is_lost() {
     let mut site = Site::new(&[]);

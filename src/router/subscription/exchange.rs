@@ -1,5 +1,6 @@
 //! The store's side of subscriptions: what changes of one account write, and what is made of hand-offs
-//! that a crash has left behind (DESIGN §5). Nothing here knows of memory, sessions or shards.
+//! that a crash has left behind (`Two commits` in lib.rs). Nothing here knows of memory, sessions
+//! or shards.
 
 use crate::jid::BareJid;
 use crate::router::subscription::table::{self, Inbound, Signal};

@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 use super::{REPLY_BYTES_MAX, Reply, Request};
 
 /// For the whole of a commit, a hash, or a reload; an orderly stop takes at most 10 seconds
-/// (DESIGN §5).
+/// (`Commit first` in lib.rs).
 const REPLY_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// For the DNS, all addresses and the proof of a try at another server, and some more.

@@ -159,7 +159,7 @@ pub struct StatusInfo {
     pub accounts_loaded: u64,
     /// Bytes of the database file and its write-ahead log.
     pub store_bytes: u64,
-    /// Receivers above their mark, for which no socket is read (DESIGN §4).
+    /// Receivers above their mark, for which no socket is read (`Backpressure` in lib.rs).
     pub gates_shut: u64,
 }
 

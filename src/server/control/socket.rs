@@ -28,7 +28,7 @@ const REQUEST_TIME_MAX: Duration = Duration::from_secs(5);
 const REPLY_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// How long the connection of a stop request is kept: longer than an orderly stop may take
-/// (DESIGN §5), so that in a server only the end of the process closes it.
+/// (`Commit first` in lib.rs), so that in a server only the end of the process closes it.
 const STOP_TIME_MAX: Duration = Duration::from_secs(60);
 
 /// Out of file descriptors, `accept` fails at once and again; so often it is tried.

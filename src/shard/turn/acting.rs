@@ -299,7 +299,8 @@ impl Shard {
         }
     }
 
-    /// Takes the connection to the shard of the account or the domain that it has proven (DESIGN §3).
+    /// Takes the connection to the shard of the account or the domain that it has proven
+    /// (`Who owns what` in lib.rs).
     pub(super) fn move_to(
         &mut self,
         owner: u32,

@@ -299,7 +299,7 @@ mod tests {
         assert!(client.take().contains("<connection-timeout"));
     }
 
-    /// DESIGN §3: budgets travel with the connection.
+    /// `Who owns what` in lib.rs: budgets travel with the connection.
     #[test]
     fn a_move_to_another_shard_gives_nothing_back() {
         let mut moved = 0;

@@ -307,7 +307,7 @@ fn workers_with_too_much_to_do_are_a_temporary_failure() {
     );
 }
 
-/// DESIGN §3: the account's shard has the last word.
+/// `Who owns what` in lib.rs: the account's shard has the last word.
 #[test]
 fn what_changed_on_the_way_to_the_accounts_shard_fails_the_login() {
     for (refusal, expected) in [

@@ -1,5 +1,5 @@
 //! The security decisions about client streams. The reason of a verdict is logged, and names the option
-//! that decides (DESIGN §1).
+//! that decides (`Verdicts` in lib.rs).
 
 use crate::config::{Auth, C2s};
 use crate::sasl::{Mechanism, Storage};

@@ -30,7 +30,7 @@ fn expected_condition(name: &str) -> Option<&str> {
     Some(condition)
 }
 
-/// FACTS §1, RFC 6120 §11: one document for each form that must be refused.
+/// RFC 6120 §11: one document for each form that must be refused.
 #[test]
 fn each_document_of_the_corpus_is_taken_or_refused_as_it_says() {
     let documents = documents();

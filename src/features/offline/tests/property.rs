@@ -284,8 +284,9 @@ fn check_session(session: &Seen, may_have_taken_over: bool) {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
-    /// DESIGN §5, §7: what was accepted arrives in order and once, but for what a breaking connection
-    /// had already taken of live messages, and what it had not said to have taken of stored ones.
+    /// `Commit first` in lib.rs, `Stored before shown` in lib.rs: what was accepted arrives in
+    /// order and once, but for what a breaking connection had already taken of live messages, and
+    /// what it had not said to have taken of stored ones.
     #[test]
     fn accepted_messages_arrive_in_order_and_once(acts in prop::collection::vec(act(), 1..120)) {
         let mut world = World::new();

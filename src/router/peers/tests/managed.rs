@@ -39,7 +39,7 @@ fn ids(text: &str) -> Vec<&str> {
     parts.map(|part| part.split('\'').next().unwrap()).collect()
 }
 
-/// DESIGN §5.
+/// `Settlement` in lib.rs.
 #[test]
 fn a_message_is_settled_and_its_row_goes_when_it_is_acknowledged() {
     let mut scene = Scene::counting();

@@ -33,7 +33,8 @@ fn half() -> Duration {
     Duration::from_secs(crate::config::S2s::default().ack_timeout_seconds) / 2
 }
 
-/// DESIGN §5. Before the first answer its sender does not wait for what may never come.
+/// `Settlement` in lib.rs. Before the first answer its sender does not wait for what may never
+/// come.
 #[test]
 fn a_message_is_settled_and_its_row_goes_when_it_is_received() {
     let mut scene = Scene::new();

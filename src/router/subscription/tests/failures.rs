@@ -20,7 +20,7 @@ fn run_without(realm: &mut Realm, left_out: impl Fn(Step) -> bool) {
     }
 }
 
-/// DESIGN §5: at no point does a crash leave two rosters that disagree.
+/// `Two commits` in lib.rs: at no point does a crash leave two rosters that disagree.
 #[test]
 fn a_crash_at_any_step_leaves_rosters_that_agree() {
     let mut steps_max = 0;

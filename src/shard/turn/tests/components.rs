@@ -72,7 +72,7 @@ fn message(from: &str, to: &str, body: &str) -> String {
     format!("<message from='{from}' to='{to}' type='chat'><body>{body}</body></message>")
 }
 
-/// DESIGN §3: on whatever shard the connection was accepted.
+/// `Who owns what` in lib.rs: on whatever shard the connection was accepted.
 #[test]
 fn stanzas_flow_both_ways_from_every_shard() {
     for shard in 0..SHARDS {

@@ -1,4 +1,4 @@
-//! Streams of other servers, on several shards (DESIGN §3).
+//! Streams of other servers, on several shards (`Who owns what` in lib.rs).
 
 use std::sync::Arc;
 
@@ -335,7 +335,7 @@ fn a_server_is_asked_about_keys_on_a_stream_that_we_have_dialled() {
     assert_eq!(bodies(&peer.take()), ["m2"]);
 }
 
-/// DESIGN §3: the stream is not on that domain's shard.
+/// `Who owns what` in lib.rs: the stream is not on that domain's shard.
 #[test]
 fn a_domain_that_is_proven_second_is_dialled_from_its_own_shard() {
     let (mut server, network) = networked(lenient_settings());

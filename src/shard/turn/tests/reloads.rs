@@ -57,8 +57,8 @@ fn all_streams_are_judged_anew_however_many_there_are() {
     }
 }
 
-/// DESIGN §3: the stream is on its way from the shard that has accepted it to that of its domain, when
-/// both hear of the reload.
+/// `Who owns what` in lib.rs: the stream is on its way from the shard that has accepted it to that
+/// of its domain, when both hear of the reload.
 #[test]
 fn a_stream_that_moves_meanwhile_is_judged_anew_where_it_arrives() {
     let mut server = Server::new(2, lenient_settings());

@@ -429,7 +429,7 @@ fn what_a_peer_makes_us_remember_and_do_has_bounds() {
     assert_eq!(ledger.ask(the_pair(), "x", "k", 1), Err(NotHere::Full));
 }
 
-/// DESIGN §3: no answer is on its way to a stream that moves.
+/// `Who owns what` in lib.rs: no answer is on its way to a stream that moves.
 #[test]
 fn one_key_is_verified_at_a_time_until_a_pair_is_proven() {
     let pairs = ["a.example", "b.example", "c.example"].map(|name| pair("montague.example", name));

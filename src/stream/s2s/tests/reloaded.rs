@@ -188,7 +188,7 @@ fn a_key_that_is_verified_after_a_reload_counts_only_if_it_still_may() {
     assert!(wire.b.stream.source().is_none());
 }
 
-/// DESIGN §3: on its way to another shard it hears nothing.
+/// `Who owns what` in lib.rs: on its way to another shard it hears nothing.
 #[test]
 fn a_stream_that_has_missed_a_reload_makes_up_for_it() {
     let mut wire = called_back();
