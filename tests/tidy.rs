@@ -328,6 +328,19 @@ fn comments_cite_what_a_reader_has() {
 }
 
 #[test]
+fn lines_of_the_changelog_fit_a_terminal() {
+    let text = fs::read_to_string(root().join("CHANGELOG.md")).unwrap();
+    let mut problems = String::new();
+    for (number, line) in (1..).zip(text.lines()) {
+        let columns = line.chars().count();
+        if columns > 100 {
+            writeln!(problems, "CHANGELOG.md:{number}: {columns} columns").unwrap();
+        }
+    }
+    none(&problems);
+}
+
+#[test]
 fn files_have_one_subject() {
     let mut problems = String::new();
     for source in sources() {
