@@ -594,6 +594,134 @@ fn tlsa_records_for_another_certificate_refuse_and_the_option_is_named() {
     );
 }
 
+/// RFC 7671 §5.1: with usage 3 neither dates nor issuers nor names count.
+#[test]
+fn what_a_tlsa_record_proves_is_told_with_no_fault() {
+    let (asking, _) = with_dnssec();
+    let wish = Wish {
+        dns: &["c.example"],
+        ..Wish::default()
+    };
+    let peer = asking.peer(wish.self_signed());
+    record_key(&asking, &peer, &peer.identity);
+    let told = asking.explain_secured(&peer);
+    says(
+        &told,
+        0,
+        &[
+            "is self-signed, which does not count: its TLSA records prove it\n",
+            "and not for b.example, which does not count: its TLSA records prove it\n",
+            "s2s.dane = true and it has shown the certificate of its TLSA records",
+        ],
+    );
+    assert!(!told.stdout.contains("WRONG"), "{}", told.stdout);
+}
+
+// --- what is pinned
+
+/// The authority of `[s2s.peer]` takes the place of those that vouch for all others.
+#[test]
+fn the_chain_of_a_peer_with_a_ca_of_its_own_is_judged_by_that() {
+    let asking = Asking::new("");
+    let authority = Wish {
+        is_authority: true,
+        ..Wish::default()
+    };
+    let authority = authority.self_signed();
+    let pem = authority.certificate.to_pem().unwrap();
+    fs::write(asking.site.path("own-ca.pem"), pem).unwrap();
+    let conf = "[s2s.peer.\"b.example\"]\nca = \"own-ca.pem\"\n";
+    common::server::write_conf(&asking.site, conf);
+    let wish = Wish {
+        dns: &["b.example"],
+        ..Wish::default()
+    };
+    let told = asking.explain_with(wish.by(&authority));
+    says(
+        &told,
+        0,
+        &[
+            "its chain is valid by the ca of [s2s.peer.\"b.example\"]\n",
+            "a.example talks with b.example: it has shown what [s2s.peer.\"b.example\"] pins",
+            "with the same certificate: proven at once: ",
+        ],
+    );
+    assert!(!told.stdout.contains("WRONG"), "{}", told.stdout);
+    // That the rest of the world trusts it is of no use to it.
+    let told = asking.explain_with(asking.network.issue(&["b.example"]));
+    says(
+        &told,
+        1,
+        &[
+            "WRONG: the certificate (CN=leaf) ",
+            "does not talk with b.example: it has not shown what [s2s.peer.\"b.example\"] pins",
+        ],
+    );
+    assert!(!told.stdout.contains("chain is valid"), "{}", told.stdout);
+}
+
+#[test]
+fn the_chain_of_a_peer_with_a_pinned_key_does_not_count() {
+    let asking = Asking::new("");
+    let wish = Wish {
+        dns: &["c.example"],
+        ..Wish::default()
+    };
+    let peer = asking.peer(wish.self_signed());
+    let key = peer.identity.key.public_key_to_der().unwrap();
+    let digits = openssl::sha::sha256(&key).map(|byte| format!("{byte:02x}"));
+    let pin = digits.concat();
+    let conf = format!("[s2s.peer.\"b.example\"]\npin = [\"sha256:{pin}\"]\n");
+    common::server::write_conf(&asking.site, &conf);
+    let told = asking.explain_secured(&peer);
+    says(
+        &told,
+        0,
+        &[
+            "is self-signed, which does not count: its key is pinned\n",
+            "for DNS-ID c.example, and not for b.example, which does not count: its key is pinned\n",
+            "a.example talks with b.example: it has shown what [s2s.peer.\"b.example\"] pins",
+        ],
+    );
+    assert!(!told.stdout.contains("WRONG"), "{}", told.stdout);
+}
+
+/// What the running server remembers was judged by the same.
+#[test]
+fn the_last_attempts_of_a_peer_with_a_ca_of_its_own_are_told_by_that() {
+    let network = Network::new();
+    let peer = network.peer("b.example");
+    let site = network.site(&["a.example"], address(), "");
+    let other = Wish {
+        is_authority: true,
+        ..Wish::default()
+    };
+    let pem = other.self_signed().certificate.to_pem().unwrap();
+    fs::write(site.path("own-ca.pem"), pem).unwrap();
+    let conf = "[s2s.peer.\"b.example\"]\nca = \"own-ca.pem\"\n";
+    common::server::write_conf(&site, conf);
+    let server = network.start(site);
+    let (mut stream, _) = peer.dial_secured(&server, "a.example");
+    stream.send("<db:result from='b.example' to='a.example'>abc</db:result>");
+    stream.element();
+    server.logs("server refused");
+    let told = thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut stream = peer.accept_secured();
+            stream.answer("1");
+            stream.offer("");
+            until_end(&mut stream);
+        });
+        explain_by(&network, &server, "b.example")
+    });
+    let attempts = told.stdout.split("A try just now").next().unwrap();
+    assert!(
+        attempts.contains("WRONG: the certificate (CN=leaf) "),
+        "{attempts}"
+    );
+    assert!(!attempts.contains("chain is valid"), "{attempts}");
+}
+
 // --- keys (RFC 7590 §3.6)
 
 #[test]

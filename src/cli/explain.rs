@@ -334,15 +334,24 @@ fn describe_certificate(shown: &CertificateReport, domain: &str, indent: &str, o
         true => "nobody".to_owned(),
         false => shown.names.join(", "),
     };
+    // What proves it otherwise makes no fault of the rest.
+    let (lead, end) = match &shown.proven_by {
+        Some(proven_by) => ("", format!(", which does not count: {proven_by}")),
+        None => ("WRONG: ", String::new()),
+    };
     match shown.for_domain {
         true => line(format!("for {names}")),
-        false => line(format!("WRONG: for {names}, and not for {domain}")),
+        false => line(format!("{lead}for {names}, and not for {domain}{end}")),
     }
     for fault in &shown.faults {
-        line(format!("WRONG: {fault}"));
+        line(format!("{lead}{fault}{end}"));
     }
+    let by = match shown.by_pinned_ca {
+        true => format!(" by the ca of [s2s.peer.\"{domain}\"]"),
+        false => String::new(),
+    };
     if shown.faults.is_empty() {
-        line("its chain is valid".to_owned());
+        line(format!("its chain is valid{by}"));
     }
 }
 
@@ -454,6 +463,7 @@ Not tried by last.example, which would take too many tries: name one with --from
             ends: Some("2026-12-31T23:59:59Z".to_owned()),
             for_domain: false,
             faults: vec!["one".to_owned(), "two".to_owned()],
+            ..CertificateReport::default()
         };
         let mut out = String::new();
         describe_certificate(&shown, "example.net", "", &mut out);

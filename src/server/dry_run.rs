@@ -217,7 +217,7 @@ impl Trier<'_> {
         let dns = PeerDns::of_target(target);
         let (facts, key) = self.facts(remote, &dns, seen, Direction::Dialled);
         tried.key = key;
-        self.describe(remote, seen, tried);
+        self.describe(remote, &dns, seen, tried);
         if let (true, Tls::Certificate(shown)) = (self.local.s2s.dane, facts.tls) {
             tried.dane = Some(dane_for_people(target, facts.dane, shown.matches_tlsa));
         }
@@ -268,10 +268,7 @@ impl Trier<'_> {
         seen: &Seen,
         direction: Direction,
     ) -> (Facts, Option<String>) {
-        let dns = match self.local.s2s.dane {
-            true => dns,
-            false => &PeerDns::Nothing,
-        };
+        let dns = self.counted(dns);
         let mut facts = Facts {
             direction,
             tls: Tls::None,
@@ -286,14 +283,9 @@ impl Trier<'_> {
                 (facts, None)
             }
             Some(chain) => {
-                let found = self.loaded.certificates.peer(&PeerQuestion {
-                    chain: &PresentedChain::from(chain.clone()),
-                    direction,
-                    local: self.local,
-                    remote,
-                    dns,
-                    now: Clock::start().now().wall,
-                });
+                let chain = PresentedChain::from(chain.clone());
+                let question = self.question(remote, &chain, direction, dns);
+                let found = self.loaded.certificates.peer(&question);
                 facts.dane = found.dane;
                 facts.tls = Tls::Certificate(found.shown);
                 (facts, found.key.map(|key| key.to_string()))
@@ -302,7 +294,7 @@ impl Trier<'_> {
     }
 
     /// Notes what TLS agreed on, the certificate, and what was offered.
-    fn describe(&self, remote: &Domain, seen: &Seen, tried: &mut TriedAddress) {
+    fn describe(&self, remote: &Domain, dns: &PeerDns, seen: &Seen, tried: &mut TriedAddress) {
         if let Some(offer) = &seen.offer {
             let external = offer.mechanisms.iter().any(|name| name == "EXTERNAL");
             let known = [
@@ -320,13 +312,36 @@ impl Trier<'_> {
         tried.cipher = Some(tls.cipher.clone());
         tried.group = Some(tls.group.clone()).filter(|group| !group.is_empty());
         if !tls.peer_chain.is_empty() {
-            let described = self.loaded.certificates.describe(
-                &PresentedChain::from(tls.peer_chain.clone()),
-                Direction::Dialled,
-                remote,
-                Clock::start().now().wall,
-            );
+            let chain = PresentedChain::from(tls.peer_chain.clone());
+            let dns = self.counted(dns);
+            let question = self.question(remote, &chain, Direction::Dialled, dns);
+            let described = self.loaded.certificates.describe(&question);
             tried.certificate = Some(report(&described));
+        }
+    }
+
+    /// What the DNS vouches for, if that counts here.
+    fn counted<'b>(&self, dns: &'b PeerDns) -> &'b PeerDns {
+        match self.local.s2s.dane {
+            true => dns,
+            false => &PeerDns::Nothing,
+        }
+    }
+
+    fn question<'b>(
+        &'b self,
+        remote: &'b Domain,
+        chain: &'b PresentedChain,
+        direction: Direction,
+        dns: &'b PeerDns,
+    ) -> PeerQuestion<'b> {
+        PeerQuestion {
+            chain,
+            direction,
+            local: self.local,
+            remote,
+            dns,
+            now: Clock::start().now().wall,
         }
     }
 }
@@ -378,6 +393,8 @@ pub fn report(shown: &ShownCertificate) -> CertificateReport {
             .map(|ends| ends.to_string()),
         for_domain: shown.is_for_peer,
         faults: shown.faults.clone(),
+        by_pinned_ca: shown.is_by_pinned_ca,
+        proven_by: shown.proven_by.map(str::to_owned),
     }
 }
 

@@ -10,10 +10,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::clock::Wall;
 use crate::config::{NamedFile, Settings};
-use crate::jid::Domain;
 use crate::net::certificate::{
-    Authorities, CaStore, Evidence, FaultKind, PeerRole, PresentedChain, Proof, Reference, Sought,
-    TlsaEvidence, client_identities,
+    Authorities, CaStore, Evidence, FaultKind, PeerRole, Proof, Sought, TlsaEvidence,
+    client_identities,
 };
 use crate::net::open_files::OpenFiles;
 use crate::net::tls::{TlsContexts, TlsSets, TlsSettings};
@@ -211,14 +210,8 @@ impl Certificates for Known {
         })
     }
 
-    fn describe(
-        &self,
-        chain: &PresentedChain,
-        direction: Direction,
-        remote: &Domain,
-        now: Wall,
-    ) -> ShownCertificate {
-        let shown = match chain.parse() {
+    fn describe(&self, question: &PeerQuestion<'_>) -> ShownCertificate {
+        let shown = match question.chain.parse() {
             Ok(shown) => shown,
             Err(fault) => {
                 return ShownCertificate {
@@ -227,51 +220,64 @@ impl Certificates for Known {
                 };
             }
         };
-        let domain = remote.to_ascii();
-        let reference = Reference {
-            domain: &domain,
-            secure_targets: &[],
+        let (domain, now) = (question.remote.to_ascii(), seconds(question.now));
+        let sought = self.sought(question, &domain);
+        let evidence = Evidence::of(question.chain, &self.trusted.roots, &sought, now);
+        // What is pinned decides alone (`policy::s2s`).
+        let chain = match sought.pinned {
+            None => evidence.chain,
+            Some(pinned) => Evidence::by_authority(question.chain, &shown, pinned, &sought, now),
         };
-        let roots = &self.trusted.roots;
-        let judged = chain.judge(&shown, roots, role_of(direction), reference, seconds(now));
-        let (faults, is_for_peer, ends) = match judged {
+        let is_pinned = !sought.pins.is_empty() || sought.pinned.is_some();
+        let proven_by = match evidence.tlsa {
+            _ if shown.is_pinned(sought.pins) => Some("its key is pinned"),
+            TlsaEvidence::Usable(Some(_)) if !is_pinned => Some("its TLSA records prove it"),
+            _ => None,
+        };
+        let identifiers = shown.identifiers();
+        let (faults, is_for_peer, ends) = match chain {
             Ok(judgement) => (
                 judgement.faults.iter().map(ToString::to_string).collect(),
                 judgement.matched.is_some(),
                 Some(judgement.ends),
             ),
-            Err(error) => (vec![error.to_string()], false, None),
+            Err(fault) => (vec![fault.to_string()], false, None),
         };
         ShownCertificate {
             subject: shown.subject(),
             issuer: shown.issuer(),
-            names: shown
-                .identifiers()
-                .iter()
-                .map(ToString::to_string)
-                .collect(),
+            names: identifiers.iter().map(ToString::to_string).collect(),
             ends,
             faults,
             is_for_peer,
+            is_by_pinned_ca: sought.pinned.is_some(),
+            proven_by,
         }
     }
 
     fn peer(&self, question: &PeerQuestion<'_>) -> PeerFacts {
-        let peer = question.local.s2s.peers.get(question.remote);
-        let ca = peer.and_then(|peer| peer.ca.as_ref());
         let domain = question.remote.to_ascii();
-        let sought = Sought {
-            role: role_of(question.direction),
-            domain: &domain,
-            places: question.dns.places(),
-            pins: peer.map_or(&[], |peer| peer.pins.as_slice()),
-            pinned: ca.and_then(|file| self.trusted.pinned.get(&file.path)),
-        };
+        let sought = self.sought(question, &domain);
         let now = seconds(question.now);
         facts(
             question,
             &Evidence::of(question.chain, &self.trusted.roots, &sought, now),
         )
+    }
+}
+
+impl Known {
+    /// By what a peer may be proven; `domain` is its own, in A-labels.
+    fn sought<'a>(&'a self, question: &PeerQuestion<'a>, domain: &'a str) -> Sought<'a> {
+        let peer = question.local.s2s.peers.get(question.remote);
+        let ca = peer.and_then(|peer| peer.ca.as_ref());
+        Sought {
+            role: role_of(question.direction),
+            domain,
+            places: question.dns.places(),
+            pins: peer.map_or(&[], |peer| peer.pins.as_slice()),
+            pinned: ca.and_then(|file| self.trusted.pinned.get(&file.path)),
+        }
     }
 }
 

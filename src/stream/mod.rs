@@ -26,11 +26,11 @@ use std::time::Duration;
 
 use ::log::debug;
 
-use crate::clock::{Mono, Now, Wall};
+use crate::clock::{Mono, Now};
 use crate::config::{ComponentSettings, Settings};
 use crate::jid::{BareJid, Domain, FullJid};
 use crate::net::arrivals::Refused;
-use crate::net::certificate::{Pin, PresentedChain};
+use crate::net::certificate::Pin;
 use crate::net::throttle::Throttle;
 use crate::net::transport::TlsFacts;
 use crate::ns;
@@ -47,7 +47,6 @@ use crate::storage::logins::Login;
 use crate::storage::{StoreError, Value};
 use crate::stream::dialback::{Checked, Pair};
 use crate::stream::peer_facts::{PeerDns, PeerFacts, PeerQuestion};
-use crate::stream::policy::s2s::Direction;
 use crate::stream::s2s::{Ask, Asker, Attempted};
 use crate::xml::{Header, Top, XmlError};
 
@@ -239,15 +238,9 @@ pub trait Certificates: Send + Sync {
     fn client_identities(&self, domain: &str, chain: &[Vec<u8>]) -> Vec<String>;
 
     /// What is to be told of the certificates that another server has shown, to the log and to
-    /// `stanzad explain`.
-    fn describe(
-        &self,
-        chain: &PresentedChain,
-        direction: Direction,
-        remote: &Domain,
-        now: Wall,
-    ) -> ShownCertificate {
-        let _ = (chain, direction, remote, now);
+    /// `stanzad explain`: they are judged by what decides about that server.
+    fn describe(&self, question: &PeerQuestion<'_>) -> ShownCertificate {
+        let _ = question;
         ShownCertificate::default()
     }
 

@@ -114,13 +114,8 @@ impl Evidence {
             secure_targets: &hosts,
         };
         let judged = chain.judge(shown, authorities, sought.role, reference, now);
-        let no_memory = |_| Fault::of(&shown.leaf, 0, FaultKind::Other("there is no memory"));
         let by_authority = |pinned: &Authorities| {
-            let reference = Reference {
-                secure_targets: &[],
-                ..reference
-            };
-            let judged = chain.judge(shown, pinned, sought.role, reference, now);
+            let judged = Evidence::by_authority(chain, shown, pinned, sought, now);
             let judgement = judged.ok()?;
             judgement.is_proven().then_some(Proof {
                 ends: Some(judgement.ends),
@@ -128,12 +123,36 @@ impl Evidence {
         };
         let by_key = shown.is_pinned(sought.pins).then_some(Proof { ends: None });
         Evidence {
-            chain: judged.map_err(no_memory),
+            chain: judged.map_err(|_| no_memory(shown)),
             pin: by_key.or_else(|| sought.pinned.and_then(by_authority)),
             tlsa: TlsaEvidence::of(shown, authorities, sought, now),
             key: shown.pin(),
         }
     }
+
+    /// What authorities that are pinned for the peer make of its certificates. Their word is about the
+    /// peer's own name: the DNS does not count beside them.
+    ///
+    /// # Errors
+    /// Why the certificates cannot be looked at.
+    pub fn by_authority(
+        chain: &PresentedChain,
+        shown: &ShownChain,
+        pinned: &Authorities,
+        sought: &Sought<'_>,
+        now: i64,
+    ) -> Result<Judgement, Fault> {
+        let reference = Reference {
+            domain: sought.domain,
+            secure_targets: &[],
+        };
+        let judged = chain.judge(shown, pinned, sought.role, reference, now);
+        judged.map_err(|_| no_memory(shown))
+    }
+}
+
+fn no_memory(shown: &ShownChain) -> Fault {
+    Fault::of(&shown.leaf, 0, FaultKind::Other("there is no memory"))
 }
 
 impl TlsaEvidence {

@@ -57,6 +57,10 @@ pub struct ShownCertificate {
     pub faults: Vec<String>,
     /// Whether it is for the other side's domain.
     pub is_for_peer: bool,
+    /// Whether the chain was held against the authorities that are pinned for the peer.
+    pub is_by_pinned_ca: bool,
+    /// What proves the peer whatever is wrong with chain and names, in words.
+    pub proven_by: Option<&'static str>,
 }
 
 /// The attempts of one shard's peers.

@@ -93,6 +93,10 @@ pub struct CertificateReport {
     pub for_domain: bool,
     /// What is wrong with it and with those above it, a sentence each; none: the chain is valid.
     pub faults: Vec<String>,
+    /// Whether the chain was held against the `ca` of `[s2s.peer."name"]`, and no other authorities.
+    pub by_pinned_ca: bool,
+    /// What proves the peer whatever is wrong with chain and names, in words.
+    pub proven_by: Option<String>,
 }
 
 /// A try that really resolves, connects and proves us, but sends no stanza.

@@ -12,6 +12,7 @@ use crate::router::session::TlsSummary;
 use crate::shard::Post;
 use crate::slots::Key;
 use crate::stream::machine::Machine;
+use crate::stream::peer_facts::{PeerDns, PeerQuestion};
 use crate::stream::policy::s2s::Direction;
 use crate::stream::s2s::{Attempted, Proof};
 
@@ -131,16 +132,29 @@ impl Shard {
 
     /// Notes on the shard of the other server what came of an attempt at a stream with it.
     pub(super) fn attempted(&mut self, attempted: Attempted) {
-        let Attempted { mut attempt, chain } = attempted;
-        if let Some(chain) = chain.filter(|chain| !chain.is_empty()) {
-            let direction = match attempt.is_dialled {
-                true => Direction::Dialled,
-                false => Direction::Accepted,
+        let Attempted {
+            mut attempt,
+            chain,
+            dns,
+        } = attempted;
+        // A domain that a reload has taken away judges nobody any more.
+        let local = self.generation.settings.served(attempt.local.as_str());
+        if let (Some(chain), Some(local)) = (chain.filter(|chain| !chain.is_empty()), local) {
+            let question = PeerQuestion {
+                chain: &chain,
+                direction: match attempt.is_dialled {
+                    true => Direction::Dialled,
+                    false => Direction::Accepted,
+                },
+                local,
+                remote: &attempt.remote,
+                dns: match local.s2s.dane {
+                    true => &dns,
+                    false => &PeerDns::Nothing,
+                },
+                now: self.router.now.wall,
             };
-            let now = self.router.now.wall;
-            let certificates = &self.generation.certificates;
-            let described = certificates.describe(&chain, direction, &attempt.remote, now);
-            attempt.certificate = Some(described);
+            attempt.certificate = Some(self.generation.certificates.describe(&question));
         }
         self.note_attempt(attempt);
     }

@@ -74,10 +74,9 @@ impl ServerStream {
         dialback: Dialback,
         cx: &Context<'_>,
     ) -> (Facts, Option<PeerFacts>) {
-        let dns = match &self.role {
-            _ if !local.s2s.dane => &PeerDns::Nothing,
-            Role::Dialled(dialled) if dialled.remote == *remote => &dialled.dns,
-            _ => self.dns_of(remote).unwrap_or(&PeerDns::Unknown),
+        let dns = match local.s2s.dane {
+            true => self.dns_about(remote).unwrap_or(&PeerDns::Unknown),
+            false => &PeerDns::Nothing,
         };
         let ask = |chain: &PresentedChain| {
             cx.certificates.peer(&PeerQuestion {
@@ -102,6 +101,14 @@ impl ServerStream {
             dialback,
         };
         (facts, shown)
+    }
+
+    /// What the DNS says of a peer that we dialled, or that claims a domain; none: it was not asked.
+    pub(super) fn dns_about(&self, remote: &Domain) -> Option<&PeerDns> {
+        match &self.role {
+            Role::Dialled(dialled) if dialled.remote == *remote => Some(&dialled.dns),
+            _ => self.dns_of(remote),
+        }
     }
 
     fn dns_of(&self, remote: &Domain) -> Option<&PeerDns> {

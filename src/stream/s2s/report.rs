@@ -11,6 +11,7 @@ use crate::router::peers::history::Attempt;
 use crate::slots::Key;
 use crate::stream::Action;
 use crate::stream::dialback::Pair;
+use crate::stream::peer_facts::PeerDns;
 use crate::stream::policy::s2s::{Direction, Means, Verdict};
 
 /// By which exchange a pair of domains was proven: by the peer on an accepted stream, by us on a
@@ -158,6 +159,8 @@ pub struct Attempted {
     pub attempt: Attempt,
     /// The certificates that the peer has shown.
     pub chain: Option<Arc<PresentedChain>>,
+    /// What the DNS vouches for, as far as that counts.
+    pub dns: PeerDns,
 }
 
 impl ServerStream {
@@ -170,6 +173,7 @@ impl ServerStream {
         actions: &mut Vec<Action>,
     ) {
         self.is_noted = true;
+        let dns = self.dns_about(&pair.remote).cloned().unwrap_or_default();
         let tls = self.tls.as_ref();
         actions.push(Action::Attempted(Box::new(Attempted {
             attempt: Attempt {
@@ -186,6 +190,7 @@ impl ServerStream {
                 outcome: outcome.to_owned(),
             },
             chain: tls.map(|tls| Arc::clone(&tls.chain)),
+            dns,
         })));
     }
 
