@@ -8,10 +8,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::thread;
 
-use common::authority::Wish;
+use common::authority::{Issued, Wish};
 use common::component::Component;
 use common::network::{Network, address};
-use common::server::Server;
+use common::peer::Peer;
+use common::server::{Server, write_conf};
 use common::site::{Ended, Site, ended};
 
 const DAY: i64 = 86_400;
@@ -481,14 +482,34 @@ fn a_certificate_that_nobody_trusts_is_a_problem_of_others() {
 fn a_server_that_turns_strangers_away_has_no_problem_by_that() {
     let network = Network::new();
     let peer = network.peer("b.example");
+    let asking = network.site(&["a.example"], address(), "[s2s]\nenabled = false\n");
+    let told = turned_away(&network, &peer, &asking);
+    let note =
+        "STARTTLS: note: of a stranger it wants no more: it ended the stream: not-authorized\n";
+    // That nothing is there for clients is one.
+    says(&told, 1, &[note, "1 problem, 0 warnings\n"]);
+}
+
+/// RFC 6120 §13.7.2: who shows the certificate of a domain here, and is turned away, is no stranger.
+#[test]
+fn a_server_that_turns_a_domain_here_away_is_a_problem() {
+    let network = Network::new();
+    let peer = network.peer("b.example");
     let asking = network.site(&["a.example"], address(), "");
-    let told = thread::scope(|scope| {
+    let told = turned_away(&network, &peer, &asking);
+    let problem = "STARTTLS: PROBLEM: it ended the stream: not-authorized\n";
+    says(&told, 1, &[problem, "2 problems, 0 warnings\n"]);
+}
+
+/// What is told by who asks a server that ends the second stream with `not-authorized`.
+fn turned_away(network: &Network, peer: &Peer, asking: &Site) -> Ended {
+    thread::scope(|scope| {
         scope.spawn(|| {
             let mut stream = peer.accept();
             stream.hear_header();
             stream.answer("0");
             stream.offer("<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>");
-            stream.accept_starttls(&peer);
+            stream.accept_starttls(peer);
             stream.hear_header();
             stream.answer("1");
             stream.send(
@@ -496,12 +517,109 @@ fn a_server_that_turns_strangers_away_has_no_problem_by_that() {
                  </stream:error></stream:stream>",
             );
         });
-        run(&network, &asking, &["tls", "b.example"])
-    });
-    let note =
-        "STARTTLS: note: of a stranger it wants no more: it ended the stream: not-authorized\n";
-    // That nothing is there for clients is one.
-    says(&told, 1, &[note, "1 problem, 0 warnings\n"]);
+        run(network, asking, &["tls", "b.example"])
+    })
+}
+
+/// A server for b.example with this certificate, that no client finds.
+fn server_with(network: &Network, identity: &Issued, conf: &str) -> Server {
+    let ip = address();
+    let site = network.site(&["b.example"], ip, conf);
+    let path = |ending| site.path("certs").join(format!("b.example.{ending}"));
+    identity.write(&path("crt"), &path("key"));
+    network.announce("b.example", ip);
+    network.start(site)
+}
+
+/// As `policy::s2s` decides: what is pinned decides alone.
+#[test]
+fn a_server_with_a_ca_of_its_own_is_judged_by_that() {
+    let network = Network::new();
+    let authority = Wish {
+        is_authority: true,
+        ..Wish::default()
+    };
+    let authority = authority.self_signed();
+    let wish = Wish {
+        dns: &["b.example"],
+        ..Wish::default()
+    };
+    let _server = server_with(&network, &wish.by(&authority), "");
+    let asking = network.site(&["a.example"], address(), "");
+    let told = run(&network, &asking, &["tls", "b.example"]);
+    says(
+        &told,
+        1,
+        &[
+            "STARTTLS: PROBLEM: the certificate (CN=leaf) ",
+            "PROBLEM: a.example refuses it: s2s.secure_auth = true and its certificate is ",
+        ],
+    );
+    let pem = authority.certificate.to_pem().unwrap();
+    fs::write(asking.path("own-ca.pem"), pem).unwrap();
+    write_conf(&asking, "[s2s.peer.\"b.example\"]\nca = \"own-ca.pem\"\n");
+    let told = run(&network, &asking, &["tls", "b.example"]);
+    // That nothing is there for clients is the one problem.
+    says(
+        &told,
+        1,
+        &[
+            "STARTTLS: a.example takes it: it has shown what [s2s.peer.\"b.example\"] pins\n",
+            "direct TLS: a.example takes it: ",
+            "1 problem, 0 warnings\n",
+        ],
+    );
+}
+
+#[test]
+fn a_server_is_looked_at_as_by_each_domain_here() {
+    let network = Network::new();
+    let wish = Wish {
+        dns: &["b.example"],
+        ..Wish::default()
+    };
+    let _server = server_with(&network, &wish.self_signed(), "");
+    let conf = "[domain.\"c.example\".s2s]\ninsecure_domains = [\"b.example\"]\n\
+                [domain.\"d.example\".s2s]\ndeny = [\"b.example\"]\n";
+    let domains = ["a.example", "c.example", "d.example"];
+    let asking = network.site(&domains, address(), conf);
+    let told = run(&network, &asking, &["tls", "b.example"]);
+    says(
+        &told,
+        1,
+        &[
+            "note: d.example: not talked with, b.example is on s2s.deny\n",
+            "STARTTLS, by a.example: PROBLEM: the certificate (CN=leaf) is self-signed",
+            "STARTTLS, by a.example: PROBLEM: a.example refuses it: s2s.secure_auth = true",
+            "STARTTLS, by c.example: note: the certificate (CN=leaf) is self-signed",
+            "STARTTLS, by c.example: c.example takes it: b.example is on s2s.insecure_domains",
+        ],
+    );
+}
+
+/// TLS with another server is agreed on by the `[tls]` here, and not by what any program can.
+#[test]
+fn a_server_is_looked_at_by_the_rules_of_tls_here() {
+    let network = Network::new();
+    let own = network.issue(&["b.example"]);
+    let server = server_with(&network, &own, "[tls]\ngroups = [\"P-521\"]\n");
+    let asking = |groups: &str| {
+        let conf = format!("[tls]\ngroups = [{groups}]\n");
+        let site = network.site(&["a.example"], address(), &conf);
+        run(&network, &site, &["tls", "b.example"])
+    };
+    says(
+        &asking("\"P-384\""),
+        1,
+        &["PROBLEM: the TLS handshake failed: "],
+    );
+    let told = asking("\"P-384\", \"P-521\"");
+    says(&told, 1, &["STARTTLS: TLSv1.3 ", "1 problem, 0 warnings\n"]);
+    // Of a domain here it is told what its own listeners do.
+    let told = run(&network, &server.site, &["tls", "b.example"]);
+    says(&told, 1, &["STARTTLS: TLSv1.3 ", "1 problem, 0 warnings\n"]);
+    let told = run(&network, &server.site, &["ports"]);
+    says(&told, 0, &["0 problems, 0 warnings\n"]);
 }
 
 // --- all

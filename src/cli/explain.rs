@@ -177,7 +177,7 @@ fn describe_verdict(locals: &[String], remote: &str, run: &DryRun, out: &mut Str
 }
 
 /// "a.example", "a.example, b.example and 48 more".
-fn named(domains: &[String]) -> String {
+pub fn named(domains: &[String]) -> String {
     let shown: Vec<&str> = domains.iter().take(NAMES_MAX).map(String::as_str).collect();
     let shown = shown.join(", ");
     match domains.len().saturating_sub(NAMES_MAX) {

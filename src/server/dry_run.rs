@@ -28,7 +28,7 @@ use crate::server::generation::Loaded;
 use crate::shard::turn::question;
 use crate::stream::peer_facts::{PeerDns, PeerQuestion};
 use crate::stream::policy::s2s::{
-    Dane, Dialback, Direction, Facts, Outcome, S2sPolicy, Tls, judge, remedy, shut_out,
+    Dane, Dialback, Direction, Facts, Outcome, S2sPolicy, Tls, Verdict, judge, remedy, shut_out,
 };
 
 /// How long one address may take.
@@ -110,6 +110,13 @@ impl Trier<'_> {
         }
         self.try_all(remote, &found, &attempts, &mut run);
         run
+    }
+
+    /// What policy says of a peer that was seen at a target, and that we have dialled.
+    pub fn rule(&self, remote: &Domain, target: &Target, seen: &Seen) -> Verdict {
+        let dns = PeerDns::of_target(target);
+        let (facts, _) = self.facts(remote, &dns, seen, Direction::Dialled);
+        judge(&S2sPolicy::of(&self.local.s2s, remote), remote, &facts)
     }
 
     /// One address after the other, until one decides.

@@ -92,9 +92,11 @@ fn of_certificate(
                 about,
                 lead: &lead,
                 domain: &domain.name.to_ascii(),
+                targets: &[],
                 roots,
                 // An authority of one's own is no mistake: others may have been told to trust it.
                 untrusted: Level::Warning,
+                is_accepted: false,
             };
             shown::findings(&showing, &chain)
         }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::{Failure, Finding, Level};
 use crate::cli::ctl::Reach;
-use crate::config::{DomainSettings, Settings};
+use crate::config::{DomainSettings, Settings, Tls};
 use crate::dns::Service;
 use crate::net::certificate::{ShownChain, read_chain};
 use crate::net::probe::{Probe, Seen, component};
@@ -27,7 +27,7 @@ pub fn findings(settings: &Settings, server: &Reach) -> Vec<Finding> {
         Ok(status) => status,
         Err(why) => return vec![Finding::new(CHECK, Level::Problem, "server", why)],
     };
-    let contexts = match without_certificates() {
+    let contexts = match without_certificates(&settings.tls) {
         Ok(contexts) => contexts,
         Err(why) => return vec![Finding::new(CHECK, Level::Problem, "TLS", why)],
     };
@@ -131,15 +131,15 @@ fn status(server: &Reach) -> Result<StatusInfo, String> {
     }
 }
 
-/// Contexts that show no certificate.
+/// Contexts by these rules that show no certificate.
 ///
 /// # Errors
 /// OpenSSL's, in words.
-pub fn without_certificates() -> Result<Arc<TlsContexts>, String> {
+pub fn without_certificates(tls: &Tls) -> Result<Arc<TlsContexts>, String> {
     let settings = TlsSettings {
         certificates: None,
-        with: With::Servers,
-        ..TlsSettings::default()
+        dhparam: None,
+        ..TlsSettings::rules(tls, With::Servers)
     };
     let loaded = TlsContexts::load(&settings);
     loaded

@@ -15,10 +15,14 @@ pub struct Showing<'a> {
     pub lead: &'a str,
     /// The domain that the certificates are to be for, in A-labels.
     pub domain: &'a str,
+    /// Hosts by whose names they may go as well (RFC 7673 §4.1).
+    pub targets: &'a [&'a str],
     /// Who is trusted.
     pub roots: &'a Authorities,
     /// How bad it is that nobody of these vouches for them.
     pub untrusted: Level,
+    /// Whether who shows them is accepted all the same, so that nothing about them is a problem.
+    pub is_accepted: bool,
 }
 
 /// What is found of a chain, in DER and leaf first; the first finding describes the certificate.
@@ -28,18 +32,26 @@ pub fn findings(showing: &Showing<'_>, chain: &[Vec<u8>]) -> Vec<Finding> {
         about,
         lead,
         domain,
+        targets,
         roots,
         untrusted,
+        is_accepted,
     } = *showing;
     let now = jiff::Timestamp::now().as_second();
-    let found = |level, text: String| Finding::new(check, level, about, text);
+    let found = |level, text: String| {
+        let level = match level {
+            Level::Problem if is_accepted => Level::Note,
+            level => level,
+        };
+        Finding::new(check, level, about, text)
+    };
     let shown = match ShownChain::parse(chain) {
         Ok(shown) => shown,
         Err(fault) => return vec![found(Level::Problem, format!("{lead}{fault}"))],
     };
     let reference = Reference {
         domain,
-        secure_targets: &[],
+        secure_targets: targets,
     };
     let judgement = match shown.judge(roots, PeerRole::ReceivingEntity, reference, now) {
         Ok(judgement) => judgement,

@@ -106,7 +106,7 @@ impl TlsSettings {
     }
 
     /// The rules of the whole server, without any domain.
-    fn rules(tls: &Tls, with: With) -> TlsSettings {
+    pub fn rules(tls: &Tls, with: With) -> TlsSettings {
         TlsSettings {
             certificates: Some(tls.certificates.clone()),
             min_version: tls.min_version,

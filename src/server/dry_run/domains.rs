@@ -12,8 +12,9 @@ use crate::server::control::{DryRun, Try};
 use crate::server::generation::Loaded;
 
 /// Domains that have the same options about a peer, and the same certificate for it.
-struct Alike<'a> {
-    domains: Vec<Arc<DomainSettings>>,
+pub struct Alike<'a> {
+    /// Never none: what holds for the first holds for all.
+    pub domains: Vec<Arc<DomainSettings>>,
     certificates: Vec<(&'a Path, bool)>,
 }
 
@@ -94,14 +95,15 @@ pub fn tries(
 }
 
 impl Alike<'_> {
-    fn names(&self) -> impl Iterator<Item = String> {
+    /// Their names.
+    pub fn names(&self) -> impl Iterator<Item = String> {
         let names = self.domains.iter();
         names.map(|domain| domain.name.as_str().to_owned())
     }
 }
 
-/// First a group for each different set of options, then those that differ by their certificate alone.
-fn alike<'a>(
+/// Groups of domains: first one for each different set of options, then those that differ by their certificate alone.
+pub fn alike<'a>(
     domains: &[Arc<DomainSettings>],
     remote: &Domain,
     loaded: &'a Loaded,
