@@ -41,6 +41,9 @@ control = "$home/control.sock"
 [listen]
 c2s = ["127.0.0.1:${port[$server]}"]
 c2s_tls = []
+# Two servers at a time cannot both have the standard ports, and no other server comes here.
+s2s = []
+s2s_tls = []
 [tls]
 certificates = "$home/certs"
 $(stanzad_settings)
