@@ -107,15 +107,24 @@ fn bytes_between_starttls_and_the_handshake_are_refused() {
     stream.fails("policy-violation");
 }
 
-/// RFC 6120 §6.5; XEP-0178 §3.
+/// RFC 6120 §6.5.5, §6.5.6, §6.5.8; RFC 4422 App. A; XEP-0178 §3.
 #[test]
 fn external_fails_for_another_name_and_the_stream_goes_on() {
     let network = Network::new();
-    let capulet = network.server(CAPULET, "");
+    let limits = "[limits]\nlogin_failures_per_stream_max = 6\n";
+    let capulet = network.server(CAPULET, limits);
     let (mut stream, _) = network.peer(MONTAGUE).dial_secured(&capulet, CAPULET);
     for (mechanism, identity, condition) in [
         ("EXTERNAL", "dHliYWx0LmV4YW1wbGU=", "invalid-authzid"),
-        ("EXTERNAL", "!", "invalid-authzid"),
+        // "romeo@montague.example" is no domain.
+        (
+            "EXTERNAL",
+            "cm9tZW9AbW9udGFndWUuZXhhbXBsZQ==",
+            "invalid-authzid",
+        ),
+        ("EXTERNAL", "!", "incorrect-encoding"),
+        // A NUL.
+        ("EXTERNAL", "AA==", "malformed-request"),
         ("PLAIN", "AGEAYg==", "invalid-mechanism"),
     ] {
         stream.send(format!(

@@ -135,6 +135,39 @@ fn nobody_logs_in_as_somebody_whom_the_certificate_does_not_name() {
     }
 }
 
+/// RFC 6120 §6.5.5, §6.5.6, §6.5.8; RFC 4422 App. A: what is no base64, what is no message of EXTERNAL, and
+/// what is no JID, or that of nobody whom the certificate names.
+#[test]
+fn what_is_wrong_with_a_message_of_external_is_told() {
+    let authority = authority();
+    let server = server(&authority);
+    let certificate = client_certificate(&authority, &["juliet@example.org"]);
+    for (message, condition) in [
+        ("!", "incorrect-encoding"),
+        ("==", "incorrect-encoding"),
+        // juliet@example.org, but for its end.
+        ("anVsaWV0QGV4YW1wbGUub3JnCg=", "incorrect-encoding"),
+        ("anVsaWV0QGV4YW1wbGUub3J", "incorrect-encoding"),
+        // FF is not UTF-8, and 00 a NUL.
+        ("/w==", "malformed-request"),
+        ("anVsaWV0AA==", "malformed-request"),
+        // "@", "juliet", "romeo@example.org".
+        ("QA==", "invalid-authzid"),
+        ("anVsaWV0", "invalid-authzid"),
+        ("cm9tZW9AZXhhbXBsZS5vcmc=", "invalid-authzid"),
+    ] {
+        let (mut client, _) = showing(&server, "example.org", &certificate);
+        client.send(format!(
+            "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='EXTERNAL'>{message}</auth>"
+        ));
+        let outcome = client.outcome().map(drop);
+        assert_eq!(failure_of(outcome), condition, "{message}");
+        // The stream goes on: with nothing said it is the one account that the certificate names.
+        external(&mut client, "").unwrap();
+        binds_as(&mut client, "juliet@example.org");
+    }
+}
+
 /// XEP-0178 §2 case 8: EXTERNAL is offered if the certificate can be accepted. The others stay.
 #[test]
 fn external_is_not_offered_to_a_certificate_that_proves_no_account_of_the_domain() {

@@ -1,12 +1,10 @@
 //! What is negotiated on a stream that another server has opened: TLS, and EXTERNAL (XEP-0178 §3).
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-
 use super::{Exchange, Role, ServerStream, State, no_stream, ours, unsupported};
 use crate::config::DomainSettings;
 use crate::jid::Domain;
 use crate::ns;
+use crate::sasl::simple;
 use crate::stanza::{StreamCondition, StreamError};
 use crate::stream::dialback::{Ledger, Pair};
 use crate::stream::header::{self, ServerOpened};
@@ -202,14 +200,15 @@ impl ServerStream {
             return self.refuse_sasl("not-authorized", cx);
         };
         let (local, remote) = (local.clone(), remote.clone());
-        let text = top.text();
-        let asked = match text.as_str() {
-            "" | "=" => Some(remote.clone()),
-            encoded => STANDARD
-                .decode(encoded)
-                .ok()
-                .and_then(|bytes| String::from_utf8(bytes).ok())
-                .and_then(|name| Domain::parse(&name).ok()),
+        // No message at all and one of no octets both leave it to the certificate (RFC 4422 App. A.1).
+        let message = match simple::decode(&top.text()) {
+            Ok(message) => message.unwrap_or_default(),
+            Err(failure) => return self.refuse_sasl(failure.condition(), cx),
+        };
+        let asked = match simple::parse_external(&message) {
+            Ok(None) => Some(remote.clone()),
+            Ok(Some(name)) => Domain::parse(&name).ok(),
+            Err(failure) => return self.refuse_sasl(failure.condition(), cx),
         };
         if asked.as_ref() != Some(&remote) {
             return self.refuse_sasl("invalid-authzid", cx);
