@@ -79,7 +79,7 @@ impl Verifier {
     fn verify(&self, password: &str) -> Result<bool, CredentialError> {
         let salted = salted_password(password, self.hash, &self.salt, self.iterations)?;
         let client_key = Zeroizing::new(self.hash.hmac(&salted, b"Client Key"));
-        let stored_key = self.hash.of(&client_key);
+        let stored_key = Zeroizing::new(self.hash.of(&client_key));
         Ok(stored_key.len() == self.stored_key.len()
             && openssl::memcmp::eq(&stored_key, &self.stored_key))
     }

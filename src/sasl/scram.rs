@@ -13,6 +13,7 @@ use base64::engine::general_purpose::STANDARD;
 use openssl::memcmp;
 use zeroize::Zeroizing;
 
+use super::simple::decode_wiped;
 use super::{Hash, Mechanism, Refusal, SaslFailure, Verifier};
 
 /// A type of channel binding that this server can do.
@@ -272,16 +273,15 @@ impl Exchange {
         let (without_proof, proof) = text.rsplit_once(",p=").ok_or(no_proof)?;
         let mut attributes = without_proof.split(',');
         let mut next = || attributes.next().unwrap_or_default();
-        let channel_binding = next()
-            .strip_prefix("c=")
-            .and_then(|c| STANDARD.decode(c).ok());
+        let channel_binding = next().strip_prefix("c=").and_then(decode_wiped);
         let channel_binding =
             channel_binding.ok_or(Refusal::malformed("no channel binding in base64"))?;
         let nonce = next()
             .strip_prefix("r=")
             .ok_or(Refusal::malformed("no nonce"))?;
         check_extensions(attributes)?;
-        let proof = STANDARD.decode(proof).map_err(|_| no_proof)?;
+        // Who has it and the stored key has all that a login takes.
+        let proof = decode_wiped(proof).ok_or(no_proof)?;
         if proof.len() != self.hash.size() {
             return Err(no_proof);
         }
@@ -306,10 +306,13 @@ impl Exchange {
             self.client_first_bare, self.server_first
         );
         let sign = |key: &[u8]| self.hash.hmac(key, auth_message.as_bytes());
-        let client_signature = sign(&self.stored_key);
-        let client_key = proof.iter().zip(&client_signature).map(|(p, s)| p ^ s);
-        let client_key = Zeroizing::new(client_key.collect::<Vec<u8>>());
-        let proven = equal(&self.hash.of(&client_key), &self.stored_key);
+        let client_signature = Zeroizing::new(sign(&self.stored_key));
+        let mut client_key = Zeroizing::new(proof.to_vec());
+        for (key, signature) in client_key.iter_mut().zip(client_signature.iter()) {
+            *key ^= signature;
+        }
+        let stored_key = Zeroizing::new(self.hash.of(&client_key));
+        let proven = equal(&stored_key, &self.stored_key);
         let server_signature = sign(&self.server_key);
         match (proven, self.known) {
             (true, true) => Ok(format!("v={}", STANDARD.encode(server_signature)).into_bytes()),

@@ -3,8 +3,8 @@
 
 use std::fmt;
 
-use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use base64::{Engine, decoded_len_estimate};
 use zeroize::Zeroizing;
 
 use super::SaslFailure;
@@ -12,21 +12,30 @@ use super::SaslFailure;
 /// Characters of trace information that ANONYMOUS allows (RFC 4505 §2).
 const TRACE_CHARS_MAX: usize = 255;
 
-/// What an `<auth/>` or `<response/>` carries. `None`: there is none. `Some` of nothing: the client
-/// sent `=`, a message of no octets (RFC 6120 §6.4.2).
+/// What an `<auth/>` or `<response/>` carries, wiped when dropped. `None`: there is none. `Some` of
+/// nothing: the client sent `=`, a message of no octets (RFC 6120 §6.4.2).
 ///
 /// # Errors
 /// `IncorrectEncoding` for what is not base64 by RFC 4648 §4: another alphabet, white space, wrong
 /// or missing padding, stray bits.
-pub fn decode(text: &str) -> Result<Option<Vec<u8>>, SaslFailure> {
+pub fn decode(text: &str) -> Result<Option<Zeroizing<Vec<u8>>>, SaslFailure> {
     match text {
         "" => Ok(None),
-        "=" => Ok(Some(Vec::new())),
-        text => STANDARD
-            .decode(text)
-            .map(Some)
-            .map_err(|_| SaslFailure::IncorrectEncoding),
+        "=" => Ok(Some(Zeroizing::default())),
+        text => match decode_wiped(text) {
+            None => Err(SaslFailure::IncorrectEncoding),
+            data => Ok(data),
+        },
     }
+}
+
+/// The octets of a base64 text. None if it is wrong; what was decoded before the error, which may be a
+/// whole password, is wiped too.
+pub(super) fn decode_wiped(text: &str) -> Option<Zeroizing<Vec<u8>>> {
+    let mut data = Zeroizing::new(vec![0; decoded_len_estimate(text.len())]);
+    let length = STANDARD.decode_slice(text, &mut data).ok()?;
+    data.truncate(length);
+    Some(data)
 }
 
 /// The text of a `<challenge/>` or `<success/>`; `=` for data of no octets (RFC 6120 §6.4.2).
@@ -118,13 +127,14 @@ mod tests {
     #[test]
     fn an_equals_sign_is_an_empty_response_and_nothing_is_none() {
         assert_eq!(decode(""), Ok(None));
-        assert_eq!(decode("="), Ok(Some(Vec::new())));
+        assert_eq!(decode("="), Ok(Some(Zeroizing::default())));
         assert_eq!(encode(b""), "=");
     }
 
     #[test]
     fn only_strict_base64_is_decoded() {
-        assert_eq!(decode("AGp1bGlldA=="), Ok(Some(b"\0juliet".to_vec())));
+        let juliet = Zeroizing::new(b"\0juliet".to_vec());
+        assert_eq!(decode("AGp1bGlldA=="), Ok(Some(juliet)));
         for text in [
             "==", "A", "AA", "AAA", "AA=", "AB==", "AA==AA==", "AA==\n", " AA==", "A A=", "-_==",
             "é",
@@ -208,7 +218,7 @@ mod tests {
     proptest! {
         #[test]
         fn decode_gives_back_what_encode_took(data in any::<Vec<u8>>()) {
-            prop_assert_eq!(decode(&encode(&data)), Ok(Some(data)));
+            prop_assert_eq!(decode(&encode(&data)), Ok(Some(Zeroizing::new(data))));
         }
 
         #[test]

@@ -123,7 +123,9 @@ impl ClientStream {
         if !negotiating.offer.mechanisms.contains(&mechanism) {
             return self.not_offered(negotiating, mechanism, cx);
         }
-        match simple::decode(&top.text()) {
+        // A password is in there, as good as in the clear.
+        let text = Zeroizing::new(top.text());
+        match simple::decode(&text) {
             Err(failure) => {
                 let failure = Failure::new(failure, "no base64").with(mechanism);
                 self.failed(negotiating, failure, cx)
@@ -187,10 +189,11 @@ impl ClientStream {
     ///
     /// # Errors
     /// The SASL failure that answers the element; none if it is no part of SASL.
-    fn response(&self, top: &Top) -> Result<Vec<u8>, Option<SaslFailure>> {
+    fn response(&self, top: &Top) -> Result<Zeroizing<Vec<u8>>, Option<SaslFailure>> {
         match (top.ns.as_str(), top.name.as_str()) {
             (ns::SASL, "response") => {
-                let data = simple::decode(&top.text()).map_err(Some)?;
+                let text = Zeroizing::new(top.text());
+                let data = simple::decode(&text).map_err(Some)?;
                 Ok(data.unwrap_or_default())
             }
             (ns::SASL, "abort") => Err(Some(SaslFailure::Aborted)),

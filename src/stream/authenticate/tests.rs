@@ -55,7 +55,7 @@ fn limits(per_address: u32, per_account: u32) -> ThrottleLimits {
 fn data_of(written: &str) -> Vec<u8> {
     let (_, rest) = written.split_once('>').unwrap();
     let (text, _) = rest.split_once('<').unwrap();
-    simple::decode(text).unwrap().unwrap()
+    simple::decode(text).unwrap().unwrap().to_vec()
 }
 
 fn hmac(key: &[u8], data: &[u8]) -> Vec<u8> {
