@@ -5,6 +5,7 @@ mod common;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::process::Command;
 use std::thread;
 
@@ -357,6 +358,117 @@ fn files_that_others_can_get_at_are_told_with_the_remedy() {
     }
     let told = run(&network, &server.site, &["config"]);
     assert_eq!(told.stdout, good.stdout);
+}
+
+/// RFC 6120 §13.7.2, RFC 4035 §5: without its anchors a server trusts nobody, and does not start.
+#[test]
+fn files_that_decide_who_is_trusted_are_told_when_they_cannot_be_used() {
+    let network = Network::new();
+    let told_of = |conf: &str, make: fn(&Path)| {
+        let site = network.site(&["a.example"], address(), conf);
+        make(&site.path("trust"));
+        let start = site.run(&["run"], b"");
+        assert_eq!(start.status, 1, "{conf}{}", start.stderr);
+        let told = run(&network, &site, &["config"]);
+        let all = run(&network, &site, &["--json"]);
+        let json: serde_json::Value = serde_json::from_str(&all.stdout).unwrap();
+        let findings = json["findings"].as_array().unwrap();
+        let problem = findings.iter().find(|finding| {
+            let is_problem = finding["level"] == "problem";
+            is_problem && finding["text"].to_string().contains("trust")
+        });
+        assert!(problem.is_some(), "{conf}{}", all.stdout);
+        told
+    };
+    let nothing: fn(&Path) = |_| ();
+    let junk: fn(&Path) = |path| fs::write(path, "; no key\n").unwrap();
+    let directory: fn(&Path) = |path| fs::create_dir(path).unwrap();
+    let ca = "tls.ca = \"trust\"";
+    let peer = "s2s.peer.\"b.example\".ca = \"trust\"";
+    let of_domain = "domain.\"a.example\".s2s.peer.\"b.example\".ca = \"trust\"";
+    let clients = "auth.client_ca = \"trust\"";
+    let anchor = "dns.dnssec = true\ndns.trust_anchor = \"trust\"";
+    let dhparam = "tls.dhparam = \"./trust\"";
+    let cases = [
+        (ca, nothing, "tls.ca file ", "trust cannot be read: No such"),
+        (
+            ca,
+            directory,
+            "tls.ca file ",
+            "cannot be read: is not a file",
+        ),
+        (ca, junk, "tls.ca file ", "holds no certificate in PEM"),
+        (
+            peer,
+            nothing,
+            "s2s.peer.\"b.example\".ca file ",
+            "cannot be read",
+        ),
+        (
+            of_domain,
+            nothing,
+            "s2s.peer.\"b.example\".ca file ",
+            "cannot be read",
+        ),
+        (
+            clients,
+            nothing,
+            "auth.client_ca: ",
+            "cannot be read: No such",
+        ),
+        (anchor, nothing, "dns.trust_anchor: ", "trust: No such file"),
+        (
+            anchor,
+            junk,
+            "dns.trust_anchor: ",
+            "it has no DNSKEY record",
+        ),
+        (dhparam, nothing, "trust", "cannot be read: No such"),
+    ];
+    for (conf, make, lead, why) in cases {
+        let told = told_of(conf, make);
+        says(&told, 1, &[lead, why]);
+        assert_eq!(told.stdout.lines().count(), 1, "{}", told.stdout);
+    }
+}
+
+#[test]
+fn directories_that_a_start_needs_are_told_when_they_are_missing() {
+    let network = Network::new();
+    let cases = [
+        (
+            "server.data = \"no/data\"",
+            "the data directory ",
+            "/no; make it",
+        ),
+        (
+            "server.control = \"no/run/sock\"",
+            "the control socket's directory ",
+            "/no; make it",
+        ),
+        ("log.to = \"no/log\"", "the log ", "/no; make it"),
+        (
+            "log.to = \"./certs\"",
+            "the log ",
+            "is a directory; write log.to = ",
+        ),
+        (
+            "server.data = \"stanzad.toml\"",
+            "stanzad.toml: ",
+            "this is not a directory",
+        ),
+        (
+            "tls.certificates = \"no\"",
+            "no certificate found in ",
+            "(there is no such directory)",
+        ),
+    ];
+    for (conf, lead, why) in cases {
+        let site = network.site(&["a.example"], address(), conf);
+        let start = site.run(&["run"], b"");
+        assert_eq!(start.status, 1, "{conf}: {}", start.stderr);
+        says(&run(&network, &site, &["config"]), 1, &[lead, why]);
+    }
 }
 
 // --- ports

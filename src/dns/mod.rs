@@ -148,6 +148,14 @@ impl fmt::Display for DnsError {
 
 impl std::error::Error for DnsError {}
 
+/// Whether the resolver could work with its settings. Nothing is sent.
+///
+/// # Errors
+/// See [`DnsError`].
+pub fn examine(settings: &DnsSettings) -> Result<(), DnsError> {
+    Upstream::new(settings).map(drop)
+}
+
 /// The running resolver: a handle for any thread, cheap to clone.
 #[derive(Clone)]
 pub struct Dns {

@@ -44,21 +44,8 @@ pub fn load_certificates(
     previous: Option<&TlsSets>,
 ) -> Result<Loaded, Vec<String>> {
     let mut problems = Vec::new();
-    let mut authorities = HashMap::new();
-    for domain in settings.domains.values() {
-        let Some(path) = &domain.auth.client_ca else {
-            continue;
-        };
-        match CaStore::load(path) {
-            Ok(store) => {
-                authorities.insert(domain.name.as_str().to_owned(), store);
-            }
-            Err(problem) => problems.push(format!(
-                "domain \"{}\": auth.client_ca: {problem}",
-                domain.name
-            )),
-        }
-    }
+    let authorities = client_authorities(settings, &mut problems);
+    let trusted = Trusted::load(settings, &mut problems);
     let mut load = |settings: &TlsSettings, previous: Option<&Arc<TlsContexts>>| {
         match TlsContexts::load_after(settings, previous.map(Arc::as_ref)) {
             Ok(loaded) => Some(loaded),
@@ -82,7 +69,6 @@ pub fn load_certificates(
     let (Some((clients, warnings)), Some((servers, _))) = (clients, servers) else {
         return Err(problems);
     };
-    let trusted = Trusted::load(settings, &mut problems);
     let Some(trusted) = trusted.filter(|_| problems.is_empty()) else {
         return Err(problems);
     };
@@ -99,6 +85,34 @@ pub fn load_certificates(
         contexts,
         warnings: warnings.iter().map(ToString::to_string).collect(),
     })
+}
+
+/// What keeps the authorities from being loaded that a configuration names: every problem, in words.
+pub fn unusable_authorities(settings: &Settings) -> Vec<String> {
+    let mut problems = Vec::new();
+    client_authorities(settings, &mut problems);
+    Trusted::load(settings, &mut problems);
+    problems
+}
+
+/// Those that vouch for the clients of each domain that has some (`auth.client_ca`).
+fn client_authorities(settings: &Settings, problems: &mut Vec<String>) -> HashMap<String, CaStore> {
+    let mut authorities = HashMap::new();
+    for domain in settings.domains.values() {
+        let Some(path) = &domain.auth.client_ca else {
+            continue;
+        };
+        match CaStore::load(path) {
+            Ok(store) => {
+                authorities.insert(domain.name.as_str().to_owned(), store);
+            }
+            Err(problem) => problems.push(format!(
+                "domain \"{}\": auth.client_ca: {problem}",
+                domain.name
+            )),
+        }
+    }
+    authorities
 }
 
 /// A generation as the shards are given it. `streams` numbers connections for the log.

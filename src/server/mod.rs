@@ -111,6 +111,16 @@ pub fn run(
     Ok(())
 }
 
+/// What would keep the server from starting among the files by which it decides whom it believes
+/// (`tls.ca`, `auth.client_ca`, `s2s.peer."name".ca`, `dns.trust_anchor`): every problem, in words.
+pub fn unusable_trust(settings: &Settings) -> Vec<String> {
+    let mut problems = generation::unusable_authorities(settings);
+    if let Err(error) = dns::examine(&dns_settings(settings)) {
+        problems.push(dns_problem(settings, &error));
+    }
+    problems
+}
+
 /// Tells the service manager; without one nothing happens.
 fn notify(state: &[sd_notify::NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {

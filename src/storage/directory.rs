@@ -92,9 +92,12 @@ pub(super) fn create_private(path: &Path) -> Result<File, OpenError> {
 /// What keeps the owner of a data directory from starting a server on it.
 ///
 /// # Errors
-/// The directory is not there, or this user may not look at it.
+/// The directory is not there, or is none, or this user may not look at it.
 pub fn examine(data: &Path) -> Result<Vec<Exposure>, OpenError> {
     let metadata = fs::metadata(data).map_err(OpenError::io("cannot examine", data))?;
+    if !metadata.is_dir() {
+        return Err(OpenError::NotADirectory(data.to_owned()));
+    }
     exposures(data, metadata.uid())
 }
 

@@ -1,17 +1,16 @@
 //! `stanzad check config`: what is wrong with the conf file and with the modes of the files that the
 //! server lives by, all at once, without starting anything.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde::Serialize;
 
 use super::{Failure, Level, files, print, print_json};
-use crate::config::{self, Problem, Settings};
+use crate::config::{self, Problem};
 use crate::features::FEATURES;
-use crate::net::certificate::CaStore;
 use crate::net::tls::{TlsContexts, TlsSettings};
 use crate::router::pipeline::Pipeline;
+use crate::server::unusable_trust;
 
 /// What was found, as `--json` prints it.
 #[derive(Debug, Serialize)]
@@ -94,7 +93,8 @@ pub(super) fn findings(path: &Path) -> Vec<super::Finding> {
 fn examine(path: &Path, with_certificates: bool) -> Report {
     let (problems, warnings) = match config::load(path) {
         Ok(settings) => {
-            let mut problems = examine_client_authorities(&settings);
+            let unusable = unusable_trust(&settings).into_iter();
+            let mut problems: Vec<_> = unusable.map(Finding::anywhere).collect();
             let mut warnings: Vec<_> = settings.warnings.iter().cloned().map(Finding::at).collect();
             for (level, text) in files::examine(path, &settings) {
                 match level {
@@ -122,21 +122,6 @@ fn examine(path: &Path, with_certificates: bool) -> Report {
         problems,
         warnings,
     }
-}
-
-/// The files with the authorities that EXTERNAL trusts (`auth.client_ca`).
-fn examine_client_authorities(settings: &Settings) -> Vec<Finding> {
-    let files: BTreeSet<_> = settings
-        .domains
-        .values()
-        .filter_map(|domain| domain.auth.client_ca.as_deref())
-        .collect();
-    let unusable = |file: &Path| CaStore::load(file).err();
-    files
-        .into_iter()
-        .filter_map(unusable)
-        .map(Finding::anywhere)
-        .collect()
 }
 
 fn describe(report: &Report) -> String {

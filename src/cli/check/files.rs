@@ -1,5 +1,6 @@
 //! Who can read and change the files that a server lives by: its conf file, its data, its control
-//! socket, its log, and whom it trusts. Keys and certificates are looked at where they are loaded.
+//! socket, its log, and whom it trusts; and whether those that a start makes can be made. Keys and
+//! certificates are looked at where they are loaded.
 
 use std::collections::BTreeSet;
 use std::fs::{self, Metadata};
@@ -20,9 +21,33 @@ pub fn examine(file: &Path, settings: &Settings) -> Found {
     let mut found = conf_file(file, settings, data.as_ref());
     found.extend(of_data(&settings.server.data));
     found.extend(control(&settings.server.control));
-    if let LogTo::File(path) = &settings.log.to
-        && let Some(mode) = mode(path).filter(|mode| mode & 0o007 != 0)
-    {
+    if let LogTo::File(path) = &settings.log.to {
+        found.extend(log(path));
+    }
+    let trusted = trusted(settings);
+    for path in &trusted {
+        found.extend(changeable(path, "decides who is trusted"));
+    }
+    if let Some(server) = data.as_ref().map(Access::of) {
+        let read = trusted.into_iter().chain([file]);
+        let hidden = read.filter_map(|path| hidden(path, server, &access));
+        found.extend(hidden.map(|text| (Level::Warning, text)));
+    }
+    found
+}
+
+fn log(path: &Path) -> Found {
+    let mut found = Found::new();
+    if path.is_dir() {
+        let text = format!(
+            "the log {} is a directory; write log.to = \"{0}/stanzad.log\"",
+            path.display()
+        );
+        found.push((Level::Problem, text));
+        return found;
+    }
+    found.extend(homeless(path, "the log"));
+    if let Some(mode) = mode(path).filter(|mode| mode & 0o007 != 0) {
         let path = path.display();
         let text = format!(
             "the log {path} tells who talks with whom, and other users can get at it (mode {mode:04o}); \
@@ -30,10 +55,25 @@ pub fn examine(file: &Path, settings: &Settings) -> Found {
         );
         found.push((Level::Warning, text));
     }
-    for path in trusted(settings) {
-        found.extend(changeable(path, "decides who is trusted"));
-    }
     found
+}
+
+/// A start makes what is missing, but nothing above it.
+fn homeless(path: &Path, what: &str) -> Option<(Level, String)> {
+    let parent = parent(path);
+    let is_there = parent.is_dir();
+    let (path, parent) = (path.display(), parent.display());
+    let text = format!(
+        "{what} {path} cannot be made: there is no directory {parent}; make it, for the user that the \
+         server runs as"
+    );
+    (!is_there).then_some((Level::Problem, text))
+}
+
+/// The directory that a path is in.
+fn parent(path: &Path) -> &Path {
+    let parent = path.parent().filter(|path| !path.as_os_str().is_empty());
+    parent.unwrap_or(Path::new("."))
 }
 
 fn conf_file(file: &Path, settings: &Settings, data: Option<&Metadata>) -> Found {
@@ -42,8 +82,7 @@ fn conf_file(file: &Path, settings: &Settings, data: Option<&Metadata>) -> Found
     };
     let (conf, data) = (Access::of(&metadata), data.map(Access::of));
     let mut found = owned(file, conf, data, !settings.components.is_empty());
-    let parent = file.parent().filter(|path| !path.as_os_str().is_empty());
-    for path in [file, parent.unwrap_or(Path::new("."))] {
+    for path in [file, parent(file)] {
         found.extend(changeable(path, "decides all that the server does"));
     }
     found
@@ -64,6 +103,18 @@ impl Access {
             group: metadata.gid(),
             mode: metadata.mode() & 0o7777,
         }
+    }
+
+    /// Whether this user, with this group, has a right (4 to read, 1 to search) at another's file.
+    fn has(self, right: u32, at: Access) -> bool {
+        // Root has all.
+        let of = match () {
+            () if self.user == 0 => return true,
+            () if self.user == at.user => at.mode >> 6,
+            () if self.group == at.group => at.mode >> 3,
+            () => at.mode,
+        };
+        of & right != 0
     }
 }
 
@@ -106,8 +157,9 @@ fn of_data(data: &Path) -> Found {
         }
         // The first start makes it.
         Err(OpenError::Io { error, .. }) if error.kind() == std::io::ErrorKind::NotFound => {
-            Found::new()
+            homeless(data, "the data directory").into_iter().collect()
         }
+        Err(error @ OpenError::NotADirectory(_)) => vec![(Level::Problem, error.to_string())],
         Err(error) => vec![(
             Level::Warning,
             format!("the data were not looked at: {error}"),
@@ -118,9 +170,11 @@ fn of_data(data: &Path) -> Found {
 /// The socket may be gone, or not there yet; its directory the start makes, or refuses.
 fn control(socket: &Path) -> Found {
     let mut found = Found::new();
-    if let Some(directory) = socket.parent()
-        && let Some(mode) = writable_by_others(directory)
-    {
+    let directory = parent(socket);
+    if !directory.exists() {
+        found.extend(homeless(directory, "the control socket's directory"));
+    }
+    if let Some(mode) = writable_by_others(directory) {
         let path = directory.display();
         let text = format!(
             "the control socket's directory {path} can be changed by other users (mode {mode:04o}); mend \
@@ -150,6 +204,9 @@ fn trusted(settings: &Settings) -> BTreeSet<&Path> {
     let components = settings.components.values();
     let components = components.map(|component| &component.domain);
     for domain in settings.domains.values().chain(components) {
+        if let Some(DhParam::File(path)) = &domain.dhparam {
+            paths.insert(path.as_path());
+        }
         let peers = domain.s2s.peers.values();
         let pinned = peers.filter_map(|peer| peer.ca.as_ref());
         paths.extend(pinned.map(|file| file.path.as_path()));
@@ -166,6 +223,37 @@ fn changeable(path: &Path, why: &str) -> Option<(Level, String)> {
          {path}\""
     );
     Some((Level::Warning, text))
+}
+
+/// What keeps the server from reading a file, as far as owners and modes tell. This user may be another,
+/// such as root, and can read it then.
+fn hidden(
+    file: &Path,
+    server: Access,
+    access: &impl Fn(&Path) -> Option<Access>,
+) -> Option<String> {
+    let user = server.user;
+    let mut above: Vec<&Path> = file.ancestors().skip(1).collect();
+    above.reverse();
+    let above = above.into_iter().map(|path| (path, 0o1, "o+x"));
+    let mut all = above.chain([(file, 0o4, "o+r")]);
+    all.find_map(|(path, right, remedy)| {
+        let at = access(path).filter(|at| !server.has(right, *at))?;
+        let (file, path, mode) = (file.display(), path.display(), at.mode);
+        // What holds secrets is for a group, and not for all.
+        let mend = match at.mode & 0o007 == 0 && right == 0o4 {
+            true => format!("chgrp {} {path} && chmod g+r {path}", server.group),
+            false => format!("chmod {remedy} {path}"),
+        };
+        Some(format!(
+            "{file} may be hidden from the server, which runs as user {user}, to whom the data belong, \
+             by the mode of {path} ({mode:04o}); mend it with \"{mend}\""
+        ))
+    })
+}
+
+fn access(path: &Path) -> Option<Access> {
+    fs::metadata(path).ok().as_ref().map(Access::of)
 }
 
 /// Its mode, if others than its owner can change a file, or what is in a directory.
@@ -203,5 +291,31 @@ mod tests {
         let owner = told((8, 70, 0o640), true);
         assert!(owner[0].contains("user 8") && owner[0].contains("chown root s.toml"));
         assert_eq!((group.len(), owner.len()), (1, 1));
+    }
+    /// What a check by root finds good, the server itself may not be able to read.
+    #[test]
+    fn a_file_that_the_server_cannot_read_is_told_with_what_hides_it() {
+        let at = |user, group, mode| Access { user, group, mode };
+        let server = at(7, 70, 0o700);
+        let told = |directory: Access, file: Access| {
+            let access = |path: &Path| match path.to_str() {
+                Some("/etc/s") => Some(directory),
+                Some("/etc/s/ca.pem") => Some(file),
+                _ => Some(at(0, 0, 0o755)),
+            };
+            hidden(Path::new("/etc/s/ca.pem"), server, &access)
+        };
+        let (open, all) = (at(0, 0, 0o755), at(0, 0, 0o644));
+        assert_eq!(told(open, all), None);
+        assert_eq!(told(at(0, 70, 0o750), at(7, 0, 0o400)), None);
+        assert_eq!(told(open, at(0, 70, 0o640)), None);
+        let file = told(open, at(0, 0, 0o600)).unwrap();
+        let remedy = "chgrp 70 /etc/s/ca.pem && chmod g+r /etc/s/ca.pem";
+        assert!(file.contains("user 7") && file.contains(remedy), "{file}");
+        let directory = told(at(0, 0, 0o750), all).unwrap();
+        let cause = "by the mode of /etc/s (0750); mend it with \"chmod o+x /etc/s\"";
+        assert!(directory.ends_with(cause), "{directory}");
+        let group = told(open, at(0, 70, 0o604)).unwrap();
+        assert!(group.contains("chmod o+r"), "{group}");
     }
 }

@@ -286,11 +286,14 @@ impl Directory {
             .broken
             .iter()
             .find(|(path, _)| path == root || path.is_dir());
-        let unreadable = unreadable.map(|(path, why)| format!(" ({} {why})", path.display()));
+        let unreadable = match unreadable {
+            Some((path, why)) => format!(" ({} {why})", path.display()),
+            None if !root.exists() => " (there is no such directory)".to_owned(),
+            None => String::new(),
+        };
         format!(
-            "no certificate found in {at}{}; put {name}.crt and {name}.key there, or fullchain.pem and \
-             privkey.pem into {at}/{name}/, or set certificate and key for the domain",
-            unreadable.unwrap_or_default()
+            "no certificate found in {at}{unreadable}; put {name}.crt and {name}.key there, or \
+             fullchain.pem and privkey.pem into {at}/{name}/, or set certificate and key for the domain"
         )
     }
 }
