@@ -767,3 +767,23 @@ fn a_start_warns_of_a_certificate_that_ends_soon() {
         "{line}"
     );
 }
+
+/// What the conf file asks for and does not get (RFC 5802 §9: SCRAM needs keys, which bcrypt has not).
+#[test]
+fn a_start_and_a_reload_warn_of_scram_that_is_not_offered() {
+    const LISTED: &str = "auth.mechanisms = [\"SCRAM-SHA-256\", \"PLAIN\"]\n";
+    let network = Network::new();
+    let conf = format!("{LISTED}auth.storage = \"bcrypt\"\n");
+    let server = network.server("a.example", &conf);
+    let text = "SCRAM-SHA-256 in auth.mechanisms will not be offered";
+    let line = server.logs(text);
+    assert!(
+        line.contains("warn") && line.contains("stanzad.toml:"),
+        "{line}"
+    );
+    let told = run(&network, &server.site, &["config"]);
+    says(&told, 0, &["warning: ", text]);
+    assert!(server.reload().warnings.join("\n").contains(text));
+    write_conf(&server.site, LISTED);
+    assert!(server.reload().warnings.is_empty());
+}

@@ -271,8 +271,34 @@ fn bcrypt_storage_offers_no_scram_even_where_the_list_names_it() {
     let text = "[domain.\"example.org\".auth]\nstorage = 'bcrypt'\n\
                 mechanisms = ['SCRAM-SHA-256', 'PLAIN']";
     assert_eq!(mechanisms(text), ["PLAIN"]);
-    let storage = read(text).domains.get("example.org").unwrap().auth.storage;
+    let settings = read(text);
+    let storage = settings.domains.get("example.org").unwrap().auth.storage;
     assert_eq!(storage, Storage::Bcrypt);
+    // Who wrote the list learns of it, once for all domains and at the later of the two options.
+    let warned = |text: &str| -> Vec<(usize, String)> {
+        let warnings = read(text).warnings.into_iter();
+        warnings.map(|w| (w.line, w.text)).collect()
+    };
+    let told = warned(text);
+    assert_eq!((told.len(), told[0].0), (1, 3), "{told:?}");
+    assert!(
+        told[0]
+            .1
+            .starts_with("SCRAM-SHA-256 in auth.mechanisms will not be offered"),
+        "{told:?}"
+    );
+    let shared = "[auth]\nmechanisms = ['SCRAM-SHA-1', 'PLAIN']\nstorage = 'bcrypt'\n\
+                  [domain.\"example.org\"]\n[domain.\"example.net\"]";
+    assert_eq!((warned(shared).len(), warned(shared)[0].0), (1, 3));
+    for right in [
+        "storage = 'bcrypt'",
+        "storage = 'bcrypt'\nmechanisms = ['PLAIN']",
+    ] {
+        assert_eq!(
+            warned(&format!("[domain.\"example.org\".auth]\n{right}")),
+            []
+        );
+    }
 }
 
 #[test]

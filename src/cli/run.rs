@@ -12,15 +12,6 @@ use crate::server::{self, Started, privileges};
 pub fn run(config: &Path, as_root: bool) -> Result<(), Failure> {
     let settings = load(config)?;
     check_user(&settings, as_root)?;
-    for warning in &settings.warnings {
-        remark(format_args!(
-            "{}:{}:{}: warning: {}",
-            config.display(),
-            warning.line,
-            warning.column,
-            warning.text
-        ));
-    }
     // A service manager learns from sd_notify, and people from the log, that it is ready.
     serve(settings, config.to_path_buf(), |_| ())
 }

@@ -444,18 +444,18 @@ impl<'a> Reader<'a> {
         let any_scram = auth.mechanisms.iter().any(|m| m.scram().is_some());
         // Told where the later of the two options stands: what a domain sets against what it
         // inherits is told in the domain.
-        let mut contradict = |key, text: &str| {
+        let later = |key| {
             let (list, other) = (
                 written.span("auth", "mechanisms"),
                 written.span("auth", key),
             );
-            let later = if list.start > other.start {
+            if list.start > other.start {
                 list
             } else {
                 other
-            };
-            self.found.add(&later, text.to_owned());
+            }
         };
+        let mut contradict = |key, text: &str| self.found.add(&later(key), text.to_owned());
         if listed(Mechanism::External) && auth.client_ca.is_none() {
             contradict(
                 "client_ca",
@@ -490,6 +490,15 @@ impl<'a> Reader<'a> {
                 "storage = \"bcrypt\" can be checked through PLAIN only, which auth.mechanisms \
                  leaves out; add \"PLAIN\" there, or write storage = \"scram\"",
             );
+        } else if auth.storage == Storage::Bcrypt && any_scram {
+            let scram = auth.mechanisms.iter().filter(|m| m.scram().is_some());
+            let names: Vec<&str> = scram.map(|m| m.name()).collect();
+            let text = format!(
+                "{} in auth.mechanisms will not be offered: what storage = \"bcrypt\" keeps of a \
+                 password is of no use to SCRAM; take SCRAM out, or write storage = \"scram\"",
+                names.join(", ")
+            );
+            self.warned.add(&later("storage"), text);
         }
         if auth.storage == Storage::Scram {
             let scram = auth

@@ -15,7 +15,7 @@ mod waiting;
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
@@ -24,7 +24,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::clock::Clock;
-use crate::config::Settings;
+use crate::config::{Problem, Settings};
 use crate::dns::{self, Dns, DnsError, DnsSettings, Found};
 use crate::features::FEATURES;
 use crate::limits::{WAITING_BYTES_MAX, WAITING_POSTS_MAX};
@@ -109,6 +109,15 @@ pub fn run(
     }
     server.stop();
     Ok(())
+}
+
+/// What has a risk or no effect in the conf file, each with its place.
+fn conf_warnings(settings: &Settings, path: Option<&Path>) -> Vec<String> {
+    let file = path.unwrap_or(Path::new("-")).display();
+    let warnings = settings.warnings.iter();
+    warnings
+        .map(|Problem { line, column, text }| format!("{file}:{line}:{column}: {text}"))
+        .collect()
 }
 
 /// What would keep the server from starting among the files by which it decides whom it believes
@@ -310,6 +319,9 @@ impl Server {
         stopper: &signal_hook::iterator::Handle,
     ) -> Result<Server, StartError> {
         settings.generation = 1;
+        for warning in conf_warnings(&settings, path.as_deref()) {
+            log::warn!(warning; "configuration warning");
+        }
         let posts = Arc::new(Posts::default());
         let opened = Opened::open(Arc::new(settings), &posts)?;
         let sockets = sockets::open(&opened.settings)?;

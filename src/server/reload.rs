@@ -6,7 +6,7 @@ use crate::config::{Settings, reload};
 use crate::server::control::ReloadInfo;
 use crate::server::generation::{generation, load_certificates};
 use crate::server::{
-    Core, dns_problem, dns_settings, notify, privileges, sockets, throttle_limits,
+    Core, conf_warnings, dns_problem, dns_settings, notify, privileges, sockets, throttle_limits,
 };
 use crate::shard::Post;
 use crate::shard::listener::Kind;
@@ -40,7 +40,8 @@ impl Core {
         let loaded = load_certificates(&settings, Some(&self.loaded().contexts))
             .map_err(|problems| problems.join("\n"))?;
         let loaded = Arc::new(loaded);
-        let mut warnings = loaded.warnings.clone();
+        let mut warnings = conf_warnings(&settings, Some(path.as_path()));
+        warnings.extend(loaded.warnings.iter().cloned());
         // The last that can fail: nothing has changed yet.
         self.dns
             .configure(&dns_settings(&settings))
