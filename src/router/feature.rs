@@ -181,7 +181,8 @@ pub enum SessionEvent {
     /// not negative, or its priority rose from a negative one.
     TakesMessages,
     /// Its client has closed the stream, and reads on until the server has (RFC 6120 §4.4): what is in
-    /// its output still comes. Then it ends.
+    /// its output still comes. Our end of the stream is written, so nothing more may be written to it.
+    /// Then it ends.
     Closed,
     /// It ends: it is still there, but no longer among the sessions of its account.
     Ended,

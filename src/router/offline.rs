@@ -320,7 +320,9 @@ impl Router {
     }
 
     /// The client of a session has closed the stream without an answer. It reads what is in the output
-    /// before our end of the stream (RFC 6120 §4.4), so what it was flushed is delivered.
+    /// before our end of the stream (RFC 6120 §4.4), so what it was flushed is delivered. That end is
+    /// written already, and nothing may follow it: what comes of the delivery comes when the session has
+    /// ended, which is next ([`Router::offline_session_ended`]).
     pub fn offline_session_closed(&mut self, session: Key) {
         let account = self.sessions.get(session).map(|session| session.account);
         let account = account.and_then(|account| self.accounts.get(account));
@@ -328,35 +330,37 @@ impl Router {
         if let Some(flush) = flush.filter(|flush| flush.session == session)
             && let Step::Sending { last_seq, .. } = flush.step
         {
-            self.offline_received(session, last_seq);
+            self.note_received(session, last_seq);
         }
     }
 
-    /// A session has got all that it was flushed, up to a message: that is delivered.
+    /// A session has got all that it was flushed, up to a message: that is delivered, and the flush goes
+    /// on.
     fn offline_received(&mut self, session: Key, received_seq: i64) {
-        let Some(key) = self.sessions.get(session).map(|session| session.account) else {
-            return;
-        };
-        let Some(account) = self.accounts.get_mut(key) else {
-            return;
-        };
-        let offline = &mut account.offline;
-        let Some(flush) = offline
-            .flush
-            .as_ref()
-            .filter(|flush| flush.session == session)
-        else {
-            return;
-        };
+        if let Some(key) = self.note_received(session, received_seq) {
+            self.next_page(key);
+        }
+    }
+
+    /// Takes the page that a session was flushed for delivered, if it ends with that message; the account
+    /// then.
+    fn note_received(&mut self, session: Key, received_seq: i64) -> Option<Key> {
+        let key = self.sessions.get(session)?.account;
+        let offline = &mut self.accounts.get_mut(key)?.offline;
+        let flush = offline.flush.as_ref()?;
         let (page, last_seq) = match flush.step {
             // What was sent since is not proven.
-            Step::Sending { page, last_seq, .. } if last_seq == received_seq => (page, last_seq),
-            _ => return,
+            Step::Sending { page, last_seq, .. }
+                if flush.session == session && last_seq == received_seq =>
+            {
+                (page, last_seq)
+            }
+            _ => return None,
         };
         offline.delivered = offline.delivered.plus(page);
         offline.delivered_seq = last_seq;
         self.delete_delivered(key);
-        self.next_page(key);
+        Some(key)
     }
 
     /// A session has ended: another one goes on where it has stopped, if there is one.

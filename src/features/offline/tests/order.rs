@@ -111,6 +111,37 @@ fn what_waits_for_a_session_that_ends_goes_where_it_would_go_without_it() {
     assert_eq!(house.drain(second), expected);
 }
 
+/// RFC 6120 §4.4: when a client that closes its stream is known to have its page, our end of the stream is
+/// written. Found by the simulator: what waited for it was written behind that, and lost.
+#[test]
+fn what_waits_for_a_client_that_closes_its_stream_is_not_written_behind_our_end() {
+    let mut house = House::new();
+    house.chat(50);
+    house.site.run_store();
+    house.chat(1);
+    // The page is not the last one, until the message behind it could not be stored.
+    let balcony = house.log_in("balcony");
+    let behind = house.batch();
+    let (id, _, read) = house.site.router.out.reads.remove(0);
+    let page = house.site.store.read(read);
+    house.site.router.answered(id, page);
+    assert_eq!(messages(&house.site.take(balcony)), numbers(0..50, true));
+    house.message(Type::Chat, "juliet@example.org/balcony", BODY);
+    let full = Err(StoreError::Full);
+    house.site.router.rows_answered(behind.last_row, &full);
+    house.site.router.work();
+    let closed = SessionEvent::Closed;
+    house.site.router.session_event(closed, balcony.session);
+    house.site.router.session_closed(balcony.session);
+    house.site.router.work();
+    assert_eq!(house.site.take(balcony), "");
+    house.site.take(house.romeo);
+    house.site.run_store();
+    let chamber = house.log_in("chamber");
+    assert_eq!(house.drain(chamber), numbers(51..52, true));
+    assert!(house.account().offline.is_idle());
+}
+
 /// Found by the simulator: a request that waited was never answered when the account was deleted.
 #[test]
 fn what_waits_for_a_session_of_a_deleted_account_comes_back() {
