@@ -199,6 +199,10 @@ pub const DIRECTED_MAX: usize = 512;
 pub const INBOX_STANZAS_MAX: usize = 256;
 /// Bytes of such stanzas. One of each of its own sessions and what is handed off may come on top.
 pub const INBOX_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes up to which answers to what the account has asked may wait there, too, however many stanzas do:
+/// each request has one, and nobody would send it again (RFC 6120 §8.2.3). Behind those of messages, and
+/// before those of the server, since nobody knows which of them were asked for.
+pub const INBOX_ANSWER_BYTES_MAX: usize = INBOX_BYTES_MAX + INBOX_BYTES_MAX / 2;
 /// Bytes up to which what the server says itself may wait there, too: presence, answers, what comes
 /// back. So nobody crowds it out by what they send.
 pub const INBOX_SERVER_BYTES_MAX: usize = 2 * INBOX_BYTES_MAX;

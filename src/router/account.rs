@@ -5,7 +5,8 @@ use std::collections::{HashMap, VecDeque};
 use crate::clock::Mono;
 use crate::jid::BareJid;
 use crate::limits::{
-    IDLE_ACCOUNT_AGE, IDLE_ACCOUNTS_MAX, INBOX_BYTES_MAX, INBOX_SERVER_BYTES_MAX, INBOX_STANZAS_MAX,
+    IDLE_ACCOUNT_AGE, IDLE_ACCOUNTS_MAX, INBOX_ANSWER_BYTES_MAX, INBOX_BYTES_MAX,
+    INBOX_SERVER_BYTES_MAX, INBOX_STANZAS_MAX,
 };
 use crate::router::commands::QueuedCommand;
 use crate::router::delivery::Routed;
@@ -128,19 +129,21 @@ impl Inbox {
     /// Lets a stanza for the account wait. One that is handed off is never refused: its sender waits
     /// for its own commit before each. Presence is bounded in bytes only: when a server starts, all
     /// contacts of an account may come within the time of one commit, and one whose going is not
-    /// heard of stays for ever. So is what the server says itself, which has no ticket: answers to
-    /// what the account has asked, which nobody would send again. That has bytes of its own behind
-    /// those of all others.
+    /// heard of stays for ever. So are answers to what the account has asked, which nobody would send
+    /// again, and what the server says itself, which has no ticket: these have bytes of their own behind
+    /// those of all others, and the server's behind those of answers.
     ///
     /// # Errors
     /// The stanza itself, when no more may wait.
     pub fn push(&mut self, routed: Routed) -> Result<(), Routed> {
         let size = routed.stanza.size();
         let is_servers = routed.ticket.is_none();
-        let is_counted = routed.stanza.kind != Kind::Presence && !is_servers;
-        let bytes_max = match is_servers {
-            true => INBOX_SERVER_BYTES_MAX,
-            false => INBOX_BYTES_MAX,
+        let is_answer = routed.stanza.is_answer();
+        let is_counted = routed.stanza.kind != Kind::Presence && !is_servers && !is_answer;
+        let bytes_max = match (is_servers, is_answer) {
+            (true, _) => INBOX_SERVER_BYTES_MAX,
+            (false, true) => INBOX_ANSWER_BYTES_MAX,
+            (false, false) => INBOX_BYTES_MAX,
         };
         let is_full = (self.waiting.len() >= INBOX_STANZAS_MAX && is_counted)
             || self.bytes + size > bytes_max;

@@ -214,9 +214,7 @@ impl Router {
                     self.inbound(routed);
                     return;
                 }
-                let error = StanzaError::new(Condition::ResourceConstraint)
-                    .text("Too many stanzas wait for this account; try again soon");
-                self.reject(routed, error);
+                self.no_room_in_inbox(key, routed);
             }
             return;
         }
@@ -225,6 +223,24 @@ impl Router {
             return;
         }
         self.inbound_loaded(key, routed);
+    }
+
+    /// Too much waits for an account already. An answer leaves an error in its place, which is small: what
+    /// has asked for it must hear of it, and nobody answers an answer (RFC 6120 §8.2.3).
+    fn no_room_in_inbox(&mut self, key: Key, mut routed: Routed) {
+        let error = StanzaError::new(Condition::ResourceConstraint)
+            .text("Too many stanzas wait for this account; try again soon");
+        let account = self.accounts.get_mut(key);
+        let short = routed.stanza.instead_of_answer(&error);
+        let (Some(short), Some(account)) = (short, account) else {
+            self.reject(routed, error);
+            return;
+        };
+        routed.stanza = short;
+        if let Err(routed) = account.inbox.push(routed) {
+            // More of them wait than there can be requests.
+            self.drop_routed(routed);
+        }
     }
 
     /// Takes a stanza for an account of which all is known that it needs.

@@ -289,6 +289,21 @@ impl Stanza {
         Some(self.reply(Type::Error, payload))
     }
 
+    /// Whether it answers a request (RFC 6120 §8.2.3).
+    pub fn is_answer(&self) -> bool {
+        self.kind == Kind::Iq && matches!(self.type_, Type::Result | Type::Error)
+    }
+
+    /// An error in the place of an answer, which is from the same entity and much smaller: whoever has asked
+    /// hears of it one way or the other, and once (RFC 6120 §8.2.3). None for what is no answer.
+    pub fn instead_of_answer(&self, error: &StanzaError) -> Option<Stanza> {
+        self.is_answer().then(|| Stanza {
+            type_: Type::Error,
+            payload: Payload::from_elements(&[error.to_element()]),
+            ..self.clone()
+        })
+    }
+
     /// The whole as a tree in `jabber:client`.
     pub fn to_element(&self) -> Element {
         let mut element = Element::new(ns::CLIENT, self.kind.as_str());

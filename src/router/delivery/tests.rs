@@ -1,5 +1,8 @@
 use super::*;
-use crate::limits::{INBOX_BYTES_MAX, INBOX_STANZAS_MAX, UNSETTLED_STANZAS_MAX};
+use crate::jid::Jid;
+use crate::limits::{
+    INBOX_ANSWER_BYTES_MAX, INBOX_BYTES_MAX, INBOX_STANZAS_MAX, UNSETTLED_STANZAS_MAX,
+};
 use crate::router::account::Standing;
 use crate::router::loading::loaded;
 use crate::router::testing::{Site, record, stanza};
@@ -320,6 +323,81 @@ fn the_servers_answers_wait_for_an_account_behind_all_bytes_that_others_send() {
     let key = site.router.accounts.find(to).unwrap();
     assert_eq!(site.router.accounts.get(key).unwrap().inbox.len(), 4);
     site.answer_read(Ok(loaded(None)));
+    assert_eq!(site.open(romeo), 0);
+}
+
+/// RFC 6120 §8.2.3. Found by `tests/simulation.rs`: a client was not answered, since others had said much
+/// to its account.
+#[test]
+fn the_answers_of_clients_wait_for_an_account_beyond_the_bound_of_what_others_send() {
+    let mut site = Site::new(&[]);
+    let romeo = site.bind("romeo@example.org", "orchard", None);
+    let juliet = site.bind("juliet@example.org", "balcony", None);
+    let account = site.router.accounts.find("juliet@example.org").unwrap();
+    site.router.accounts.get_mut(account).unwrap().is_changing = true;
+    let to = |kind, type_| stanza(kind, type_, Some("juliet@example.org/balcony"));
+    for _ in 0..INBOX_STANZAS_MAX {
+        site.send(romeo, to(Kind::Message, Type::Headline));
+    }
+    site.send(romeo, to(Kind::Iq, Type::Result));
+    site.send(romeo, to(Kind::Iq, Type::Error));
+    site.send(romeo, to(Kind::Iq, Type::Get));
+    let refused = site.take(romeo);
+    assert_eq!(refused.matches("<iq ").count(), 1, "{refused}");
+    assert!(refused.contains("<resource-constraint "), "{refused}");
+    site.router.accounts.get_mut(account).unwrap().is_changing = false;
+    site.router.no_longer_busy(account);
+    site.router.work();
+    let got = site.take(juliet);
+    assert_eq!(got.matches("<iq ").count(), 2, "{got}");
+    assert_eq!(
+        got.matches("urn:example:test").count(),
+        INBOX_STANZAS_MAX + 2
+    );
+    assert_eq!(site.open(romeo), 0);
+}
+
+/// RFC 6120 §8.2.3, §8.3.3.18: an answer that has no room leaves an error in its place.
+#[test]
+fn an_answer_that_is_too_large_to_wait_comes_as_an_error() {
+    let mut site = Site::new(&[]);
+    let romeo = site.bind("romeo@example.org", "orchard", None);
+    let juliet = site.bind("juliet@example.org", "balcony", None);
+    let account = site.router.accounts.find("juliet@example.org").unwrap();
+    site.router.accounts.get_mut(account).unwrap().is_changing = true;
+    let mut answer = stanza(Kind::Iq, Type::Result, Some("juliet@example.org/balcony"));
+    let text = "x".repeat(INBOX_BYTES_MAX / 4);
+    answer.payload = Payload::from_elements(&[Element::new("urn:x", "x").with_text(text)]);
+    for _ in 0..7 {
+        site.send(romeo, answer.clone());
+    }
+    let inbox = |site: &Site| {
+        let inbox = &site.router.accounts.get(account).unwrap().inbox;
+        (inbox.len(), inbox.bytes())
+    };
+    let (stanzas, bytes) = inbox(&site);
+    assert!(stanzas == 7 && bytes <= INBOX_ANSWER_BYTES_MAX, "{bytes}");
+    // Answers that nobody has asked for stay within the bound, and leave room for the server's own.
+    answer.payload = Payload::empty();
+    while inbox(&site).1 + answer.size() + 100 < INBOX_ANSWER_BYTES_MAX {
+        site.send(romeo, answer.clone());
+    }
+    for _ in 0..10 {
+        site.send(romeo, answer.clone());
+    }
+    assert!(inbox(&site).1 <= INBOX_ANSWER_BYTES_MAX);
+    let before = inbox(&site).0;
+    answer.from = Some(Jid::parse("example.org").unwrap());
+    site.router.inbound(Routed::new(answer, Ticket::none()));
+    assert_eq!(inbox(&site).0, before + 1);
+    site.router.accounts.get_mut(account).unwrap().is_changing = false;
+    site.router.no_longer_busy(account);
+    site.router.work();
+    let got = site.take(juliet);
+    assert_eq!(got.matches("<resource-constraint ").count(), 2);
+    let error =
+        "<iq from='romeo@example.org/orchard' to='juliet@example.org/balcony' id='7' type='error'>";
+    assert_eq!(got.matches(error).count(), 2);
     assert_eq!(site.open(romeo), 0);
 }
 

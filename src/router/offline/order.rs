@@ -21,7 +21,7 @@ use crate::router::Router;
 use crate::router::delivery::Routed;
 use crate::router::settlement::Ticket;
 use crate::slots::Key;
-use crate::stanza::{Condition, Kind, Stanza, StanzaError, Type};
+use crate::stanza::{Condition, Stanza, StanzaError};
 
 /// Stands for the JID of a sender. Whoever found one with the same hash would wait for it, and no more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -198,7 +198,7 @@ impl Router {
         if count == 0 || flush.held.has_room_for(count, stanza.size()) {
             return Ok(first);
         }
-        if stanza.kind == Kind::Iq && matches!(stanza.type_, Type::Result | Type::Error) {
+        if stanza.is_answer() {
             // Nobody would send an answer again: rather too early than never.
             return Ok(Vec::new());
         }
