@@ -6,6 +6,8 @@ mod common;
 
 #[path = "federation/addressing.rs"]
 mod addressing;
+#[path = "federation/anonymous.rs"]
+mod anonymous;
 #[path = "federation/bidirectional.rs"]
 mod bidirectional;
 #[path = "federation/certificates.rs"]
