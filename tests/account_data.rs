@@ -4,6 +4,7 @@ mod common;
 
 use common::client::{Client, error_of};
 use common::server::Server;
+use rusqlite::Connection;
 use stanzad::ns;
 use stanzad::xml::Element;
 
@@ -127,4 +128,40 @@ fn an_account_without_a_vcard_is_like_none() {
         answers[0]
     );
     assert_eq!(answers[0], answers[1]);
+}
+
+/// What a damaged disk has left is no empty answer, which a client would take for the truth and store
+/// over the rest: it is an error to who asks, and the log names account and kind.
+#[test]
+fn damaged_rows_are_errors_and_the_log_tells_of_whom_and_what() {
+    let mut server = Server::start("");
+    let mut juliet = Client::login(&server, "juliet@example.org/balcony");
+    let card = "<vCard xmlns='vcard-temp'><FN>Juliet</FN></vCard>";
+    for child in [card, &private(NOTES)] {
+        let set = ask(&mut juliet, "set", None, child);
+        assert_eq!(set.attribute("type"), Some("result"), "{set:?}");
+    }
+    server.stop();
+    let database = Connection::open(server.site.path("data/stanzad.sqlite")).unwrap();
+    let damage = "UPDATE vcard SET xml = x'3c'; UPDATE private_data SET xml = x'3c'";
+    database.execute_batch(damage).unwrap();
+    drop(database);
+    server.start_again();
+    let mut romeo = Client::login(&server, "romeo@example.org");
+    let wanted = "<vCard xmlns='vcard-temp'/>";
+    let refused = ask(&mut romeo, "get", Some("juliet@example.org"), wanted);
+    assert_eq!(error_of(&refused), "internal-server-error");
+    let line = server.logs("vcard.xml");
+    let words = ["error", "jid=juliet@example.org"];
+    assert!(words.iter().all(|word| line.contains(word)), "{line}");
+    let mut juliet = Client::login(&server, "juliet@example.org/balcony");
+    let wanted = private("<notes xmlns='storage:rosternotes'/>");
+    let refused = ask(&mut juliet, "get", None, &wanted);
+    assert_eq!(error_of(&refused), "internal-server-error");
+    let line = server.logs("private_data.xml");
+    let words = ["error", "jid=juliet@example.org", "storage:rosternotes"];
+    assert!(words.iter().all(|word| line.contains(word)), "{line}");
+    let set = ask(&mut juliet, "set", None, card);
+    assert_eq!(set.attribute("type"), Some("result"), "{set:?}");
+    assert_eq!(own_vcard(&mut juliet), 1);
 }

@@ -61,15 +61,11 @@ fn get(context: &IqContext<'_>) -> Answer {
     Answer::Later(
         Box::new(move |db| Ok(value(account_data::private(db, &jid, &ns, &name)?))),
         Box::new(move |_, _, result| {
-            let stored = result.and_then(storage_value::<Option<Vec<u8>>>)?;
+            let stored = result.and_then(storage_value::<Option<Payload>>)?;
             let mut query = Element::new(ns::PRIVATE, "query");
             match stored {
                 None => query = query.child(wanted),
-                Some(xml) => {
-                    let kept = Payload::from_canonical(xml)
-                        .ok_or_else(|| StanzaError::new(Condition::InternalServerError))?;
-                    query.nodes = kept.nodes();
-                }
+                Some(kept) => query.nodes = kept.nodes(),
             }
             Ok(Payload::from_elements(&[query]))
         }),

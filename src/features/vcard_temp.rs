@@ -76,12 +76,8 @@ fn read(context: &IqContext<'_>, none: fn() -> Result<Payload, StanzaError>) -> 
     Answer::Later(
         Box::new(move |db| Ok(value(account_data::vcard(db, &jid)?))),
         Box::new(move |_, _, result| {
-            let stored = result.and_then(storage_value::<Option<Vec<u8>>>)?;
-            let Some(xml) = stored else {
-                return none();
-            };
-            Payload::from_canonical(xml)
-                .ok_or_else(|| StanzaError::new(Condition::InternalServerError))
+            let stored = result.and_then(storage_value::<Option<Payload>>)?;
+            stored.map_or_else(none, Ok)
         }),
     )
 }

@@ -2,8 +2,10 @@
 
 use rusqlite::{OptionalExtension, params};
 
+use super::accounts::malformed;
 use super::{Db, StoreError};
 use crate::jid::BareJid;
+use crate::xml::Payload;
 
 /// Private XML elements of one namespace and name, as they are to be stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,22 +35,38 @@ pub enum Stored {
     OverQuota,
 }
 
-/// The private elements of a namespace and name, as canonical XML one after another.
+/// The private elements of a namespace and name.
 ///
 /// # Errors
-/// Only those of the database, here and below, besides what each function names.
+/// [`StoreError::Malformed`] if what is stored is no XML. Here and below those of the database come on
+/// top of what each function names.
 pub fn private(
     db: &Db,
     account: &BareJid,
     ns: &str,
     name: &str,
-) -> Result<Option<Vec<u8>>, StoreError> {
+) -> Result<Option<Payload>, StoreError> {
     let mut statement = db.connection().prepare_cached(
         "SELECT xml FROM private_data
          WHERE account = (SELECT id FROM account WHERE jid = ?1) AND ns = ?2 AND name = ?3",
     )?;
     let row = statement.query_row(params![account.as_str(), ns, name], |row| row.get(0));
-    Ok(row.optional()?)
+    let damaged = || {
+        malformed(
+            "private_data.xml",
+            &format!("<{name} xmlns='{ns}'> and no XML"),
+        )
+    };
+    payload(row.optional()?, damaged)
+}
+
+/// What a column of canonical XML holds.
+fn payload(
+    xml: Option<Vec<u8>>,
+    damaged: impl FnOnce() -> StoreError,
+) -> Result<Option<Payload>, StoreError> {
+    let read = |xml| Payload::from_canonical(xml).ok_or_else(damaged);
+    xml.map(read).transpose()
 }
 
 /// Stores private elements, each in place of those of its namespace and name; all or none of them.
@@ -107,14 +125,17 @@ fn bytes_beside(db: &Db, account: i64, items: &[Private]) -> Result<(u64, u64), 
     Ok((others, old))
 }
 
-/// The vCard of an account that is enabled, as canonical XML.
-pub fn vcard(db: &Db, account: &BareJid) -> Result<Option<Vec<u8>>, StoreError> {
+/// The vCard of an account that is enabled.
+///
+/// # Errors
+/// [`StoreError::Malformed`] if what is stored is no XML.
+pub fn vcard(db: &Db, account: &BareJid) -> Result<Option<Payload>, StoreError> {
     let mut statement = db.connection().prepare_cached(
         "SELECT xml FROM vcard
          WHERE account = (SELECT id FROM account WHERE jid = ?1 AND enabled)",
     )?;
     let row = statement.query_row([account.as_str()], |row| row.get(0));
-    Ok(row.optional()?)
+    payload(row.optional()?, || malformed("vcard.xml", "no XML"))
 }
 
 /// Replaces the vCard of an account; none deletes it.
@@ -162,7 +183,7 @@ mod tests {
 
     fn kept(core: &WriterCore, juliet: &BareJid, name: &str) -> Option<String> {
         let xml = private(core.db(), juliet, "storage:bookmarks", name).unwrap();
-        xml.map(|xml| String::from_utf8(xml).unwrap())
+        xml.map(|xml| String::from_utf8(xml.bytes().to_vec()).unwrap())
     }
 
     #[test]
@@ -226,9 +247,34 @@ mod tests {
     fn a_vcard_of_a_disabled_account_is_not_shown() {
         let (core, juliet) = site();
         set_vcard(core.db(), &juliet, Some(b"<vCard/>")).unwrap();
-        assert_eq!(vcard(core.db(), &juliet).unwrap().unwrap(), b"<vCard/>");
+        let shown = vcard(core.db(), &juliet).unwrap().unwrap();
+        assert_eq!(shown.bytes(), b"<vCard/>");
         accounts::set_enabled(core.db(), &juliet, false).unwrap();
         assert_eq!(vcard(core.db(), &juliet).unwrap(), None);
+    }
+
+    /// What is damaged is told apart from what is not there, and can be stored anew.
+    #[test]
+    fn a_damaged_row_is_an_error_that_names_its_kind_and_is_replaced() {
+        let (core, juliet) = site();
+        let (db, one) = (core.db(), [item("a", Some("<a/>"))]);
+        set_vcard(db, &juliet, Some(b"<vCard/>")).unwrap();
+        set_private(db, &juliet, &one, 1000).unwrap();
+        let damage = "UPDATE vcard SET xml = x'3c'; UPDATE private_data SET xml = x'ff'";
+        db.connection().execute_batch(damage).unwrap();
+        let error = vcard(db, &juliet).unwrap_err();
+        assert!(error.to_string().contains("vcard.xml"), "{error}");
+        let error = private(db, &juliet, "storage:bookmarks", "a").unwrap_err();
+        let told = error.to_string();
+        assert!(matches!(error, StoreError::Malformed(_)), "{told}");
+        assert!(
+            told.contains("private_data.xml") && told.contains("storage:bookmarks"),
+            "{told}"
+        );
+        set_vcard(db, &juliet, Some(b"<vCard/>")).unwrap();
+        set_private(db, &juliet, &one, 1000).unwrap();
+        assert!(vcard(db, &juliet).unwrap().is_some());
+        assert_eq!(kept(&core, &juliet, "a").as_deref(), Some("<a/>"));
     }
 
     #[test]
