@@ -70,22 +70,50 @@ pub fn all(db: &Db, after: i64, max: usize) -> Result<(Vec<Handoff>, Option<i64>
     Ok((found, last))
 }
 
-/// At most `max` rows of one sender after an id, in order.
-pub fn of_sender(
-    db: &Db,
-    sender: &BareJid,
-    after: i64,
-    max: usize,
-) -> Result<Vec<Handoff>, StoreError> {
+/// Rows of one sender.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    /// Those that can be read, in order.
+    pub rows: Vec<Handoff>,
+    /// Those that cannot, with what they were to say.
+    pub damaged: Vec<Damaged>,
+    /// The last id that was looked at; none if there are no more rows.
+    pub last: Option<i64>,
+}
+
+/// A row whose stanza is lost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damaged {
+    /// Of the row.
+    pub id: i64,
+    /// Who was to hear of it, as it is written.
+    pub recipient: String,
+    /// The type of the subscription stanza, as it is written.
+    pub kind: String,
+}
+
+/// At most `max` rows of one sender after an id.
+pub fn of_sender(db: &Db, sender: &BareJid, after: i64, max: usize) -> Result<Page, StoreError> {
     let mut statement = db.connection().prepare_cached(
-        "SELECT id, stanza FROM handoff WHERE id > ?2 AND sender = ?1 ORDER BY id LIMIT ?3",
+        "SELECT id, stanza, recipient, kind FROM handoff
+         WHERE id > ?2 AND sender = ?1 ORDER BY id LIMIT ?3",
     )?;
     let mut rows = statement.query(params![sender.as_str(), after, to_limit(max)])?;
-    let mut found = Vec::new();
+    let mut page = Page::default();
     while let Some(row) = rows.next()? {
-        found.push(read(row)?);
+        let id = row.get(0)?;
+        page.last = Some(id);
+        match read(row) {
+            Ok(handoff) => page.rows.push(handoff),
+            Err(StoreError::Malformed(_)) => page.damaged.push(Damaged {
+                id,
+                recipient: words(row, 2)?,
+                kind: words(row, 3)?,
+            }),
+            Err(error) => return Err(error),
+        }
     }
-    Ok(found)
+    Ok(page)
 }
 
 /// How many rows there are.
@@ -108,8 +136,23 @@ fn read(row: &Row<'_>) -> Result<Handoff, StoreError> {
     })
 }
 
+/// A column of a row that is damaged, for people.
+fn words(row: &Row<'_>, column: usize) -> Result<String, StoreError> {
+    let bytes = row.get_ref(column)?.as_bytes();
+    Ok(bytes.map_or(String::new(), |bytes| {
+        String::from_utf8_lossy(bytes).into_owned()
+    }))
+}
+
 fn to_limit(max: usize) -> i64 {
     i64::try_from(max).unwrap_or(i64::MAX)
+}
+
+/// Makes a row what a bad disk makes of it.
+#[cfg(test)]
+pub fn damage(db: &Db, id: i64) {
+    let sql = "UPDATE handoff SET stanza = x'3c' WHERE id = ?1";
+    assert_eq!(db.connection().execute(sql, [id]), Ok(1));
 }
 
 #[cfg(test)]
@@ -154,7 +197,10 @@ mod tests {
         assert_eq!((&page[..], last), (&sent[2..], Some(sent[2].id)));
         assert_eq!(all(db, sent[2].id, 2).unwrap(), (Vec::new(), None));
         let juliet = of_sender(db, &jid("juliet@example.org"), 0, 9).unwrap();
-        assert_eq!(juliet, [sent[0].clone(), sent[2].clone()]);
+        assert_eq!(juliet.rows, [sent[0].clone(), sent[2].clone()]);
+        assert_eq!((juliet.last, juliet.damaged.len()), (Some(sent[2].id), 0));
+        let none = of_sender(db, &jid("juliet@example.org"), sent[2].id, 9).unwrap();
+        assert_eq!(none, Page::default());
         assert!(take(db, sent[0].id).unwrap());
         assert!(!take(db, sent[0].id).unwrap());
         assert_eq!(count(db).unwrap(), 2);
@@ -167,9 +213,18 @@ mod tests {
         let good = stanza("juliet@example.org", Type::Subscribe);
         let bad = insert(db, &good).unwrap();
         let id = insert(db, &good).unwrap();
-        let sql = "UPDATE handoff SET stanza = x'3c' WHERE id = ?1";
-        db.connection().execute(sql, [bad]).unwrap();
+        damage(db, bad);
         let (rows, last) = all(db, 0, 9).unwrap();
-        assert_eq!((rows, last), (vec![Handoff { id, stanza: good }], Some(id)));
+        let good = vec![Handoff { id, stanza: good }];
+        assert_eq!((rows, last), (good.clone(), Some(id)));
+        let damaged = Damaged {
+            id: bad,
+            recipient: "nurse@example.org".to_owned(),
+            kind: "subscribe".to_owned(),
+        };
+        let page = of_sender(db, &jid("juliet@example.org"), 0, 9).unwrap();
+        assert_eq!((page.rows, page.damaged), (good, vec![damaged]));
+        let page = of_sender(db, &jid("juliet@example.org"), 0, 1).unwrap();
+        assert_eq!((page.rows.len(), page.last), (0, Some(bad)));
     }
 }

@@ -13,7 +13,7 @@ use crate::router::subscription::table::{self, Signal};
 use crate::router::{Continuation, Router, Waiter, feature, storage_value};
 use crate::slots::Key;
 use crate::stanza::{Kind, Stanza, Type};
-use crate::storage::handoff::{self, Handoff};
+use crate::storage::handoff::{self, Damaged, Handoff};
 use crate::storage::roster::State;
 use crate::storage::{Lane, ReadFn, StoreError, accounts};
 use crate::xml::Payload;
@@ -36,6 +36,14 @@ struct Farewell {
     row: Handoff,
     /// Whether the contact has an account here.
     is_local: bool,
+}
+
+/// Some of what is to be told.
+struct Farewells {
+    found: Vec<Farewell>,
+    damaged: Vec<Damaged>,
+    /// The last row that was looked at; none if there are no more.
+    last: Option<i64>,
 }
 
 impl Router {
@@ -125,7 +133,7 @@ impl Router {
     pub(super) fn tell_contacts(&mut self, deceased: Deceased) {
         let after = deceased.told;
         self.read_partings(deceased, after, move |router, mut deceased, rows| {
-            let Some(last) = rows.last().map(|farewell| farewell.row.id) else {
+            let Some(last) = rows.last else {
                 match after {
                     // There never were any.
                     0 => router.no_longer_changing(deceased.key),
@@ -133,8 +141,11 @@ impl Router {
                 }
                 return;
             };
-            for row in rows {
+            for row in rows.found {
                 router.tell_contact(&deceased, row);
+            }
+            for row in rows.damaged {
+                router.leave_untold(&deceased, row);
             }
             deceased.told = last;
             router.tell_contacts(deceased);
@@ -144,7 +155,7 @@ impl Router {
     /// Whether contacts are left that do not know yet.
     fn look_for_contacts(&mut self, deceased: Deceased) {
         self.read_partings(deceased, 0, |router, deceased, rows| {
-            if rows.is_empty() {
+            if rows.last.is_none() {
                 router.no_longer_changing(deceased.key);
             } else {
                 let due = router.now.mono + PARTING_PAUSE;
@@ -158,23 +169,27 @@ impl Router {
         &mut self,
         deceased: Deceased,
         after: i64,
-        then: impl FnOnce(&mut Router, Deceased, Vec<Farewell>) + Send + 'static,
+        then: impl FnOnce(&mut Router, Deceased, Farewells) + Send + 'static,
     ) {
         let jid = deceased.jid.clone();
         let read: ReadFn = Box::new(move |db| {
-            let rows = handoff::of_sender(db, &jid, after, PARTINGS_PER_STEP_MAX)?;
+            let page = handoff::of_sender(db, &jid, after, PARTINGS_PER_STEP_MAX)?;
             let farewell = |row: Handoff| {
                 let contact = row.stanza.to.as_ref().map(Jid::bare);
                 let account = contact.map(|contact| accounts::find(db, &contact));
                 let is_local = account.transpose()?.flatten().is_some();
                 Ok(Farewell { row, is_local })
             };
-            let farewells: Result<Vec<Farewell>, StoreError> =
-                rows.into_iter().map(farewell).collect();
-            Ok(feature::value(farewells?))
+            let found: Result<Vec<Farewell>, StoreError> =
+                page.rows.into_iter().map(farewell).collect();
+            Ok(feature::value(Farewells {
+                found: found?,
+                damaged: page.damaged,
+                last: page.last,
+            }))
         });
         let then: Continuation = Box::new(move |router, result| {
-            match result.and_then(storage_value::<Vec<Farewell>>) {
+            match result.and_then(storage_value::<Farewells>) {
                 Ok(rows) => then(router, deceased, rows),
                 // The next start tells them.
                 Err(StoreError::Stopped) => router.no_longer_changing(deceased.key),
@@ -189,6 +204,20 @@ impl Router {
             }
         });
         self.read(Lane::Quick, read, Waiter::Router(then));
+    }
+
+    /// Deletes a row that cannot be read: if it stayed, nobody could ever have the name again.
+    fn leave_untold(&mut self, deceased: &Deceased, row: Damaged) {
+        let Damaged {
+            id,
+            recipient,
+            kind,
+        } = row;
+        ::log::error!(
+            jid:% = deceased.jid, contact = recipient, id, kind;
+            "hand-off is damaged, its contact is not told"
+        );
+        self.end_handoff(Some(id));
     }
 
     fn tell_contact(&mut self, deceased: &Deceased, farewell: Farewell) {

@@ -295,6 +295,35 @@ fn contacts_of_a_deleted_account_are_told_though_a_read_fails() {
     realm.login("juliet@example.org/balcony");
 }
 
+/// What a bad disk has made of one hand-off keeps neither the others from their contacts nor anybody
+/// from the name.
+#[test]
+fn a_damaged_hand_off_does_not_keep_the_name_of_a_deleted_account() {
+    let (mut realm, juliet, romeo) = subscribed();
+    send(&mut realm, juliet, Type::Subscribe, ROMEO);
+    send(&mut realm, romeo, Type::Subscribed, JULIET);
+    realm.heard(romeo);
+    realm.delete(JULIET);
+    realm.create_live(JULIET);
+    run_without(&mut realm, |step| step == Step::Read(juliet.shard));
+    let (rows, _) = handoff::all(realm.store.db(), 0, 9).unwrap();
+    let kinds: Vec<Type> = rows.iter().map(|row| row.stanza.type_).collect();
+    assert_eq!(kinds, [Type::Unsubscribe, Type::Unsubscribed]);
+    handoff::damage(realm.store.db(), rows[0].id);
+    realm.settle();
+    assert_eq!(realm.handoffs(), 0);
+    let heard = realm.heard(romeo);
+    assert!(
+        heard.contains(&"unsubscribed juliet@example.org".to_owned()),
+        "{heard:?}"
+    );
+    assert!(
+        !heard.contains(&"unsubscribe juliet@example.org".to_owned()),
+        "{heard:?}"
+    );
+    realm.login("juliet@example.org/balcony");
+}
+
 /// A login has more of the account loaded than its deletion needs.
 #[test]
 fn an_account_that_is_being_deleted_survives_a_read_that_fails() {
