@@ -115,9 +115,19 @@ fn exposures(data: &Path, euid: u32) -> Result<Vec<Exposure>, OpenError> {
     }
     // The directory comes first; below it by name, for messages that do not change.
     paths[1..].sort();
+    exposed(paths, euid)
+}
+
+/// What is wrong with these files. One that is gone since it was listed is none: a server that ends
+/// takes its journals away, a migration its copy that was not finished.
+fn exposed(paths: Vec<PathBuf>, euid: u32) -> Result<Vec<Exposure>, OpenError> {
     let mut found = Vec::new();
     for path in paths {
-        let metadata = fs::metadata(&path).map_err(OpenError::io("cannot examine", &path))?;
+        let metadata = match fs::metadata(&path) {
+            Ok(metadata) => metadata,
+            Err(error) if error.kind() == io::ErrorKind::NotFound && is_gone(&path) => continue,
+            Err(error) => return Err(OpenError::io("cannot examine", &path)(error)),
+        };
         let mode = metadata.permissions().mode() & 0o7777;
         let wanted = if metadata.is_dir() { "700" } else { "600" };
         if metadata.uid() != euid {
@@ -143,6 +153,11 @@ fn exposures(data: &Path, euid: u32) -> Result<Vec<Exposure>, OpenError> {
         }
     }
     Ok(found)
+}
+
+/// Whether there is nothing of this name, not even a link to what is not there.
+fn is_gone(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
 }
 
 fn lock(path: &Path) -> Result<File, OpenError> {
@@ -260,6 +275,25 @@ mod tests {
         let chown = format!("chown {} {}", owner + 1, data.path().display());
         assert!(found[0].remedy.starts_with(&chown), "{}", found[0].remedy);
         assert!(exposures(data.path(), owner).unwrap().is_empty());
+    }
+
+    /// Between the listing and the look at a file another process may take it away.
+    #[test]
+    fn a_file_that_has_gone_meanwhile_is_no_problem_and_a_dangling_link_is_one() {
+        let data = tempfile::tempdir().unwrap();
+        let (gone, here) = (
+            data.path().join("stanzad.sqlite-wal"),
+            data.path().join(DATABASE),
+        );
+        fs::write(&here, "").unwrap();
+        set_mode(&here, 0o644);
+        let owner = fs::metadata(&here).unwrap().uid();
+        let found = exposed(vec![gone.clone(), here.clone()], owner).unwrap();
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert_eq!(found[0].path, here);
+        std::os::unix::fs::symlink(data.path().join("nowhere"), &gone).unwrap();
+        let error = exposed(vec![gone], owner).unwrap_err();
+        assert!(error.to_string().contains("stanzad.sqlite-wal"), "{error}");
     }
 
     #[test]
