@@ -133,6 +133,16 @@ impl StoreError {
         }
     }
 
+    /// What can be done when a step to a newer schema has failed with this.
+    fn cure_of_step(&self) -> String {
+        match self {
+            StoreError::Broken(_) | StoreError::Damaged(_) => self.cure().to_owned(),
+            error if error.is_of_disk() => format!("{}, and start again", error.cure()),
+            _ => "install the version before again, which finds all as it was, and report this"
+                .to_owned(),
+        }
+    }
+
     /// Why the process ends, and what to do then.
     pub(super) fn last_words(&self, database: &Path) -> String {
         format!("{}: {self}; {}", database.display(), self.remedy())
@@ -400,8 +410,9 @@ impl fmt::Display for OpenError {
                 error,
             } => write!(
                 f,
-                "{}: the step to schema {number} ({title}) failed and was undone: {error}",
-                path.display()
+                "{}: the step to schema {number} ({title}) failed and was undone: {error}; {}",
+                path.display(),
+                error.cure_of_step()
             ),
             OpenError::Database { what, path, error } => {
                 write!(f, "{}: {what}: {error}", path.display())?;

@@ -386,7 +386,7 @@ fn migrate(
             path: shown.to_owned(),
             number,
             title: migration.title,
-            error,
+            error: system_error::clarify(connection, error),
         })?;
     }
     Ok(())
@@ -584,6 +584,38 @@ mod tests {
         let as_before = open(&path, &[FIRST]).unwrap();
         assert_eq!(number(&as_before, "SELECT x FROM a"), 7);
         assert_eq!(number(&as_before, "SELECT count(*) FROM sqlite_schema"), 1);
+    }
+
+    /// It needs room that the server has not needed before, so a disk can be too small just then.
+    #[test]
+    fn a_migration_that_finds_no_room_is_undone_and_says_what_helps() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("db");
+        let mut connection = open(&path, &[FIRST]).unwrap();
+        connection
+            .execute_batch("PRAGMA max_page_count = 1")
+            .unwrap();
+        let error = migrate(&mut connection, None, 1, &[FIRST, SECOND]).unwrap_err();
+        assert!(
+            matches!(
+                &error,
+                OpenError::Migration {
+                    error: StoreError::Full,
+                    ..
+                }
+            ),
+            "{error}"
+        );
+        let told = error.to_string();
+        assert!(told.contains("make room on its file system"), "{told}");
+        assert!(told.contains("start again"), "{told}");
+        assert_eq!(number(&connection, "SELECT x FROM a"), 7);
+        assert_eq!(number(&connection, "PRAGMA user_version"), 1);
+        connection
+            .execute_batch("PRAGMA max_page_count = 1000")
+            .unwrap();
+        migrate(&mut connection, None, 1, &[FIRST, SECOND]).unwrap();
+        assert_eq!(number(&connection, "PRAGMA user_version"), 2);
     }
 
     #[test]
