@@ -345,6 +345,9 @@ pub const DIALBACK_PAIRS_MAX: usize = 512;
 pub const DIALBACK_PENDING_MAX: usize = 16;
 /// Refused dialback requests in a row that end a stream: who guesses domains makes us dial for each.
 pub const DIALBACK_REFUSALS_MAX: usize = 16;
+/// How long the authoritative server may take to answer whether a key is its own. Who has offered the key
+/// waits for that, and takes one of `DIALBACK_PENDING_MAX` places.
+pub const DIALBACK_ANSWER_WAIT: Duration = Duration::from_secs(20);
 /// Keys that wait for verification on one stream: others claim the domain of a popular server at most
 /// that often at a time.
 pub const DIALBACK_QUESTIONS_MAX: usize = 256;

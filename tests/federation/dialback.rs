@@ -130,6 +130,35 @@ fn a_key_about_which_nobody_can_be_asked_is_answered_with_the_reason() {
     assert_eq!(answer(&mut stream, "result"), "item-not-found");
 }
 
+/// XEP-0220 §2.1.1, §2.5: the stream to the authoritative server is in use, and it says nothing of a key.
+#[test]
+fn a_key_of_which_its_domain_says_nothing_is_refused_in_time_and_may_come_again() {
+    let network = Network::new();
+    let capulet = network.server(CAPULET, LENIENT);
+    let peer = self_signed(&network, MONTAGUE);
+    let mut juliet = Client::available(&capulet, "juliet@capulet.example/balcony");
+    let (mut stream, _) = peer.dial_secured(&capulet, CAPULET);
+    offer(&mut stream, MONTAGUE, CAPULET, "k3y");
+    let (mut call, _) = peer.accept_dialback();
+    let (from, to) = (MONTAGUE, CAPULET);
+    call.send(format!("<db:result from='{from}' to='{to}' type='valid'/>"));
+    let first = asked(&mut call);
+    // It answers after 20 seconds.
+    let patience = Some(std::time::Duration::from_secs(30));
+    stream.tcp().set_read_timeout(patience).unwrap();
+    assert_eq!(answer(&mut stream, "result"), "remote-server-timeout");
+    capulet.logs("server does not answer about a dialback key");
+    offer(&mut stream, MONTAGUE, CAPULET, "an0ther");
+    let second = asked(&mut call);
+    assert_eq!(second.text(), "an0ther");
+    told(&mut call, &second, "valid");
+    assert_eq!(answer(&mut stream, "result"), "valid");
+    // That the first answer comes late ends no stream.
+    told(&mut call, &first, "valid");
+    juliet.send(chat("romeo@montague.example", "still there"));
+    assert_eq!(body(&call.stanza("message")), "still there");
+}
+
 /// XEP-0220 §2.5: the authoritative server does not know the domain.
 #[test]
 fn an_error_of_the_authoritative_server_is_passed_on() {

@@ -15,13 +15,18 @@
 //! wait ([`Ledger::placed`]).
 //!
 //! An answer to nothing on these lists is `invalid-from` (RFC 6120 §4.9.3.9): its sender speaks for a
-//! domain pair that nobody asked it about. Waiting has no clock here: it ends with the
+//! domain pair that nobody asked it about. Questions have a deadline, since a stream that is in use may
+//! stand for days without an answer; claims end with the questions about them, and offers with the
 //! stream at the latest.
 
+use std::collections::VecDeque;
+
 use super::{Answer, Body, Packet, Pair, Secret, Trouble};
+use crate::clock::Mono;
 use crate::jid::Domain;
 use crate::limits::{
-    DIALBACK_PAIRS_MAX, DIALBACK_PENDING_MAX, DIALBACK_QUESTIONS_MAX, DIALBACK_REFUSALS_MAX,
+    DIALBACK_ANSWER_WAIT, DIALBACK_PAIRS_MAX, DIALBACK_PENDING_MAX, DIALBACK_QUESTIONS_MAX,
+    DIALBACK_REFUSALS_MAX,
 };
 use crate::stanza::{Condition, StreamCondition, StreamError};
 
@@ -37,6 +42,9 @@ pub struct Ledger<T> {
     refusals: usize,
     offers: Vec<Pair>,
     questions: Vec<Question<T>>,
+    /// Questions that were given up, by pair and id, the oldest first: an answer that comes too late is
+    /// no offense.
+    given_up: VecDeque<(Pair, String)>,
 }
 
 #[derive(Debug)]
@@ -60,6 +68,8 @@ struct Question<T> {
     pair: Pair,
     id: String,
     asker: T,
+    /// When it is given up.
+    due: Mono,
 }
 
 /// What a ledger asks of its stream. Carried out in order.
@@ -154,6 +164,7 @@ impl<T> Ledger<T> {
             refusals: 0,
             offers: Vec::new(),
             questions: Vec::new(),
+            given_up: VecDeque::new(),
         }
     }
 
@@ -332,7 +343,7 @@ impl<T> Ledger<T> {
             // XEP-0220 §2.5 has `remote-connection-failed` for some of it, which RFC 6120 does not know
             // as a stanza error.
             Checked::Unreached(Unreached::Timeout) => {
-                let text = "The authoritative server could not be asked";
+                let text = "The authoritative server could not be asked, or has not answered";
                 self.refuse(pair, Trouble::new(Condition::RemoteServerTimeout, text))
             }
         };
@@ -404,7 +415,14 @@ impl<T> Ledger<T> {
     ///
     /// # Errors
     /// [`NotHere`] if the peer cannot be asked that on this stream.
-    pub fn ask(&mut self, pair: Pair, id: &str, key: &str, asker: T) -> Result<Packet, NotHere> {
+    pub fn ask(
+        &mut self,
+        pair: Pair,
+        id: &str,
+        key: &str,
+        asker: T,
+        now: Mono,
+    ) -> Result<Packet, NotHere> {
         if id == self.id {
             return Err(NotHere::OfferedHere);
         }
@@ -423,6 +441,7 @@ impl<T> Ledger<T> {
             pair: pair.clone(),
             id: id.to_owned(),
             asker,
+            due: now + DIALBACK_ANSWER_WAIT,
         });
         let (id, key) = (id.to_owned(), key.to_owned());
         Ok(Packet::to_peer(pair, Body::Verify { id, key }))
@@ -434,11 +453,43 @@ impl<T> Ledger<T> {
         id: &str,
         answer: Answer,
     ) -> Result<Vec<Action<T>>, StreamError> {
-        let Some(at) = self.question(pair, id) else {
-            return Err(unsolicited());
-        };
-        let asker = self.questions.swap_remove(at).asker;
-        Ok(vec![Action::Tell(asker, answer)])
+        if let Some(at) = self.question(pair, id) {
+            let asker = self.questions.swap_remove(at).asker;
+            return Ok(vec![Action::Tell(asker, answer)]);
+        }
+        let mut given_up = self.given_up.iter();
+        match given_up.position(|(of, known)| of == pair && known == id) {
+            Some(at) => {
+                self.given_up.remove(at);
+                Ok(Vec::new())
+            }
+            None => Err(unsolicited()),
+        }
+    }
+
+    /// When [`Ledger::give_up`] has something to do.
+    pub fn due(&self) -> Option<Mono> {
+        self.questions.iter().map(|question| question.due).min()
+    }
+
+    /// Yields who has waited too long for a key to be verified: the operation has failed then
+    /// (XEP-0220 §2.1.1). The question's place is free again.
+    pub fn give_up(&mut self, now: Mono) -> Vec<T> {
+        let overdue = self
+            .questions
+            .extract_if(.., |question| question.due <= now);
+        let mut askers = Vec::new();
+        for Question {
+            pair, id, asker, ..
+        } in overdue
+        {
+            if self.given_up.len() >= DIALBACK_QUESTIONS_MAX {
+                self.given_up.pop_front();
+            }
+            self.given_up.push_back((pair, id));
+            askers.push(asker);
+        }
+        askers
     }
 
     /// The stream has ended. Yields who waits for a key to be verified, which is to be treated as an

@@ -350,10 +350,10 @@ impl ServerStream {
     /// Asks the peer about a key that was offered on another stream.
     pub(super) fn ask(&mut self, ask: Ask, cx: &mut Context<'_>) {
         let asker = ask.asker.clone();
-        let asked = self
-            .ledger
-            .as_mut()
-            .map(|ledger| ledger.ask(ask.asker.pair.clone(), &ask.id, &ask.key, ask.asker));
+        let asked = self.ledger.as_mut().map(|ledger| {
+            let Ask { asker, id, key } = ask;
+            ledger.ask(asker.pair.clone(), &id, &key, asker, cx.now.mono)
+        });
         match asked {
             Some(Ok(packet)) => packet.write(cx.out),
             Some(Err(_)) | None => {

@@ -12,7 +12,7 @@ use crate::limits::{CLOSE_WAIT, DIAL_WAIT};
 use crate::ns;
 use crate::router::peers::{Objection, is_about_itself};
 use crate::stanza::{Condition, StreamCondition, StreamError};
-use crate::stream::dialback::{Checked, Unreached};
+use crate::stream::dialback::{Checked, Ledger, Unreached};
 use crate::stream::{Action, Context, Event, ending, header};
 use crate::xml::Top;
 
@@ -59,6 +59,7 @@ impl ServerStream {
         state: State,
         cx: &mut Context<'_>,
     ) -> Result<State, StreamError> {
+        self.give_up_questions(cx);
         if self
             .deadline_of(&state, cx.settings)
             .is_none_or(|due| due > cx.now.mono)
@@ -94,12 +95,31 @@ impl ServerStream {
         match state {
             State::Closing { until } => Some(*until),
             State::Closed => None,
-            _ if self.is_authenticated() => {
-                let expiry = self.expiry.map(|expiry| expiry.due);
-                let idle = self.idle_deadline(settings);
-                idle.into_iter().chain(expiry).min()
+            _ => {
+                let answer = self.ledger.as_ref().and_then(Ledger::due);
+                let others = match self.is_authenticated() {
+                    true => [self.idle_deadline(settings), self.expiry.map(|it| it.due)],
+                    false => [Some(self.negotiation_deadline(settings)), None],
+                };
+                others.into_iter().flatten().chain(answer).min()
             }
-            _ => Some(self.negotiation_deadline(settings)),
+        }
+    }
+
+    /// Those who have asked the peer about a key that it says nothing of are told so.
+    fn give_up_questions(&mut self, cx: &mut Context<'_>) {
+        let askers = self
+            .ledger
+            .as_mut()
+            .map(|ledger| ledger.give_up(cx.now.mono));
+        for asker in askers.unwrap_or_default() {
+            info!(
+                stream = self.origin.stream, address:% = self.origin.ip(),
+                peer:% = asker.pair.remote, local:% = asker.pair.local;
+                "server does not answer about a dialback key"
+            );
+            let unreached = Checked::Unreached(Unreached::Timeout);
+            cx.actions.push(Action::Tell(Box::new((asker, unreached))));
         }
     }
 

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::*;
 
 const ID: &str = "our-id";
+const NOW: Mono = Mono::from_millis(1_000);
 
 fn domain(name: &str) -> Domain {
     Domain::parse(name).unwrap()
@@ -245,12 +246,15 @@ fn an_answer_that_nobody_asked_for_ends_the_stream() {
 #[test]
 fn a_question_is_answered_once_by_who_was_asked() {
     let mut ledger = dialled();
-    let packet = ledger.ask(the_pair(), "1", "k", 7).unwrap();
+    let packet = ledger.ask(the_pair(), "1", "k", 7, NOW).unwrap();
     assert_eq!(packet.from, "montague.example");
     assert_eq!(packet.to, "capulet.example");
     let (id, key) = ("1".to_owned(), "k".to_owned());
     assert_eq!(packet.body, Body::Verify { id, key });
-    assert_eq!(ledger.ask(the_pair(), "1", "k", 8), Err(NotHere::Asked));
+    assert_eq!(
+        ledger.ask(the_pair(), "1", "k", 8, NOW),
+        Err(NotHere::Asked)
+    );
 
     let other_pairs = [
         pair("montague.example", "tybalt.example"),
@@ -283,10 +287,10 @@ fn no_key_is_verified_on_the_stream_that_it_was_offered_on() {
     let mut ledger = accepted();
     assert!(ledger.prove(the_pair()));
     assert_eq!(
-        ledger.ask(the_pair(), ID, "k", 1),
+        ledger.ask(the_pair(), ID, "k", 1, NOW),
         Err(NotHere::OfferedHere)
     );
-    assert!(ledger.ask(the_pair(), "other", "k", 1).is_ok());
+    assert!(ledger.ask(the_pair(), "other", "k", 1, NOW).is_ok());
 
     let mut ledger = dialled();
     ledger.offer(the_pair(), &Secret::new(b"s")).unwrap();
@@ -305,15 +309,15 @@ fn questions_and_offers_go_where_the_domain_is() {
     let elsewhere = Err(NotHere::LeadsElsewhere);
 
     let mut ledger = dialled();
-    assert_eq!(ledger.ask(other.clone(), "1", "k", 1), elsewhere);
+    assert_eq!(ledger.ask(other.clone(), "1", "k", 1, NOW), elsewhere);
     assert_eq!(ledger.offer(other.clone(), &secret), elsewhere);
-    assert!(ledger.ask(the_pair(), "1", "k", 1).is_ok());
+    assert!(ledger.ask(the_pair(), "1", "k", 1, NOW).is_ok());
     assert!(ledger.offer(the_pair(), &secret).is_ok());
 
     let mut ledger = accepted();
-    assert_eq!(ledger.ask(the_pair(), "1", "k", 1), elsewhere);
+    assert_eq!(ledger.ask(the_pair(), "1", "k", 1, NOW), elsewhere);
     assert!(ledger.prove(the_pair()));
-    assert!(ledger.ask(the_pair(), "1", "k", 1).is_ok());
+    assert!(ledger.ask(the_pair(), "1", "k", 1, NOW).is_ok());
     assert_eq!(ledger.offer(the_pair(), &secret), elsewhere);
     ledger.make_bidirectional();
     assert!(ledger.offer(the_pair(), &secret).is_ok());
@@ -354,7 +358,7 @@ fn our_offer_has_the_key_of_the_stream_and_is_answered_once() {
 fn an_offer_and_a_question_are_answered_once() {
     let mut ledger = dialled();
     ledger.offer(the_pair(), &Secret::new(b"s")).unwrap();
-    ledger.ask(the_pair(), "1", "k", 7).unwrap();
+    ledger.ask(the_pair(), "1", "k", 7, NOW).unwrap();
     for (body, told) in [
         (Body::Result(Answer::Valid), "answered valid"),
         (verified("1", Answer::Valid), "tell 7 valid"),
@@ -365,11 +369,53 @@ fn an_offer_and_a_question_are_answered_once() {
     }
 }
 
+/// XEP-0220 §2.1.1: an operation has failed if no answer comes for a while; §2.5 has the condition.
+#[test]
+fn a_question_that_is_not_answered_is_given_up() {
+    let mut ledger = dialled();
+    let second = NOW + std::time::Duration::from_secs(1);
+    ledger.ask(the_pair(), "1", "k", 7, NOW).unwrap();
+    ledger.ask(the_pair(), "2", "k", 8, second).unwrap();
+    let due = NOW + DIALBACK_ANSWER_WAIT;
+    assert_eq!(ledger.due(), Some(due));
+    assert!(
+        ledger
+            .give_up(Mono::from_millis(due.millis() - 1))
+            .is_empty()
+    );
+    assert_eq!(ledger.give_up(due), [7]);
+    assert_eq!(ledger.due(), Some(second + DIALBACK_ANSWER_WAIT));
+    // Its place is free, and its answer may still come, once.
+    assert!(ledger.ask(the_pair(), "1", "k", 9, due).is_ok());
+    let answer = from_peer(&the_pair(), verified("1", Answer::Valid));
+    assert_eq!(
+        said(&ledger.receive(answer.clone()).unwrap()),
+        ["tell 9 valid"]
+    );
+    assert!(ledger.receive(answer.clone()).unwrap().is_empty());
+    assert!(ledger.receive(answer).is_err());
+    assert_eq!(ledger.end(), [8]);
+}
+
+#[test]
+fn questions_that_are_given_up_are_remembered_within_bounds() {
+    let mut ledger = dialled();
+    let mut now = NOW;
+    for n in 0..=DIALBACK_QUESTIONS_MAX {
+        ledger.ask(the_pair(), &n.to_string(), "k", 1, now).unwrap();
+        now = now + DIALBACK_ANSWER_WAIT;
+        assert_eq!(ledger.give_up(now), [1]);
+    }
+    let answer = |id| from_peer(&the_pair(), verified(id, Answer::Valid));
+    assert!(ledger.receive(answer("1")).unwrap().is_empty());
+    assert!(ledger.receive(answer("0")).is_err());
+}
+
 #[test]
 fn a_stream_that_ends_tells_who_waits() {
     let mut ledger = dialled();
     for (id, asker) in [("1", 1), ("2", 2), ("3", 3)] {
-        ledger.ask(the_pair(), id, "k", asker).unwrap();
+        ledger.ask(the_pair(), id, "k", asker, NOW).unwrap();
     }
     ledger
         .receive(from_peer(&the_pair(), verified("1", Answer::Invalid)))
@@ -424,9 +470,9 @@ fn what_a_peer_makes_us_remember_and_do_has_bounds() {
     // Questions.
     let mut ledger = dialled();
     for n in 0..DIALBACK_QUESTIONS_MAX {
-        ledger.ask(the_pair(), &n.to_string(), "k", 1).unwrap();
+        ledger.ask(the_pair(), &n.to_string(), "k", 1, NOW).unwrap();
     }
-    assert_eq!(ledger.ask(the_pair(), "x", "k", 1), Err(NotHere::Full));
+    assert_eq!(ledger.ask(the_pair(), "x", "k", 1, NOW), Err(NotHere::Full));
 }
 
 /// `Who owns what` in lib.rs: no answer is on its way to a stream that moves.
@@ -574,7 +620,7 @@ proptest! {
                 Step::Ask(n, id) => {
                     next += 1;
                     let id = ids[usize::from(id)];
-                    if ledger.ask(nth_pair(n), id, "k", next).is_ok() {
+                    if ledger.ask(nth_pair(n), id, "k", next, NOW).is_ok() {
                         prop_assert_ne!(id, own_id);
                         asked.insert(next, (nth_pair(n), id));
                     }

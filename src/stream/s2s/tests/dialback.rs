@@ -1,6 +1,7 @@
 //! Dialback keys, from both ends of the stream on which they are offered (XEP-0220).
 
 use super::*;
+use crate::limits::DIALBACK_ANSWER_WAIT;
 
 /// XEP-0220 §2.1.
 #[test]
@@ -74,4 +75,40 @@ fn keys_that_nobody_can_be_asked_about_any_more_are_told_to_who_waits() {
     let (told, checked) = told.unwrap();
     assert_eq!(told, asker);
     assert!(matches!(checked, Checked::Unreached(_)));
+}
+
+/// XEP-0220 §2.1.1, §2.5: also on a stream that is in use.
+#[test]
+fn a_key_about_which_the_peer_says_nothing_is_given_up_and_the_stream_stays() {
+    let mut wire = Wire::new(S2s::default(), S2s::default());
+    wire.run();
+    let conn = Slots::default().insert(());
+    let asker = Asker {
+        shard: 3,
+        conn,
+        pair: pair(A, B),
+    };
+    let ask = Ask {
+        asker: asker.clone(),
+        id: "x".to_owned(),
+        key: "k".to_owned(),
+    };
+    wire.a.on(Event::Ask(Box::new(ask)));
+    let due = wire.a.now + DIALBACK_ANSWER_WAIT;
+    assert_eq!(wire.a.stream.deadline(&wire.a.settings), Some(due));
+    wire.a.asked.clear();
+    wire.a.now = Mono::from_millis(due.millis() - 1);
+    wire.a.on(Event::Deadline);
+    assert_eq!(wire.a.asked.len(), 0);
+    wire.a.now = due;
+    assert_eq!(wire.a.on(Event::Deadline), "");
+    let [Action::Tell(told)] = &wire.a.asked[..] else {
+        panic!("{} actions", wire.a.asked.len());
+    };
+    assert_eq!(**told, (asker, Checked::Unreached(Unreached::Timeout)));
+    // An answer that comes now is no offense.
+    let late = "<db:verify from='b.example' to='a.example' id='x' type='valid'/>";
+    assert_eq!(wire.a.hear(late), "");
+    assert!(wire.a.is_ready() && !wire.a.is_over);
+    assert!(wire.a.stream.deadline(&wire.a.settings) > Some(due));
 }
