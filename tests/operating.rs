@@ -3,6 +3,8 @@
 //! `stanzad.8`).
 
 mod common;
+#[path = "operating/endings.rs"]
+mod endings;
 
 use std::fs;
 use std::net::{IpAddr, SocketAddr, TcpListener};

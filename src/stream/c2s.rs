@@ -20,9 +20,8 @@ mod ending;
 #[cfg(test)]
 mod tests;
 
-use ::log::{debug, info, warn};
+use ::log::{debug, warn};
 
-use self::ending::drop_now;
 use crate::clock::Mono;
 use crate::config::Settings;
 use crate::jid::{BareJid, FullJid, Jid};
@@ -36,7 +35,7 @@ use crate::slots::Key;
 use crate::stanza::{self, Stanza};
 use crate::stanza::{StreamCondition, StreamError};
 use crate::stream::authenticate::{Attempt, Identity, Negotiating, Responding};
-use crate::stream::ending::is_awaited;
+use crate::stream::ending::{Cause, Reported, is_awaited};
 use crate::stream::features::{self, Offer};
 use crate::stream::header::{self, Opened};
 use crate::stream::policy::c2s::{Facts, StartTls};
@@ -52,6 +51,8 @@ pub struct ClientStream {
     /// Failed logins on this connection (RFC 6120 §6.4.5).
     pub(super) failures: u32,
     is_header_sent: bool,
+    /// Whether the log was told why the stream ends.
+    is_end_told: bool,
     touched: Mono,
 }
 
@@ -147,6 +148,7 @@ impl ClientStream {
             security: Security::Clear,
             failures: 0,
             is_header_sent: false,
+            is_end_told: false,
             touched: origin.accepted,
         }
     }
@@ -233,31 +235,26 @@ impl ClientStream {
                 false => State::Closed,
             }),
             // No stream to write an error to: the handshake runs.
-            (State::Securing, Event::End(_)) => Ok(drop_now(cx)),
+            (State::Securing, Event::End(error)) => {
+                self.tell_end(None, Cause::Error(&error));
+                cx.actions.push(Action::Drop);
+                Ok(State::Closed)
+            }
             // Whatever the state, these end the stream.
             (state, Event::Close) => {
                 if let State::Bound(bound) = &state {
                     cx.actions.push(Action::Closed(bound.session));
                 }
-                Ok(self.close(state, cx))
+                Ok(self.close(state, Cause::Closed, cx))
             }
             // RFC 6120 §4.9.1.1: no error answers the client's, only the end.
             (state, Event::Top(top)) if top.is(ns::STREAM, "error") => {
-                let condition = top.payload.children().first();
-                info!(
-                    condition = condition.map_or("", |child| top.payload.name(child)),
-                    stream = self.origin.stream, address:% = self.origin.ip();
-                    "client reported a stream error"
-                );
-                Ok(self.close(state, cx))
+                let reported = Reported::of(&top);
+                Ok(self.close(state, Cause::Reported(&reported), cx))
             }
-            (state, Event::End(error)) => {
-                self.leave(state, cx.actions);
-                Err(error)
-            }
+            (state, Event::End(error)) => Err(self.leave_by(state, error, cx)),
             (state, Event::BadXml(error)) => {
-                self.leave(state, cx.actions);
-                Err(StreamError::from(error))
+                Err(self.leave_by(state, StreamError::from(error), cx))
             }
             (state, Event::Deadline) => self.deadline_reached(state, cx),
 
@@ -432,7 +429,8 @@ impl ClientStream {
     ) -> Result<State, StreamError> {
         if negotiating.offer.starttls == StartTls::No {
             starttls::refuse(cx);
-            return Ok(self.close(State::Negotiating(negotiating), cx));
+            let state = State::Negotiating(negotiating);
+            return Ok(self.close(state, Cause::Ours("STARTTLS was refused"), cx));
         }
         let domain = negotiating.opened.domain.name.as_str();
         starttls::proceed(&self.origin, domain, cx)?;
@@ -471,10 +469,7 @@ impl ClientStream {
                 Ok(State::Bound(bound))
             }
             Ok(None) => Ok(State::Bound(bound)),
-            Err(error) => {
-                self.leave(State::Bound(bound), cx.actions);
-                Err(error)
-            }
+            Err(error) => Err(self.leave_by(State::Bound(bound), error, cx)),
         }
     }
 }

@@ -28,7 +28,7 @@ use crate::net::throttle::Verdict;
 use crate::ns;
 use crate::slots::Key;
 use crate::stanza::{self, Condition, Stanza, StanzaError, StreamCondition, StreamError};
-use crate::stream::ending::{self, is_awaited};
+use crate::stream::ending::{self, Cause, Reported, is_awaited};
 use crate::stream::{Action, Context, Event, Origin, header, hex};
 use crate::xml::{Header, Top};
 
@@ -37,6 +37,8 @@ pub struct ComponentStream {
     /// Where it comes from.
     pub origin: Origin,
     state: State,
+    /// The one that its header names, and that is known here.
+    name: Option<Domain>,
     is_header_sent: bool,
     touched: Mono,
 }
@@ -92,6 +94,7 @@ impl ComponentStream {
         ComponentStream {
             origin,
             state: State::Opening,
+            name: None,
             is_header_sent: false,
             touched: origin.accepted,
         }
@@ -166,10 +169,10 @@ impl ComponentStream {
                 true => State::Closing { until },
                 false => State::Closed,
             }),
-            (_, Event::Close) => Ok(self.close(cx)),
+            (_, Event::Close) => Ok(self.close(Cause::Closed, cx)),
             (_, Event::Top(top)) if top.is(ns::STREAM, "error") => {
-                info!(stream = self.origin.stream, text = top.text(); "component reported an error");
-                Ok(self.close(cx))
+                let reported = Reported::of(&top);
+                Ok(self.close(Cause::Reported(&reported), cx))
             }
             (_, Event::End(error)) => Err(error),
             (_, Event::BadXml(error)) => Err(StreamError::from(error)),
@@ -232,6 +235,7 @@ impl ComponentStream {
         };
         let id = cx.random_hex(16);
         self.send_header(Some(&name), &id, cx);
+        self.name = Some(name);
         Ok(State::Shaking(settings, id))
     }
 
@@ -356,8 +360,8 @@ impl ComponentStream {
     }
 
     /// Answers the component's end of stream (RFC 6120 §4.4).
-    fn close(&mut self, cx: &mut Context<'_>) -> State {
-        info!(stream = self.origin.stream, address:% = self.origin.ip(); "component stream closed");
+    fn close(&mut self, cause: Cause<'_>, cx: &mut Context<'_>) -> State {
+        self.tell_end(cause);
         State::Closing {
             until: ending::close(self.is_header_sent, cx),
         }
@@ -365,11 +369,7 @@ impl ComponentStream {
 
     /// Ends the stream with an error. Our header goes first if it is still due (RFC 6120 §4.9.1.2).
     fn fail(&mut self, error: StreamError, cx: &mut Context<'_>) {
-        info!(
-            stream = self.origin.stream, address:% = self.origin.ip(),
-            condition = error.condition.name(), text:% = error.text;
-            "component stream ended"
-        );
+        self.tell_end(Cause::Error(&error));
         if !self.is_header_sent {
             let id = cx.random_hex(16);
             self.send_header(None, &id, cx);
@@ -379,16 +379,21 @@ impl ComponentStream {
         };
     }
 
-    /// The connection is gone without an end of the stream.
-    pub fn hung_up(&mut self, actions: &mut Vec<Action>) {
-        if let Some(component) = self.state.component() {
-            info!(
-                stream = self.origin.stream, address:% = self.origin.ip();
-                "component gone without a word"
-            );
-            actions.push(Action::ComponentClosed(component));
+    /// The connection is gone without an end of the stream; `why`, if that is known.
+    pub fn hung_up(&mut self, why: Option<&str>, actions: &mut Vec<Action>) {
+        if !self.is_ending() {
+            self.tell_end(Cause::Lost(why));
         }
+        actions.extend(self.state.component().map(Action::ComponentClosed));
         self.state = State::Closed;
+    }
+
+    fn tell_end(&self, cause: Cause<'_>) {
+        info!(
+            component = self.name.as_ref().map_or("-", Domain::as_str),
+            address:% = self.origin.ip(), stream = self.origin.stream, reason:% = cause;
+            "component stream ended"
+        );
     }
 }
 

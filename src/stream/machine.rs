@@ -126,9 +126,9 @@ impl Machine {
     /// The connection is gone without an end of the stream; `why`, if that is known.
     pub fn hung_up(&mut self, why: Option<&str>, actions: &mut Vec<Action>) {
         match self {
-            Machine::Client(stream) => stream.hung_up(actions),
+            Machine::Client(stream) => stream.hung_up(why, actions),
             Machine::Server(stream) => stream.hung_up(why, actions),
-            Machine::Component(stream) => stream.hung_up(actions),
+            Machine::Component(stream) => stream.hung_up(why, actions),
         }
     }
 }

@@ -48,6 +48,7 @@ use crate::router::session::TlsSummary;
 use crate::slots::Key;
 use crate::stanza::{StreamCondition, StreamError};
 use crate::stream::dialback::{Ledger, Pair};
+use crate::stream::ending::Cause;
 use crate::stream::peer_facts::PeerDns;
 use crate::stream::{Action, Context, Event, Origin, header};
 use crate::xml::Header;
@@ -97,6 +98,18 @@ pub struct ServerStream {
     outcome: Option<String>,
     /// Whether it was told what came of it, for `stanzad explain`.
     is_noted: bool,
+    /// What the log is told of its end.
+    end: End,
+}
+
+/// Why a stream has ended.
+enum End {
+    /// It has not.
+    Open,
+    /// For people; and whether an operator would want to know.
+    By { reason: String, is_news: bool },
+    /// The log has it.
+    Told,
 }
 
 /// Who has opened the stream.
@@ -213,6 +226,7 @@ impl ServerStream {
             verdict: None,
             outcome: None,
             is_noted: false,
+            end: End::Open,
         }
     }
 
@@ -294,7 +308,10 @@ impl ServerStream {
         match (state, event) {
             (State::Closed, _) => Ok(State::Closed),
             (State::Closing { until }, event) => Ok(self.while_closing(until, event, cx)),
-            (State::Securing, Event::End(_)) => Ok(self.drop_now(cx)),
+            (State::Securing, Event::End(error)) => {
+                self.ends_by(Cause::Error(&error));
+                Ok(self.drop_now("the connection was ended during the TLS handshake", cx))
+            }
             (State::Starting { is_offered: false }, Event::Close) => self.without_tls(false, cx),
             (_, Event::Close) => Ok(self.close(cx)),
             (state, Event::Top(top)) if top.is(ns::STREAM, "error") => {

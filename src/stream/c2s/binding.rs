@@ -19,16 +19,12 @@ impl ClientStream {
         cx: &mut Context<'_>,
     ) -> Result<State, StreamError> {
         if top.ns == ns::CLIENT && matches!(top.name.as_str(), "message" | "presence") {
-            self.leave(State::Binding(binding), cx.actions);
-            return Err(not_bound());
+            return Err(self.leave_by(State::Binding(binding), not_bound(), cx));
         }
         let stanza = match read_stanza(top, None, cx) {
             Ok(Some(stanza)) => stanza,
             Ok(None) => return Ok(State::Binding(binding)),
-            Err(error) => {
-                self.leave(State::Binding(binding), cx.actions);
-                return Err(error);
-            }
+            Err(error) => return Err(self.leave_by(State::Binding(binding), error, cx)),
         };
         match bind::request(&stanza, &binding.identity.jid) {
             bind::Request::Bind(resource) => {
@@ -53,10 +49,7 @@ impl ClientStream {
                 write_error(&stanza, &error, cx);
                 Ok(State::Binding(binding))
             }
-            bind::Request::Other => {
-                self.leave(State::Binding(binding), cx.actions);
-                Err(not_bound())
-            }
+            bind::Request::Other => Err(self.leave_by(State::Binding(binding), not_bound(), cx)),
         }
     }
 

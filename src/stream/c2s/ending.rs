@@ -7,10 +7,11 @@ use ::log::{debug, info};
 use super::{Bound, ClientStream, State};
 use crate::clock::Mono;
 use crate::config::Settings;
-use crate::jid::Jid;
+use crate::jid::{BareJid, Jid};
 use crate::ns;
 use crate::stanza::{self, Stanza, StreamCondition, StreamError};
-use crate::stream::{Action, Context, ending};
+use crate::stream::ending::{self, Cause};
+use crate::stream::{Action, Context};
 use crate::xml::{Element, Payload};
 
 impl ClientStream {
@@ -26,13 +27,11 @@ impl ClientStream {
                 self.send_failure(negotiating, failure, cx)
             }
             state if self.login_deadline(cx.settings) > now => Ok(state),
-            State::Securing => Ok(drop_now(cx)),
+            State::Securing => Ok(self.drop_now("the TLS handshake was not done in time", cx)),
             state => {
-                self.leave(state, cx.actions);
-                Err(StreamError::new(
-                    StreamCondition::ConnectionTimeout,
-                    "You did not log in in time",
-                ))
+                let text = "You did not log in in time";
+                let error = StreamError::new(StreamCondition::ConnectionTimeout, text);
+                Err(self.leave_by(state, error, cx))
             }
         }
     }
@@ -50,11 +49,9 @@ impl ClientStream {
             return Ok(State::Bound(bound));
         }
         if bound.pinged.is_some() {
-            self.leave(State::Bound(bound), cx.actions);
-            return Err(StreamError::new(
-                StreamCondition::ConnectionTimeout,
-                "You did not answer a ping",
-            ));
+            let text = "You did not answer a ping";
+            let error = StreamError::new(StreamCondition::ConnectionTimeout, text);
+            return Err(self.leave_by(State::Bound(bound), error, cx));
         }
         bound.pinged = Some(now);
         let id = cx.random_hex(4);
@@ -72,8 +69,8 @@ impl ClientStream {
     }
 
     /// Answers the peer's end of stream, or makes ours (RFC 6120 §4.4).
-    pub(super) fn close(&mut self, state: State, cx: &mut Context<'_>) -> State {
-        self.leave(state, cx.actions);
+    pub(super) fn close(&mut self, state: State, cause: Cause<'_>, cx: &mut Context<'_>) -> State {
+        self.leave(state, cause, cx.actions);
         State::Closing {
             until: ending::close(self.is_header_sent, cx),
         }
@@ -82,10 +79,7 @@ impl ClientStream {
     /// Ends the stream with an error (RFC 6120 §4.9.1.1). Our header goes first if it is still due
     /// (§4.9.1.2).
     pub(super) fn fail(&mut self, error: StreamError, cx: &mut Context<'_>) {
-        debug!(
-            stream = self.origin.stream, condition = error.condition.name(), text:% = error.text;
-            "stream ends"
-        );
+        self.tell_end(None, Cause::Error(&error));
         if !self.is_header_sent {
             let domain = cx.settings.domains.keys().next();
             let domain = domain.map_or(String::new(), |domain| domain.as_str().to_owned());
@@ -96,24 +90,65 @@ impl ClientStream {
         };
     }
 
-    /// The connection is gone without an end of the stream.
-    pub fn hung_up(&mut self, actions: &mut Vec<Action>) {
+    /// The connection is gone without an end of the stream; `why`, if that is known.
+    pub fn hung_up(&mut self, why: Option<&str>, actions: &mut Vec<Action>) {
         let state = std::mem::replace(&mut self.state, State::Closed);
-        self.leave(state, actions);
+        self.leave(state, Cause::Lost(why), actions);
     }
 
-    /// Gives back what the state holds in the account.
-    pub(super) fn leave(&mut self, state: State, actions: &mut Vec<Action>) {
+    /// Leaves a state by an error, which is to end the stream.
+    pub(super) fn leave_by(
+        &mut self,
+        state: State,
+        error: StreamError,
+        cx: &mut Context<'_>,
+    ) -> StreamError {
+        self.leave(state, Cause::Error(&error), cx.actions);
+        error
+    }
+
+    /// Gives back what the state holds in the account, and tells the log that the stream ends.
+    pub(super) fn leave(&mut self, state: State, cause: Cause<'_>, actions: &mut Vec<Action>) {
         match state {
+            State::Closing { .. } | State::Closed => {}
             State::Bound(bound) => {
-                info!(jid:% = bound.jid, stream = self.origin.stream; "session ended");
+                info!(
+                    jid:% = bound.jid, address:% = self.origin.ip(), stream = self.origin.stream,
+                    reason:% = cause;
+                    "session ended"
+                );
+                self.is_end_told = true;
                 actions.push(Action::Unbind(bound.session));
             }
-            State::Binding(binding) => actions.push(Action::Leave(binding.identity.jid)),
-            State::Opening(Some(identity)) => actions.push(Action::Leave(identity.jid)),
-            State::Admitting(_, identity) => actions.push(Action::Leave(identity.jid)),
-            _ => {}
+            State::Binding(binding) => self.leave_login(binding.identity.jid, cause, actions),
+            State::Opening(Some(identity)) | State::Admitting(_, identity) => {
+                self.leave_login(identity.jid, cause, actions);
+            }
+            _ => self.tell_end(None, cause),
         }
+    }
+
+    fn leave_login(&mut self, jid: BareJid, cause: Cause<'_>, actions: &mut Vec<Action>) {
+        self.tell_end(Some(&jid), cause);
+        actions.push(Action::Leave(jid));
+    }
+
+    /// Tells the log once that a stream without a session ends: anybody may open those.
+    pub(super) fn tell_end(&mut self, jid: Option<&BareJid>, cause: Cause<'_>) {
+        if !std::mem::replace(&mut self.is_end_told, true) {
+            debug!(
+                jid = jid.map_or("-", BareJid::as_str), address:% = self.origin.ip(),
+                stream = self.origin.stream, reason:% = cause;
+                "stream ended"
+            );
+        }
+    }
+
+    /// Ends the connection where no stream can be ended.
+    pub(super) fn drop_now(&mut self, why: &'static str, cx: &mut Context<'_>) -> State {
+        self.tell_end(None, Cause::Ours(why));
+        cx.actions.push(Action::Drop);
+        State::Closed
     }
 }
 
@@ -128,10 +163,4 @@ impl Bound {
             None => Some(touched + Duration::from_secs(c2s.idle_seconds)),
         }
     }
-}
-
-/// Ends the connection where no stream can be ended.
-pub(super) fn drop_now(cx: &mut Context<'_>) -> State {
-    cx.actions.push(Action::Drop);
-    State::Closed
 }

@@ -377,7 +377,7 @@ fn every_end_gives_its_place_back_once() {
         ),
         (
             |bench| {
-                bench.stream.hung_up(&mut bench.actions);
+                bench.stream.hung_up(None, &mut bench.actions);
                 String::new()
             },
             "",
@@ -390,7 +390,7 @@ fn every_end_gives_its_place_back_once() {
         assert!(bench.is_closed_for_component(), "{answer}");
         assert_eq!(bench.stream.component(), None);
         bench.actions.clear();
-        bench.stream.hung_up(&mut bench.actions);
+        bench.stream.hung_up(None, &mut bench.actions);
         assert!(!bench.is_closed_for_component(), "only once");
     }
 }

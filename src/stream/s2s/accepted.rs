@@ -7,6 +7,7 @@ use crate::ns;
 use crate::sasl::simple;
 use crate::stanza::{StreamCondition, StreamError};
 use crate::stream::dialback::{Ledger, Pair};
+use crate::stream::ending::Cause;
 use crate::stream::header::{self, ServerOpened};
 use crate::stream::policy::s2s::{Dialback, Means, Outcome, S2sPolicy, shut_out};
 use crate::stream::{Action, Context, starttls};
@@ -183,6 +184,7 @@ impl ServerStream {
         };
         if self.tls.is_some() || !cx.certificates.has_certificate(local.as_str()) {
             starttls::refuse(cx);
+            self.ends_by(Cause::Ours("STARTTLS was refused"));
             return Ok(self.close(cx));
         }
         starttls::proceed(&self.origin, local.as_str(), cx)?;

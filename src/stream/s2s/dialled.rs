@@ -14,6 +14,7 @@ use crate::router::peers::Failure;
 use crate::slots::Key;
 use crate::stanza::{Condition, StreamCondition, StreamError};
 use crate::stream::dialback::{Answer, Checked, Ledger, Pair, Secret, Unreached};
+use crate::stream::ending::Cause;
 use crate::stream::header::{self, ServerOpened};
 use crate::stream::peer_facts::PeerDns;
 use crate::stream::policy::s2s::{Dialback, Outcome};
@@ -397,6 +398,8 @@ impl ServerStream {
         is_final: bool,
         cx: &mut Context<'_>,
     ) -> State {
+        let text = text.into();
+        self.ends_by(Cause::Ours(&text));
         self.failed(condition, text, is_final, cx.actions);
         self.close(cx)
     }

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use ::log::{debug, info};
+use ::log::{Level, debug, info, log};
 
-use super::{Role, ServerStream, State, proof};
+use super::{End, Role, ServerStream, State, proof};
 use crate::clock::Mono;
 use crate::config::Settings;
 use crate::jid::Domain;
@@ -13,7 +13,8 @@ use crate::ns;
 use crate::router::peers::{Objection, is_about_itself};
 use crate::stanza::{Condition, StreamCondition, StreamError};
 use crate::stream::dialback::{Checked, Ledger, Unreached};
-use crate::stream::{Action, Context, Event, ending, header};
+use crate::stream::ending::{self, Cause, Reported};
+use crate::stream::{Action, Context, Event, header};
 use crate::xml::Top;
 
 impl ServerStream {
@@ -79,11 +80,10 @@ impl ServerStream {
                 return Ok(state);
             }
             // Nobody has anything to say: a stream that is not needed is closed (RFC 6120 §4.6.3).
-            debug!(stream = self.origin.stream; "idle server stream closed");
-            return Ok(self.retire(cx));
+            return Ok(self.retire("nobody had anything to say for a while", cx));
         }
         match state {
-            State::Securing => Ok(self.drop_now(cx)),
+            State::Securing => Ok(self.drop_now("the TLS handshake was not done in time", cx)),
             _ => Err(StreamError::new(
                 StreamCondition::ConnectionTimeout,
                 "The stream was not negotiated in time",
@@ -130,35 +130,23 @@ impl ServerStream {
         top: &Top,
         cx: &mut Context<'_>,
     ) -> Result<State, StreamError> {
-        let element = top.to_element();
-        let mut children = element.elements();
-        let condition = children
-            .next()
-            .map_or(String::new(), |child| child.name.clone());
-        let text = children
-            .find(|child| &*child.name == "text")
-            .map(|child| child.text());
-        let text = text.unwrap_or_default();
-        info!(
-            stream = self.origin.stream, address:% = self.origin.ip(),
-            peer = self.claimed().1.unwrap_or("-"), condition = condition.as_str(),
-            text = text.as_str();
-            "server reported a stream error"
-        );
+        let reported = Reported::of(top);
+        self.ends_by(Cause::Reported(&reported));
+        let Reported { condition, text } = &reported;
         // RFC 7590 §3.1 has STARTTLS tried where it is not offered: a peer that does not know it may
         // also answer by an error (RFC 6120 §4.9.3.24). To end the stream is to have no TLS then.
-        if matches!(state, State::Starting { is_offered: false }) && !is_about_itself(&condition) {
+        if matches!(state, State::Starting { is_offered: false }) && !is_about_itself(condition) {
             return self.without_tls(false, cx);
         }
         // RFC 6120 §4.9.3.6, §4.9.3.5: it is not there, wherever else is asked.
-        let is_final = matches!(&*condition, "host-unknown" | "host-gone");
+        let is_final = matches!(condition.as_str(), "host-unknown" | "host-gone");
         let condition_back = match is_final {
             true => Condition::RemoteServerNotFound,
             false => Condition::RemoteServerTimeout,
         };
         let why = format!("it ended the stream: {condition} {text}");
         self.outcome = Some(why.trim_end().to_owned());
-        let objection = Objection::new(&condition, &text).map(Box::new);
+        let objection = Objection::new(condition, text).map(Box::new);
         cx.actions.extend(objection.map(Action::PeerObjected));
         self.failed(condition_back, why.trim_end(), is_final, cx.actions);
         Ok(self.close(cx))
@@ -166,6 +154,7 @@ impl ServerStream {
 
     /// Answers the peer's end of stream, or makes ours (RFC 6120 §4.4).
     pub(super) fn close(&mut self, cx: &mut Context<'_>) -> State {
+        self.ends_by(Cause::Closed);
         // A peer that closes before anything is agreed on leaves the link without a stream.
         self.failed(
             Condition::RemoteServerTimeout,
@@ -181,7 +170,8 @@ impl ServerStream {
 
     /// Makes our end of a stream that is not needed. What the peer has sent meanwhile is still taken,
     /// until it makes its own.
-    pub(super) fn retire(&mut self, cx: &mut Context<'_>) -> State {
+    pub(super) fn retire(&mut self, why: &'static str, cx: &mut Context<'_>) -> State {
+        self.ends_by(Cause::Ours(why));
         self.stop_writing(cx.actions);
         cx.out.extend_from_slice(header::CLOSE);
         State::Closing {
@@ -191,10 +181,7 @@ impl ServerStream {
 
     /// Ends the stream with an error (RFC 6120 §4.9.1.1).
     pub(super) fn fail(&mut self, error: StreamError, cx: &mut Context<'_>) {
-        debug!(
-            stream = self.origin.stream, condition = error.condition.name(), text:% = error.text;
-            "server stream ends"
-        );
+        self.ends_by(Cause::Error(&error));
         let why = format!("the stream came to an end: {}", error.text);
         self.failed(
             Condition::RemoteServerTimeout,
@@ -223,6 +210,7 @@ impl ServerStream {
 
     /// The connection is gone without an end of the stream; `why`, if that is known.
     pub fn hung_up(&mut self, why: Option<&str>, actions: &mut Vec<Action>) {
+        self.ends_by(Cause::Lost(why));
         if !self.is_ending() {
             let text = why.unwrap_or("the connection was closed");
             self.failed(Condition::RemoteServerTimeout, text, false, actions);
@@ -241,20 +229,47 @@ impl ServerStream {
                 actions.push(Action::Tell(Box::new((asker, unreached))));
             }
         }
-        if let Some(source) = self.source.take() {
-            info!(stream = self.origin.stream, address:% = self.origin.ip(); "server stream ended");
-            actions.push(Action::PeerClosed(source));
-        }
+        self.tell_end();
+        actions.extend(self.source.take().map(Action::PeerClosed));
         self.stop_writing(actions);
     }
 
-    pub(super) fn drop_now(&mut self, cx: &mut Context<'_>) -> State {
-        self.failed(
-            Condition::RemoteServerTimeout,
-            "the TLS handshake was not done in time",
-            false,
-            cx.actions,
+    /// Keeps why the stream ends; what follows from that is no other reason.
+    pub(super) fn ends_by(&mut self, cause: Cause<'_>) {
+        if let End::Open = self.end {
+            let is_news = matches!(cause, Cause::Reported(_)) || self.proofs().next().is_some();
+            self.end = End::By {
+                reason: cause.to_string(),
+                is_news,
+            };
+        }
+    }
+
+    /// Tells the log once why the stream has ended. That a stranger's has is no news.
+    fn tell_end(&mut self) {
+        let End::By { reason, is_news } = std::mem::replace(&mut self.end, End::Told) else {
+            return;
+        };
+        let level = match is_news {
+            true => Level::Info,
+            false => Level::Debug,
+        };
+        let (local, remote) = self.claimed();
+        log!(
+            level, stream = self.origin.stream, address:% = self.origin.ip(),
+            direction = match self.role {
+                Role::Accepted(_) => "accepted",
+                Role::Dialled(_) => "dialled",
+            },
+            peer = remote.unwrap_or("-"), local = local.unwrap_or("-"), reason = reason.as_str();
+            "server stream ended"
         );
+    }
+
+    /// Ends the connection where no stream can be ended.
+    pub(super) fn drop_now(&mut self, why: &'static str, cx: &mut Context<'_>) -> State {
+        self.ends_by(Cause::Ours(why));
+        self.failed(Condition::RemoteServerTimeout, why, false, cx.actions);
         self.leave(cx.actions);
         cx.actions.push(Action::Drop);
         State::Closed

@@ -11,6 +11,7 @@ use crate::ns;
 use crate::router::peers::is_aside;
 use crate::stanza::{self, Stanza, StreamCondition, StreamError};
 use crate::stream::dialback::{self, Checked, Packet};
+use crate::stream::ending::Cause;
 use crate::stream::{Action, Context};
 use crate::xml::Top;
 
@@ -153,9 +154,10 @@ impl ServerStream {
                 dialback::Action::End(error) => return Err(error),
             }
         }
-        Ok(match is_over {
-            true => self.close(cx),
-            false => State::Open,
-        })
+        if is_over {
+            self.ends_by(Cause::Ours("dialback has failed"));
+            return Ok(self.close(cx));
+        }
+        Ok(State::Open)
     }
 }

@@ -5,8 +5,6 @@
 //! proof, is not guessed: such a stream is closed without an error, and the next one is judged from the
 //! beginning.
 
-use ::log::info;
-
 use super::proof::Judged;
 use super::{Proof, Role, ServerStream, State};
 use crate::stanza::{Condition, StreamCondition, StreamError};
@@ -121,13 +119,9 @@ impl ServerStream {
 
     /// Closes the stream without an error: what is still to be said is said on the next one.
     fn come_again(&mut self, cx: &mut Context<'_>) -> State {
-        info!(
-            stream = self.origin.stream, address:% = self.origin.ip(),
-            peer = self.claimed().1.unwrap_or("-");
-            "server stream closed, the next one is judged by the new settings"
-        );
         if self.is_authenticated() {
-            return self.retire(cx);
+            let why = "the settings have changed, and the next one is judged by the new ones";
+            return self.retire(why, cx);
         }
         let text = "the settings have changed while it was being dialled";
         self.give_up(Condition::RemoteServerTimeout, text, false, cx)
