@@ -80,47 +80,55 @@ impl Router {
     }
 
     fn loaded(&mut self, key: Key, result: Result<Value, StoreError>) {
-        let Some(account) = self.accounts.get_mut(key) else {
-            return;
-        };
-        account.is_loading = false;
-        if self.take_loaded(key, result).is_ok() {
-            self.no_longer_busy(key);
+        match self.load_ended(key, result) {
+            Some(Ok(loaded)) => {
+                self.take_loaded(key, loaded);
+                self.no_longer_busy(key);
+            }
+            Some(Err(error)) => self.not_loaded(key, &error),
+            None => {}
         }
     }
 
-    fn take_loaded(
+    /// A load has ended, and what it has come to; none if the account is forgotten.
+    fn load_ended(
         &mut self,
         key: Key,
         result: Result<Value, StoreError>,
-    ) -> Result<(), StoreError> {
+    ) -> Option<Result<Loaded, StoreError>> {
+        let account = self.accounts.get_mut(key)?;
+        account.is_loading = false;
+        let loaded = result.and_then(storage_value::<Loaded>);
+        if let Err(error) = &loaded {
+            ::log::log!(error.level(), jid:% = account.jid, error:%; "account not loaded");
+        }
+        Some(loaded)
+    }
+
+    fn take_loaded(&mut self, key: Key, loaded: Loaded) {
         let Some(account) = self.accounts.get_mut(key) else {
-            return Ok(());
+            return;
         };
-        match result.and_then(storage_value::<Loaded>) {
-            Ok(loaded) => {
-                // What is known already is newer than a read: changes went through memory.
-                if matches!(account.standing, Standing::Loading) {
-                    account.standing = match loaded.record {
-                        Some(record) => Standing::Known(record),
-                        None => Standing::Unknown,
-                    };
-                    account.offline = Offline::new(loaded.offline);
-                }
-                if account.roster.is_none() {
-                    account.roster = loaded.roster;
-                }
-                Ok(())
-            }
-            Err(error) => {
-                ::log::log!(error.level(), jid:% = account.jid, error:%; "account not loaded");
-                // While it is changing it stays: what follows the commit needs it. What waits has it
-                // loaded again then.
-                if !account.is_changing {
-                    self.load_failed(key, &error);
-                }
-                Err(error)
-            }
+        // What is known already is newer than a read: changes went through memory.
+        if matches!(account.standing, Standing::Loading) {
+            account.standing = match loaded.record {
+                Some(record) => Standing::Known(record),
+                None => Standing::Unknown,
+            };
+            account.offline = Offline::new(loaded.offline);
+        }
+        if account.roster.is_none() {
+            account.roster = loaded.roster;
+        }
+    }
+
+    /// Forgets an account that cannot be loaded, with all that waits for it.
+    fn not_loaded(&mut self, key: Key, error: &StoreError) {
+        let account = self.accounts.get(key);
+        // While it is changing it stays: what follows the commit needs it. What waits has it loaded again
+        // then.
+        if account.is_some_and(|account| !account.is_changing) {
+            self.load_failed(key, error);
         }
     }
 
@@ -150,23 +158,19 @@ impl Router {
 
     fn loaded_for(&mut self, key: Key, mut routed: Routed, result: Result<Value, StoreError>) {
         routed.has_waited = true;
-        let Some(account) = self.accounts.get_mut(key) else {
-            self.drop_routed(routed);
-            return;
-        };
-        account.is_loading = false;
-        if let Err(error) = &result {
-            // It was the first to come.
-            self.reject(routed, error.clone().into());
-            // The account is forgotten with all that waits for it.
-            let _ = self.take_loaded(key, result);
-            return;
+        match self.load_ended(key, result) {
+            Some(Ok(loaded)) => {
+                self.take_loaded(key, loaded);
+                self.inbound_loaded(key, routed);
+                self.no_longer_busy(key);
+            }
+            Some(Err(error)) => {
+                // It was the first to come.
+                self.reject(routed, error.clone().into());
+                self.not_loaded(key, &error);
+            }
+            None => self.drop_routed(routed),
         }
-        match self.take_loaded(key, result) {
-            Ok(()) => self.inbound_loaded(key, routed),
-            Err(error) => self.reject(routed, error.into()),
-        }
-        self.no_longer_busy(key);
     }
 
     /// Everything that waited for an account gets its turn: commands first, since a change of the
