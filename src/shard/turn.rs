@@ -4,6 +4,7 @@
 
 mod acting;
 mod asks;
+mod attempts;
 mod dialling;
 mod mailbox;
 mod pausing;

@@ -9,23 +9,20 @@ use ::log::debug;
 
 use super::asks::Asks;
 use super::{Outside, Shard};
-use crate::clock::Wall;
 use crate::config::{DomainSettings, S2sPeer};
 use crate::dns::srv;
 use crate::dns::{self, Endpoint, Found, Question};
 use crate::jid::Domain;
 use crate::limits::{DIAL_ATTEMPTS_MAX, DIALS_MAX};
-use crate::router::peers::history;
 use crate::router::peers::{Failure, LinkState, Sender};
-use crate::shard::Post;
 use crate::shard::connection::Connection;
 use crate::slots::{Key, Slots};
 use crate::stanza::Condition;
-use crate::stream::dialback::{Checked, Pair, Unreached};
+use crate::stream::dialback::Unreached;
 use crate::stream::machine::Machine;
 use crate::stream::peer_facts::PeerDns;
 use crate::stream::policy::s2s::{S2sPolicy, shut_out};
-use crate::stream::s2s::{Ask, Asker, Dialled, ServerStream};
+use crate::stream::s2s::{Dialled, ServerStream};
 use crate::stream::{Event, Origin};
 use crate::turns::Turns;
 
@@ -35,7 +32,7 @@ pub(super) struct Diallings {
     /// What the resolver is asked.
     questions: Slots<Asked>,
     /// Dialback keys that wait until a link's server can be asked.
-    asks: Asks,
+    pub(super) asks: Asks,
     /// Links whose turn has not come: so many are being made already, or so many of their senders'.
     turns: Turns<Sender, Key>,
     /// The same, each with the sender whose turn it waits for; who had it before may have moved on.
@@ -58,6 +55,18 @@ impl Diallings {
     /// Whether a link that waits for its turn can be dialled for.
     pub(super) fn has_turn(&self) -> bool {
         self.turns.has_turn()
+    }
+
+    /// The stream that is being made for a link, if the server there can be asked about keys by it.
+    pub(super) fn open(&self, link: Key) -> Option<Key> {
+        self.by_link.get(&link)?.open
+    }
+
+    /// The server of a link can be asked by this connection.
+    pub(super) fn opened(&mut self, link: Key, conn: Key) {
+        if let Some(dialling) = self.by_link.get_mut(&link) {
+            dialling.open = Some(conn);
+        }
     }
 
     fn wait(&mut self, link: Key, sender: Sender) {
@@ -302,31 +311,6 @@ impl Shard {
         }
     }
 
-    /// Notes an attempt that came to no stream.
-    fn note_unreached(
-        &mut self,
-        link: Key,
-        address: Option<SocketAddr>,
-        is_direct: bool,
-        outcome: &str,
-    ) {
-        if let Some(link) = self.router.peers.get(link) {
-            self.note_attempt(history::Attempt {
-                at: Wall::default(),
-                is_dialled: true,
-                local: link.local.clone(),
-                remote: link.remote.clone(),
-                address,
-                is_direct,
-                tls: None,
-                certificate: None,
-                verdict: None,
-                is_success: false,
-                outcome: outcome.to_owned(),
-            });
-        }
-    }
-
     /// A stream that was dialled came to nothing: the next address is tried, unless that would not help.
     pub(super) fn stream_failed(
         &mut self,
@@ -348,70 +332,6 @@ impl Shard {
             .failures
             .push(format!("{address}: {}", failure.text));
         self.dial_next(link, outside);
-    }
-
-    /// Has a dialback key verified by the server of its domain, whose link is on that domain's shard.
-    pub(super) fn verify(&mut self, ask: Ask, outside: &mut dyn Outside) {
-        let owner = self
-            .router
-            .placement
-            .shard_of(ask.asker.pair.remote.as_str());
-        if owner == self.router.shard {
-            self.verify_here(ask, outside);
-        } else if let Some(posts) = self.posts.get_mut(owner as usize) {
-            posts.push(Post::Verify(Box::new(ask)));
-        }
-    }
-
-    /// Asks the server of a link of this shard about a dialback key, by a stream that is there, or is
-    /// made for it.
-    pub(super) fn verify_here(&mut self, ask: Ask, outside: &mut dyn Outside) {
-        let Pair { local, remote } = ask.asker.pair.clone();
-        match self.router.link_for_ask(local, remote) {
-            Some((_, Some(conn))) => self.event(conn, Event::Ask(Box::new(ask)), outside),
-            Some((link, None)) => {
-                let dialling = self.dials.by_link.get(&link);
-                match dialling.and_then(|dialling| dialling.open) {
-                    Some(conn) => self.event(conn, Event::Ask(Box::new(ask)), outside),
-                    None => {
-                        if let Err(ask) = self.dials.asks.keep(link, ask) {
-                            let unreached = Checked::Unreached(Unreached::Timeout);
-                            self.tell(ask.asker, unreached, outside);
-                        }
-                    }
-                }
-            }
-            None => {
-                let unreached = Checked::Unreached(Unreached::Timeout);
-                self.tell(ask.asker, unreached, outside);
-            }
-        }
-    }
-
-    /// Tells the stream on which a key was offered what came of verifying it.
-    pub(super) fn tell(&mut self, asker: Asker, checked: Checked, outside: &mut dyn Outside) {
-        if asker.shard == self.router.shard {
-            self.event(asker.conn, Event::Verified(asker.pair, checked), outside);
-            self.list(asker.conn);
-        } else if let Some(posts) = self.posts.get_mut(asker.shard as usize) {
-            posts.push(Post::Verified(asker, checked));
-        }
-    }
-
-    /// The server of a link can be asked about dialback keys by this connection.
-    pub(super) fn ask_waiting(&mut self, link: Key, conn: Key, outside: &mut dyn Outside) {
-        if let Some(dialling) = self.dials.by_link.get_mut(&link) {
-            dialling.open = Some(conn);
-        }
-        for ask in self.dials.asks.take(link) {
-            self.event(conn, Event::Ask(Box::new(ask)), outside);
-        }
-    }
-
-    fn ask_nobody(&mut self, link: Key, why: Unreached, outside: &mut dyn Outside) {
-        for ask in self.dials.asks.take(link) {
-            self.tell(ask.asker, Checked::Unreached(why), outside);
-        }
     }
 
     fn dial_failed(&mut self, link: Key, text: String, is_final: bool, outside: &mut dyn Outside) {

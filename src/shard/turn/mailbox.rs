@@ -4,11 +4,9 @@ use std::sync::Arc;
 
 use super::{Outside, Shard};
 use crate::router;
-use crate::router::session::Session;
 use crate::shard::connection::{Connection, Ending, Moving, Proven};
-use crate::shard::{Accepted, Generation, Peer, Post, Survey, SurveyedComponent, SurveyedSession};
+use crate::shard::{Accepted, Generation, Peer, Post};
 use crate::slots::Key;
-use crate::stanza::capabilities::Identity;
 use crate::stanza::{StreamCondition, StreamError};
 use crate::storage::Answer;
 use crate::stream::Event;
@@ -220,52 +218,6 @@ impl Shard {
             self.router.out.outputs.append(key);
         }
     }
-
-    fn survey_components(&self) -> Vec<SurveyedComponent> {
-        let components = self.router.components.iter();
-        let surveyed = components.filter_map(|(_, component)| {
-            let connection = self.connections.get(component.conn)?;
-            Some(SurveyedComponent {
-                domain: component.domain.clone(),
-                address: connection.stream.origin().address,
-                since: component.since,
-                stanzas_waiting: component.waiting(),
-            })
-        });
-        surveyed.collect()
-    }
-
-    fn survey(&self) -> Survey {
-        let now = self.router.now.mono;
-        let sessions = self.router.sessions.iter();
-        Survey {
-            shard: self.router.shard,
-            connections: self.connections.len(),
-            accounts: self.router.accounts.len(),
-            servers: self.survey_servers(),
-            components: self.survey_components(),
-            sessions: sessions
-                .map(|(_, session)| SurveyedSession {
-                    jid: session.jid.as_str().to_owned(),
-                    origin: (*session.origin).clone(),
-                    client: client(session),
-                    priority: session.presence.as_ref().map(|presence| presence.priority),
-                    idle_seconds: self.connections.get(session.conn).map_or(0, |connection| {
-                        now.since(connection.stream.touched()).as_secs()
-                    }),
-                })
-                .collect(),
-            posts_waiting: 0,
-        }
-    }
-}
-
-/// The name by which the client's software goes, as it told itself.
-fn client(session: &Session) -> Option<String> {
-    let capabilities = session.capabilities.as_ref()?;
-    let named = |identity: &&Identity| &*identity.category == "client" && !identity.name.is_empty();
-    let identity = capabilities.identities().iter().find(named)?;
-    Some(identity.name.to_string())
 }
 
 fn shutting_down() -> StreamError {

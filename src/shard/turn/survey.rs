@@ -1,4 +1,5 @@
-//! What a shard tells of its streams with other servers, and of its links.
+//! What a shard tells operators: of sessions, of components, of its streams with other servers, and of
+//! links.
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -8,13 +9,13 @@ use super::Shard;
 use crate::jid::Domain;
 use crate::router::peers::history::Attempt;
 use crate::router::peers::{LinkState, Receipts};
-use crate::router::session::TlsSummary;
-use crate::shard::Post;
+use crate::router::session::{Session, TlsSummary};
+use crate::shard::{Survey, SurveyedComponent, SurveyedSession};
 use crate::slots::Key;
+use crate::stanza::capabilities::Identity;
 use crate::stream::machine::Machine;
-use crate::stream::peer_facts::{PeerDns, PeerQuestion};
 use crate::stream::policy::s2s::Direction;
-use crate::stream::s2s::{Attempted, Proof};
+use crate::stream::s2s::Proof;
 
 /// A stream with another server, or a link that has none.
 #[derive(Debug)]
@@ -75,6 +76,31 @@ pub struct Remembered {
 }
 
 impl Shard {
+    /// What this shard tells of itself.
+    pub(super) fn survey(&self) -> Survey {
+        let now = self.router.now.mono;
+        let sessions = self.router.sessions.iter();
+        Survey {
+            shard: self.router.shard,
+            connections: self.connections.len(),
+            accounts: self.router.accounts.len(),
+            servers: self.survey_servers(),
+            components: self.survey_components(),
+            sessions: sessions
+                .map(|(_, session)| SurveyedSession {
+                    jid: session.jid.as_str().to_owned(),
+                    origin: (*session.origin).clone(),
+                    client: client(session),
+                    priority: session.presence.as_ref().map(|presence| presence.priority),
+                    idle_seconds: self.connections.get(session.conn).map_or(0, |connection| {
+                        now.since(connection.stream.touched()).as_secs()
+                    }),
+                })
+                .collect(),
+            posts_waiting: 0,
+        }
+    }
+
     /// What is remembered of a server that this shard would dial.
     pub(super) fn remembered(&self, remote: &Domain) -> Remembered {
         let peers = &self.router.peers;
@@ -85,7 +111,7 @@ impl Shard {
     }
 
     /// All streams with other servers, and the links that have none but stanzas or a failure.
-    pub(super) fn survey_servers(&self) -> Vec<SurveyedServer> {
+    fn survey_servers(&self) -> Vec<SurveyedServer> {
         let now = self.router.now.mono;
         let mut found = Vec::new();
         let mut with_stream = HashSet::new();
@@ -130,44 +156,18 @@ impl Shard {
         found
     }
 
-    /// Notes on the shard of the other server what came of an attempt at a stream with it.
-    pub(super) fn attempted(&mut self, attempted: Attempted) {
-        let Attempted {
-            mut attempt,
-            chain,
-            dns,
-        } = attempted;
-        // A domain that a reload has taken away judges nobody any more.
-        let local = self.generation.settings.served(attempt.local.as_str());
-        if let (Some(chain), Some(local)) = (chain.filter(|chain| !chain.is_empty()), local) {
-            let question = PeerQuestion {
-                chain: &chain,
-                direction: match attempt.is_dialled {
-                    true => Direction::Dialled,
-                    false => Direction::Accepted,
-                },
-                local,
-                remote: &attempt.remote,
-                dns: match local.s2s.dane {
-                    true => &dns,
-                    false => &PeerDns::Nothing,
-                },
-                now: self.router.now.wall,
-            };
-            attempt.certificate = Some(self.generation.certificates.describe(&question));
-        }
-        self.note_attempt(attempt);
-    }
-
-    /// The same for one whose certificate is known, or that came to no stream.
-    pub(super) fn note_attempt(&mut self, mut attempt: Attempt) {
-        attempt.at = self.router.now.wall;
-        let owner = self.router.placement.shard_of(attempt.remote.as_str());
-        if owner == self.router.shard {
-            self.router.peers.history.note(attempt);
-        } else if let Some(posts) = self.posts.get_mut(owner as usize) {
-            posts.push(Post::Attempted(Box::new(attempt)));
-        }
+    fn survey_components(&self) -> Vec<SurveyedComponent> {
+        let components = self.router.components.iter();
+        let surveyed = components.filter_map(|(_, component)| {
+            let connection = self.connections.get(component.conn)?;
+            Some(SurveyedComponent {
+                domain: component.domain.clone(),
+                address: connection.stream.origin().address,
+                since: component.since,
+                stanzas_waiting: component.waiting(),
+            })
+        });
+        surveyed.collect()
     }
 
     fn survey_link(&self, key: Key) -> Option<SurveyedLink> {
@@ -186,4 +186,12 @@ impl Shard {
             resting,
         })
     }
+}
+
+/// The name by which the client's software goes, as it told itself.
+fn client(session: &Session) -> Option<String> {
+    let capabilities = session.capabilities.as_ref()?;
+    let named = |identity: &&Identity| &*identity.category == "client" && !identity.name.is_empty();
+    let identity = capabilities.identities().iter().find(named)?;
+    Some(identity.name.to_string())
 }
