@@ -2,6 +2,7 @@
 
 mod components;
 mod peers;
+mod syntax;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use self::syntax::Recovered;
 use super::options::{self, DOMAIN_SECTIONS, Draft, PEER, SECTIONS, Spec};
 use super::problem::{Findings, Problem, Problems, position};
 use super::value::Given;
@@ -78,45 +80,29 @@ pub fn parse(text: &str, path: &Path) -> Result<Settings, Problems> {
 /// What could be read, and what is wrong.
 fn read(text: &str, path: &Path) -> (Settings, Vec<Problem>) {
     let dir = path.parent().unwrap_or(Path::new(""));
-    let (table, syntax) = DeTable::parse_recoverable(text);
+    let Recovered {
+        left,
+        problems: syntax,
+        guessed,
+    } = syntax::recover(text);
+    let (table, _) = DeTable::parse_recoverable(&left);
     let mut reader = Reader {
         dir,
         file: path,
-        text,
-        found: Findings::new(text),
-        warned: Findings::new(text),
+        text: &left,
+        is_whole: syntax.is_empty(),
+        found: Findings::new(&left),
+        warned: Findings::new(&left),
     };
-    let mut settings = reader.file(table.get_ref(), syntax.is_empty());
+    let mut settings = reader.file(table.get_ref());
     let mut problems = reader.found.finish();
     // What the parser made up to go on behind an error is not the operator's mistake.
-    let syntax = syntax_problems(text, &syntax);
-    problems.retain(|problem| syntax.iter().all(|s| s.line != problem.line));
+    problems.retain(|problem| !guessed.contains(&problem.line));
     problems.extend(syntax);
     problems.sort();
     problems.dedup();
     settings.warnings = reader.warned.finish();
     (settings, problems)
-}
-
-/// One problem a line: behind its first error the rest of a line is guesswork.
-fn syntax_problems(text: &str, errors: &[toml::de::Error]) -> Vec<Problem> {
-    let mut by_line = BTreeMap::new();
-    for error in errors {
-        let span = error.span().unwrap_or_default();
-        let (line, column) = position(text, span.start);
-        let mut message = error.message().replace('\n', ", ");
-        if let Some(key) = text.get(span).filter(|_| message == "duplicate key") {
-            message = format!("{key} is set twice; leave one of the two");
-        } else {
-            message = format!("not TOML: {message}; write lines like key = value or [section]");
-        }
-        by_line.entry(line).or_insert(Problem {
-            line,
-            column,
-            text: message,
-        });
-    }
-    by_line.into_values().collect()
 }
 
 /// What stands in the file for the whole server and, in a copy, for one domain.
@@ -142,6 +128,8 @@ struct Reader<'a> {
     dir: &'a Path,
     file: &'a Path,
     text: &'a str,
+    /// The syntax is right, so that what is missing was not lost in an error.
+    is_whole: bool,
     found: Findings<'a>,
     warned: Findings<'a>,
 }
@@ -149,8 +137,7 @@ struct Reader<'a> {
 type Key<'a> = Spanned<std::borrow::Cow<'a, str>>;
 
 impl<'a> Reader<'a> {
-    /// `whole`: the syntax is right, so that what is missing was not lost in an error.
-    fn file(&mut self, table: &'a DeTable<'a>, whole: bool) -> Settings {
+    fn file(&mut self, table: &'a DeTable<'a>) -> Settings {
         let nameless = Domain::parse("localhost").expect("localhost is a domain name");
         let mut draft = Draft {
             whole: Settings::default(),
@@ -158,7 +145,10 @@ impl<'a> Reader<'a> {
             component: Default::default(),
             peer: S2sPeer::default(),
         };
-        let mut written = Written::default();
+        let mut written = Written {
+            broken: !self.is_whole,
+            ..Written::default()
+        };
         let (mut domains, mut components) = (None, None);
         for (key, value) in table {
             let name = key.get_ref().as_ref();
@@ -169,7 +159,8 @@ impl<'a> Reader<'a> {
             } else if SECTIONS.contains(&name) && name != PEER {
                 self.section(key, value, &mut draft, &mut written);
             } else {
-                self.found.add(&key.span(), suggest::at_top(name));
+                self.found
+                    .add(&key.span(), suggest::at_top(name, value.get_ref()));
             }
         }
         if !written.broken {
@@ -184,19 +175,19 @@ impl<'a> Reader<'a> {
                 missing = table.is_empty();
                 self.domains(table, &draft, &written, &mut settings);
             } else {
-                let text = "domain is not one value; write [domain.\"example.org\"]";
-                self.found.add(&key.span(), text.to_owned());
+                let text = suggest::valued("domain", value.get_ref());
+                self.found.add(&key.span(), text);
             }
         }
         if let Some((key, value)) = components {
             if let Some(table) = value.get_ref().as_table() {
                 self.components(table, &draft, &written, &mut settings);
             } else {
-                let text = "component is not one value; write [component.\"irc.example.org\"]";
-                self.found.add(&key.span(), text.to_owned());
+                let text = suggest::valued("component", value.get_ref());
+                self.found.add(&key.span(), text);
             }
         }
-        if missing && whole {
+        if missing && self.is_whole {
             let text = "there is no domain to serve; add a line [domain.\"example.org\"] with the \
                         name of yours";
             self.found.add(&(0..0), text.to_owned());
@@ -318,10 +309,7 @@ impl<'a> Reader<'a> {
     ) {
         let name = key.get_ref().as_ref();
         let Some(table) = value.get_ref().as_table() else {
-            let text = format!(
-                "domain {name:?} is a section; write [domain.{name:?}] once, with its options on \
-                 lines below"
-            );
+            let text = suggest::nameless("domain", name, value.get_ref());
             self.found.add(&key.span(), text);
             return;
         };

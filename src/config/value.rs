@@ -287,7 +287,7 @@ impl<'a> Given<'a> {
 }
 
 /// `did you mean "full"?`, or else `write one of "full", "normal"`.
-fn pick(text: &str, choices: &[&str]) -> String {
+pub(super) fn pick(text: &str, choices: &[&str]) -> String {
     if let Some(near) = nearest(text, choices.iter().copied()) {
         return format!("did you mean {near:?}?");
     }

@@ -76,10 +76,7 @@ impl<'a> Reader<'a> {
     ) -> Option<(Draft, Secret)> {
         let name = key.get_ref().as_ref();
         let Some(table) = value.get_ref().as_table() else {
-            let text = format!(
-                "component {name:?} is a section; write [component.{name:?}] once, with its options \
-                 on lines below"
-            );
+            let text = suggest::nameless("component", name, value.get_ref());
             self.found.add(&key.span(), text);
             return None;
         };

@@ -80,7 +80,8 @@ impl<'a> Reader<'a> {
             }
         }
         let peer = std::mem::take(&mut draft.peer);
-        if let Some(span) = tls.filter(|_| peer.is_direct_tls && peer.address.is_none()) {
+        let is_alone = self.is_whole && peer.is_direct_tls && peer.address.is_none();
+        if let Some(span) = tls.filter(|_| is_alone) {
             let text = format!(
                 "s2s.peer.{name:?}.tls is about s2s.peer.{name:?}.address, which is not set; the \
                  DNS says how TLS begins elsewhere"
