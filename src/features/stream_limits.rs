@@ -24,11 +24,12 @@ fn write(context: &StreamFeatureContext<'_>, out: &mut Vec<u8>) {
         ns::STREAM_LIMITS,
         context.stanza_bytes_max
     );
-    // Before authentication the stream ends by time, however busy it is.
+    // §3.1: after how much silence it is looked whether the client is there. So who speaks before is
+    // not pinged; what follows the ping is its own matter. Before authentication the stream ends by
+    // time, however busy it is.
     let idle = context.domain.c2s.idle_seconds;
     if context.authenticated && idle > 0 {
-        let silent_max = idle.saturating_add(context.domain.c2s.ping_timeout_seconds);
-        let _ = write!(out, "<idle-seconds>{silent_max}</idle-seconds>");
+        let _ = write!(out, "<idle-seconds>{idle}</idle-seconds>");
     }
     out.extend_from_slice(b"</limits>");
 }

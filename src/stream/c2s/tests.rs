@@ -249,6 +249,32 @@ fn a_silent_client_is_pinged_once_then_taken_for_gone() {
     assert_eq!(bench.state(), "closing");
 }
 
+/// XEP-0478 §3.1: "after which the server may [...] perform liveness checks". Not before a login, when
+/// no silence is counted, and not where nobody is pinged.
+#[test]
+fn a_client_is_told_after_how_much_silence_it_is_pinged() {
+    for idle_seconds in [300, 7, 0] {
+        let mut settings = open();
+        let domain = settings.domains.values_mut().next().unwrap();
+        std::sync::Arc::make_mut(domain).c2s.idle_seconds = idle_seconds;
+        let mut bench = Bench::new(settings);
+        let before = bench.open();
+        assert!(before.contains("<max-bytes>10240</max-bytes>"), "{before}");
+        assert!(!before.contains("<idle-seconds>"), "{before}");
+        bench = Bench::new(Settings::clone(&bench.settings));
+        bench.log_in();
+        let features = bench.open();
+        let told = features.split_once("<idle-seconds>");
+        let told = told.and_then(|(_, rest)| rest.split_once("</idle-seconds></limits>"));
+        bench = Bench::new(Settings::clone(&bench.settings));
+        bench.bind();
+        let due = bench.stream.deadline(&bench.settings);
+        let silence = due.map(|due| (due - bench.now).as_secs().to_string());
+        assert_eq!(told.map(|(seconds, _)| seconds), silence.as_deref());
+        assert_eq!(told.is_some(), idle_seconds > 0);
+    }
+}
+
 #[test]
 fn whatever_a_client_sends_answers_a_ping() {
     let mut bench = bench("bound");
