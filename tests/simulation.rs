@@ -27,6 +27,8 @@ mod chance;
 mod client;
 #[path = "simulation/crossings.rs"]
 mod crossings;
+#[path = "simulation/crowding.rs"]
+mod crowding;
 #[path = "simulation/faults.rs"]
 mod faults;
 #[path = "simulation/gathering.rs"]

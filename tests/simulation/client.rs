@@ -79,6 +79,8 @@ pub struct Client {
     pub is_drain_due: bool,
     pub stage: Stage,
     pub jid: Option<String>,
+    /// When it heard which JID it has.
+    pub bound_at: u64,
     pub ended: Option<Ended>,
     /// The turn in which `<success/>` was written.
     pub admitted_turn: Option<u64>,
@@ -195,6 +197,7 @@ impl World {
             is_drain_due: false,
             stage: Stage::Clear,
             jid: None,
+            bound_at: 0,
             ended: None,
             admitted_turn: None,
             had_trouble: false,

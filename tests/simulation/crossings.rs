@@ -252,6 +252,21 @@ impl World {
         (returned.count() + answered).max(1)
     }
 
+    /// How often a stanza that is no request may have gone back since it was not acknowledged: the other server
+    /// had it, and perhaps answered it, but the next try to reach that came to nothing.
+    pub fn times_gone_back(&self, id: &str, own: usize) -> usize {
+        let sent = self.crossings.of(id, false);
+        sent.filter(|it| !it.is_request() && self.is_over(it) && self.is_dropped_since(own, it.at))
+            .count()
+    }
+
+    /// Whether nobody knows what became of a request: it was sent on a connection that ended before it was
+    /// acknowledged, perhaps well, since nobody had needed it for long. It is not sent twice, but goes back.
+    pub fn may_be_unknown(&self, id: &str) -> bool {
+        let mut sent = self.crossings.of(id, false);
+        sent.any(|it| it.is_request() && self.is_over(it))
+    }
+
     /// Whether the answer of the other server to a stanza may have been lost, be it an error.
     pub fn is_answer_lost(&self, id: &str, own: usize) -> bool {
         let Some(asked) = self.crossings.of(id, false).last() else {

@@ -26,6 +26,8 @@ struct Seen {
     /// How much came back in front of the queue, on top of what may wait there, since a stream broke or
     /// the server was started anew (XEP-0198 §4, `Settlement` in lib.rs).
     came_back: Weight,
+    /// It waited for its next try.
+    is_resting: bool,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -82,8 +84,10 @@ pub fn check(router: &Router, shard: u32, world: &mut World) {
     let mut links = 0;
     for (key, link) in router.peers.links() {
         links += 1;
-        let is_resting = matches!(link.state(), LinkState::Resting(..));
-        if is_resting && DOMAINS.contains(&link.remote.as_str()) {
+        // It gave back what came until this turn, if it begins its next try in it.
+        let before = world.holdings.0.get(&(shard, key));
+        let has_rested = is_resting(link) || before.is_some_and(|before| before.is_resting);
+        if has_rested && DOMAINS.contains(&link.remote.as_str()) {
             let server = world.server_of_shard(shard);
             world.crossings.rests(server, world.now);
         }
@@ -109,6 +113,10 @@ pub fn check(router: &Router, shard: u32, world: &mut World) {
             counted.bytes, all.stanzas, all.bytes
         ));
     }
+}
+
+fn is_resting(link: &Link) -> bool {
+    matches!(link.state(), LinkState::Resting(..))
 }
 
 /// A link holds no more than it may; how much that is.
@@ -138,7 +146,12 @@ fn check_link(place: (u32, Key), link: &Link, world: &mut World) -> Weight {
         true => Weight::default(),
         false => came_back,
     };
-    world.holdings.0.insert(place, Seen { sent, came_back });
+    let seen = Seen {
+        sent,
+        came_back,
+        is_resting: is_resting(link),
+    };
+    world.holdings.0.insert(place, seen);
     queued.plus(sent)
 }
 

@@ -444,12 +444,14 @@ impl World {
             && let Some(request) = self.ledger.requests.get_mut(&number)
         {
             let (asker, is_again) = (request.asker, request.got.is_some());
+            // What has waited for its predecessor comes behind what came meanwhile.
+            let is_inherited = request.sent_at < self.clients[index].bound_at;
             request.got = Some(index);
             if is_again {
                 return self.violated(format!("request q{number} was delivered twice"));
             }
             let heard = self.clients[index].heard.entry(Some(asker)).or_default();
-            if !heard.take(number, Way::Live) && !self.may_be_overtaken(id) {
+            if !heard.take(number, Way::Live) && !self.may_be_overtaken(id) && !is_inherited {
                 return self.violated(format!("client {index} got q{number} too late"));
             }
         }

@@ -186,6 +186,7 @@ impl World {
         // What is still sent to its predecessor is too much for this one, too.
         self.clients[index].was_lazy |= self.ledger.flooded.contains(&jid);
         self.clients[index].jid = Some(jid);
+        self.clients[index].bound_at = self.now;
         self.clients[index].stage = Stage::Online;
         self.begin_session(index);
         let pause = self.chance.within(1..=300);

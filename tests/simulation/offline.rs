@@ -182,10 +182,15 @@ impl World {
         let is_both = message.errors > 0;
         // What has waited for a resource that is gone goes to the others behind what came meanwhile.
         let is_for_another = self.clients[index].jid.as_ref() != Some(&to)
-            || message.sent_at < self.clients[index].started;
+            || message.sent_at < self.clients[index].bound_at;
         let is_redirected = is_for_another && self.ledger.jids.contains(&to);
         let is_by_client = |got: &&Got| got.client == index;
         let times_got = message.got.iter().filter(is_by_client).count();
+        let was_shown = message
+            .got
+            .iter()
+            .find(is_by_client)
+            .is_some_and(|got| !got.is_late);
         // Who reads late may have been sent it first.
         let reads_late = self.clients[index].was_lazy;
         let is_twice =
@@ -214,8 +219,10 @@ impl World {
         if times_got > 1 {
             self.count("messages got again");
         }
-        // Who has left it to nobody to be given what waits gets all of that when it begins anew.
-        let is_given_again = is_late && self.clients[index].has_rested;
+        // It saw some when they were stored, while another one was given what waits. If it takes none for a
+        // while, and the other one has left, nobody knows what it saw when it is given what waits itself.
+        let is_given_again =
+            is_late && self.clients[index].has_rested && times_got == 2 && was_shown;
         if times_got > times_sent.max(1) && !is_given_again {
             self.violated(format!("client {index} got m{number} twice"));
         } else if is_twice && times_sent < 2 {

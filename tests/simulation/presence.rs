@@ -216,7 +216,7 @@ impl World {
                 let is_due = match condition.as_str() {
                     "remote-server-not-found" => true,
                     "remote-server-timeout" => self.links.is_broken_since(0),
-                    "resource-constraint" => self.may_be_too_much(),
+                    "resource-constraint" => self.may_be_too_much(element),
                     "internal-server-error" => self.trouble_at.is_some(),
                     _ => false,
                 };
@@ -392,7 +392,7 @@ impl World {
             // A broadcast also goes to whom presence was directed.
             "remote-server-not-found" => is_broadcast || to.contains("elsewhere.example"),
             "remote-server-timeout" => self.may_go_back(&own, at),
-            "resource-constraint" => self.may_be_too_much(),
+            "resource-constraint" => self.may_be_too_much(element),
             "internal-server-error" => had_trouble,
             _ => false,
         };
@@ -402,15 +402,6 @@ impl World {
             self.violated(format!("client {index} got p{number} back: {condition}"));
         }
         self.count("presence returned");
-    }
-
-    /// Whether more may wait than there is place for, in an account's inbox or of one sender at a link.
-    pub fn may_be_too_much(&self) -> bool {
-        let character = &self.character;
-        self.trouble_at.is_some()
-            || character.has_flood
-            || character.has_bursts
-            || self.count_of("backlogs") > 0
     }
 
     // --- what must hold

@@ -289,7 +289,9 @@ impl World {
         let had_trouble = self.trouble_at.is_some();
         let own = self.own_jid(index);
         let is_due = match (kind, condition) {
-            (Kind::Bad(_), "remote-server-timeout") => self.may_go_back(&own, sent_at),
+            (Kind::Bad(_), "remote-server-timeout") => {
+                self.may_go_back(&own, sent_at) || self.may_be_unknown(&format!("r{number}"))
+            }
             // Too many stanzas wait for the account.
             (_, "resource-constraint") => {
                 had_trouble || self.character.has_flood || self.character.has_bursts

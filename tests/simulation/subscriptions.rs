@@ -267,14 +267,15 @@ impl World {
             "remote-server-not-found" => contact.ends_with("elsewhere.example"),
             "remote-server-timeout" => self.may_go_back(&own, at),
             "policy-violation" => is_tight,
-            "resource-constraint" => self.may_be_too_much(),
+            "resource-constraint" => self.may_be_too_much(element),
             "internal-server-error" => had_trouble,
             _ => false,
         };
         // The other server may have had it twice, or have sent its error twice; and what this one answers
         // in the account's name, as often as it gets it, comes back too.
         let id = format!("s{number}");
-        let times_max = self.answers_max(&id).max(self.times_sent(&id));
+        let gone_back = self.times_gone_back(&id, self.server_of(&own));
+        let times_max = (self.answers_max(&id) + gone_back).max(self.times_sent(&id));
         if !is_due || times > times_max {
             self.violated(format!("client {index} got s{number} back: {condition}"));
         }
