@@ -4,7 +4,7 @@
 mod common;
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
 use std::process::Command;
 use std::thread;
@@ -469,6 +469,54 @@ fn directories_that_a_start_needs_are_told_when_they_are_missing() {
         assert_eq!(start.status, 1, "{conf}: {}", start.stderr);
         says(&run(&network, &site, &["config"]), 1, &[lead, why]);
     }
+}
+
+/// Who checks is often root, who can read all. Only root can give files to somebody else, so as another
+/// user there is nothing to see here.
+#[test]
+fn what_only_root_can_read_is_told_before_the_server_fails_by_it() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let network = Network::new();
+    let site = network.site(&["a.example"], address(), "tls.ca = \"ca.pem\"");
+    fs::copy(network.authority_file(), site.path("ca.pem")).unwrap();
+    let (nobody, nogroup) = (65_534, 65_534);
+    let give = |path: &Path, user| chown(path, Some(user), Some(nogroup)).unwrap();
+    give(&site.path("data"), nobody);
+    for entry in fs::read_dir(site.path("data")).unwrap() {
+        give(&entry.unwrap().path(), nobody);
+    }
+    let mode = |path: &Path, mode| {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let key = site.path("certs/a.example.key");
+    let files = ["stanzad.toml", "ca.pem", "certs/a.example.crt"].map(|name| site.path(name));
+    for file in &files {
+        mode(file, 0o640);
+    }
+    mode(site.directory.path(), 0o755);
+    let told = run(&network, &site, &["config"]);
+    let hidden = |file: &Path| {
+        let file = file.display();
+        format!("{file} may be hidden from the server, which runs as user {nobody}, ")
+    };
+    for file in files.iter().chain([&key]) {
+        says(&told, 0, &[&hidden(file)]);
+    }
+    let certs = run(&network, &site, &["certs"]);
+    assert!(
+        certs.stdout.contains(&hidden(&files[2])),
+        "{}",
+        certs.stdout
+    );
+    for file in &files {
+        give(file, 0);
+    }
+    give(&key, nobody);
+    let told = run(&network, &site, &["config"]);
+    says(&told, 0, &["stanzad.toml: good\n"]);
+    assert_eq!(told.stdout.lines().count(), 1, "{}", told.stdout);
 }
 
 // --- ports

@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use super::files::writable_by_others;
+use super::files::{hidden_from_server, writable_by_others};
 use super::shown::{self, Showing};
 use super::{Finding, Level};
 use crate::config::{DomainSettings, Settings};
@@ -105,6 +105,9 @@ fn of_certificate(
     let parent = info.file.parent().unwrap_or(Path::new("/"));
     if let Some(text) = unreadable(info, settings) {
         found.push(Finding::new(CHECK, Level::Problem, about, text));
+    }
+    if let Some(text) = hidden_from_server(&info.file, settings) {
+        found.push(Finding::new(CHECK, Level::Warning, about, text));
     }
     for path in [parent, &info.file] {
         if let Some(mode) = writable_by_others(path) {

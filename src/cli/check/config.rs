@@ -1,11 +1,13 @@
 //! `stanzad check config`: what is wrong with the conf file and with the modes of the files that the
 //! server lives by, all at once, without starting anything.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde::Serialize;
 
-use super::{Failure, Level, files, print, print_json};
+use super::files::{self, hidden_from_server};
+use super::{Failure, Level, print, print_json};
 use crate::config::{self, Problem};
 use crate::features::FEATURES;
 use crate::net::tls::{TlsContexts, TlsSettings};
@@ -106,7 +108,16 @@ fn examine(path: &Path, with_certificates: bool) -> Report {
                 with_certificates.then(|| TlsContexts::load(&TlsSettings::for_clients(&settings)));
             match loaded {
                 None => {}
-                Some(Ok((_, found))) => warnings.extend(found.into_iter().map(Finding::anywhere)),
+                Some(Ok((contexts, found))) => {
+                    warnings.extend(found.into_iter().map(Finding::anywhere));
+                    let infos = contexts.certificates().iter();
+                    let read: BTreeSet<_> = infos
+                        .flat_map(|info| [&info.file, &info.key_file])
+                        .collect();
+                    let hidden = read.into_iter();
+                    let hidden = hidden.filter_map(|path| hidden_from_server(path, &settings));
+                    warnings.extend(hidden.map(Finding::anywhere));
+                }
                 Some(Err(found)) => problems.extend(found.into_iter().map(Finding::anywhere)),
             }
             (problems, warnings)

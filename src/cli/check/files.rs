@@ -28,11 +28,9 @@ pub fn examine(file: &Path, settings: &Settings) -> Found {
     for path in &trusted {
         found.extend(changeable(path, "decides who is trusted"));
     }
-    if let Some(server) = data.as_ref().map(Access::of) {
-        let read = trusted.into_iter().chain([file]);
-        let hidden = read.filter_map(|path| hidden(path, server, &access));
-        found.extend(hidden.map(|text| (Level::Warning, text)));
-    }
+    let read = trusted.into_iter().chain([file]);
+    let hidden = read.filter_map(|path| hidden_from_server(path, settings));
+    found.extend(hidden.map(|text| (Level::Warning, text)));
     found
 }
 
@@ -223,6 +221,13 @@ fn changeable(path: &Path, why: &str) -> Option<(Level, String)> {
          {path}\""
     );
     Some((Level::Warning, text))
+}
+
+/// What may keep the server, which runs as the owner of its data, from reading a file. None also while
+/// there are no data.
+pub fn hidden_from_server(file: &Path, settings: &Settings) -> Option<String> {
+    let data = fs::metadata(&settings.server.data).ok()?;
+    hidden(file, Access::of(&data), &access)
 }
 
 /// What keeps the server from reading a file, as far as owners and modes tell. This user may be another,
