@@ -3,8 +3,8 @@
 //! The mappings (width, case, normalization, direction) are `precis-profiles`', domain names are
 //! `idna`'s. Two things are done here. `precis-core` knows the code points of Unicode 6.3 only, so
 //! that it refuses every emoji since 2013; code points that it calls unassigned are judged by the
-//! algorithm of RFC 8264 §8 over newer tables ([`newer_code_point`]). And its context rules copy the
-//! whole string for each character they look at; ours ([`context_allows`]) are linear.
+//! algorithm of RFC 8264 §8 over newer tables (`newer_code_point`). And its context rules copy the
+//! whole string for each character they look at; ours (`context_allows`) are linear.
 //!
 //! Each function borrows its input when that was prepared already. Text in ASCII that needs no
 //! mapping takes one walk over a table of 128 classes.

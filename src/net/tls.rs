@@ -124,7 +124,7 @@ impl TlsContexts {
     /// The same for a server that runs with `previous`: a domain whose new files are not usable
     /// keeps the certificates that it has, which is a warning, so that one renewal that went wrong
     /// does not hold up the others. Not if the rules of the whole server have changed: contexts of
-    /// different rules do not go together ([`TlsContexts::build`]).
+    /// different rules do not go together (`TlsContexts::build`).
     ///
     /// # Errors
     /// As for [`TlsContexts::load`].

@@ -232,12 +232,12 @@ impl Router {
         self.last_seen.note(account, wall, mono);
     }
 
-    /// When what [`Router::seen`] has kept back is to be stored.
+    /// When what `Router::seen` has kept back is to be stored.
     pub fn last_seen_due(&self) -> Option<Mono> {
         self.last_seen.due()
     }
 
-    /// Appends what [`Router::seen`] has kept back to the turn's batch.
+    /// Appends what `Router::seen` has kept back to the turn's batch.
     pub fn store_last_seen(&mut self) {
         for row in self.last_seen.take() {
             self.row(row);

@@ -15,9 +15,9 @@
 //! session's output. So a flush ends, however many messages come meanwhile, unless they fill the
 //! inbox each time.
 //!
-//! What is not stored goes by way of [`order`], so that it overtakes nothing of its sender either.
+//! What is not stored goes by way of `order`, so that it overtakes nothing of its sender either.
 //!
-//! Invariants: [`Offline::stored`] is what the store holds once all that is on its way there has
+//! Invariants: `Offline::stored` is what the store holds once all that is on its way there has
 //! arrived, whatever commits fail; rows become committed in the order of their numbers.
 
 use crate::clock::Wall;

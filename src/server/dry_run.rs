@@ -73,7 +73,7 @@ pub fn look_up(settings: &Settings, question: Question) -> Result<Found, String>
 }
 
 impl Trier<'_> {
-    /// Tries. Takes up to [`DNS_WAIT`](crate::limits::DNS_WAIT), [`ALL_WAIT`], and ten seconds for the proof.
+    /// Tries. Takes up to [`DNS_WAIT`](crate::limits::DNS_WAIT), `ALL_WAIT`, and ten seconds for the proof.
     pub fn run(&self, remote: &Domain) -> DryRun {
         let policy = S2sPolicy::of(&self.local.s2s, remote);
         let mut run = DryRun::default();

@@ -1,6 +1,5 @@
 //! One turn of a shard (`Order of a turn` in lib.rs), without sockets, TLS or threads: they are
-//! behind [`Transport`](crate::net::transport::Transport) and [`Outside`], so that a simulator can
-//! stand in for them.
+//! behind [`Transport`] and [`Outside`], so that a simulator can stand in for them.
 
 mod acting;
 mod asks;

@@ -169,7 +169,7 @@ fn talking<'a>(
     groups.into_iter().filter_map(viewer).collect()
 }
 
-/// "example.org", "example.org:5223", "[2001:db8::1]:5223".
+/// `example.org`, `example.org:5223`, `[2001:db8::1]:5223`.
 fn split(given: &str) -> Result<(&str, Option<u16>), Failure> {
     let has_port = given.rsplit_once(':').filter(|(host, _)| {
         let is_literal = host.starts_with('[');
