@@ -108,14 +108,24 @@ pub const LOG_TEXT_BYTES_MAX: usize = 1024;
 pub const TURN_POSTS_MAX: usize = 4_096;
 /// Stanzas that one connection may have handled in one turn, so that others get theirs.
 pub const TURN_STANZAS_MAX: usize = 16;
-/// Connections that go on where an earlier turn has left off reading, in one turn: with the stanzas that
-/// each may have handled, other sessions wait for a millisecond or two.
-pub const TURN_CONTINUED_MAX: usize = 4;
+/// Stanzas that floods may have handled in one turn, all together, before other connections get theirs:
+/// with them a turn lasts for a millisecond or two. A flood is who has more to read than its share of a
+/// turn, or sent a large part of it when it was last read ([`FLOOD_STANZAS`], [`FLOOD_BYTES`]).
+pub const TURN_FLOOD_STANZAS: u64 = 64;
+/// Bytes that floods may have read in one turn, all together, for the same reason.
+pub const TURN_FLOOD_BYTES: u64 = 64 * 1024;
+/// Who has had so many stanzas handled in its last turn waits among floods next time. No person, and no
+/// client after its login, says as much within a millisecond.
+pub const FLOOD_STANZAS: u64 = 8;
+/// The same for bytes. Below the largest TLS record, so that it counts who sends full ones.
+pub const FLOOD_BYTES: u64 = 16 * 1024;
 /// Bytes that one connection may have read in one turn.
 pub const TURN_BYTES_MAX: usize = 64 * 1024;
-/// Connections without a session that a shard reads in a short turn: a TLS handshake takes some 0.3 ms,
-/// and sessions wait for so many of them at most.
+/// Connections without a session that a shard reads in a short turn.
 pub const TURN_NEWCOMERS_MAX: usize = 4;
+/// Those of them whose bytes belong to a TLS handshake, which takes some 0.3 ms, as long as thirty
+/// messages: sessions wait for no more than one.
+pub const TURN_HANDSHAKES_MAX: usize = 1;
 /// In a long turn one connection without a session is read for so many that have one, so that all
 /// newcomers together cost at most about as much as the sessions.
 pub const TURN_SESSIONS_PER_NEWCOMER: usize = 16;

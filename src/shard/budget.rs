@@ -40,6 +40,14 @@ pub struct Overdrawn {
     pub limit: &'static str,
 }
 
+impl Used {
+    /// Adds what another, or another turn, has sent.
+    pub fn add(&mut self, other: Used) {
+        self.bytes = self.bytes.saturating_add(other.bytes);
+        self.stanzas = self.stanzas.saturating_add(other.stanzas);
+    }
+}
+
 impl Budget {
     /// Charges a client that has logged in.
     pub fn charge(&mut self, used: Used, limits: &Limits, now: Mono) -> Option<Overdrawn> {

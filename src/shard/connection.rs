@@ -34,6 +34,8 @@ pub struct Connection {
     pub armed: Option<Mono>,
     /// Whether it stands on the list of connections to go on reading.
     pub is_listed: bool,
+    /// Whether it sent so much when it was last read that it waits among those that do.
+    pub is_flood: bool,
     /// Whether the socket took no more bytes when last tried.
     pub is_blocked: bool,
     /// Whether it stands in the queue of those that may come to rest.
@@ -119,6 +121,7 @@ impl Connection {
             is_told: false,
             armed: None,
             is_listed: false,
+            is_flood: false,
             is_blocked: false,
             is_watched: false,
             failure: None,

@@ -20,10 +20,7 @@ use std::sync::Arc;
 pub use self::dialling::question;
 use crate::clock::{Mono, Now};
 use crate::dns;
-use crate::limits::{
-    GATE_PAUSE, PARSER_REST_AFTER, TURN_CONTINUED_MAX, TURN_NEWCOMERS_MAX,
-    TURN_SESSIONS_PER_NEWCOMER,
-};
+use crate::limits::{GATE_PAUSE, PARSER_REST_AFTER};
 use crate::net::throttle::Throttle;
 use crate::net::transport::{Buffers, Transport};
 use crate::router::Router;
@@ -97,8 +94,8 @@ pub struct Shard {
     throttle: Arc<Throttle>,
     secret: [u8; 32],
     buffers: Buffers,
-    /// Connections that had more to read than their share of a turn, or wait for nothing any more, in
-    /// the order in which they came.
+    /// Connections that had more to read than their share of a turn, floods that have news, and those
+    /// that wait for nothing any more, in the order in which they came.
     again: VecDeque<Key>,
     /// Connections without a session that are to be read, in the order in which they came.
     newcomers: VecDeque<Key>,
@@ -170,35 +167,7 @@ impl Shard {
             let gated = std::mem::take(&mut self.gated);
             self.again.extend(gated);
         }
-        let continued = self.again.len().min(TURN_CONTINUED_MAX);
-        let mut sessions_read = 0;
-        for news in ready {
-            if let Some(key) = self.connections.at(news.index) {
-                self.noticed(key, news.is_closed);
-                // Who stands on a list is read when that list's turn comes: once, and under a shut
-                // gate not put on it again with each edge.
-                if self.connections.get(key).is_some_and(|c| !c.is_listed) {
-                    sessions_read += usize::from(self.read_in_turn(key, outside));
-                }
-            }
-        }
-        // Who has more than others waits for its turn among its like: sessions that say a word now and
-        // then need not wait until all of them are read.
-        for _ in 0..continued {
-            if let Some(key) = self.again.pop_front() {
-                sessions_read += usize::from(self.read_in_turn(key, outside));
-            }
-        }
-        // Newcomers get their share of a long turn too, or nobody could log in to a busy server.
-        let share = TURN_NEWCOMERS_MAX.max(sessions_read / TURN_SESSIONS_PER_NEWCOMER);
-        for _ in 0..self.newcomers.len().min(share) {
-            if let Some(key) = self.newcomers.pop_front()
-                && let Some(connection) = self.connections.get_mut(key)
-            {
-                connection.is_listed = false;
-                self.read(key, outside);
-            }
-        }
+        self.read_sockets(ready, outside);
         // 4. Timers.
         while let Some((due, key)) = self.timers.pop_due(now.mono) {
             self.timer(due, key, outside);

@@ -2,9 +2,11 @@
 //! within its share.
 
 use super::acting::handling;
-use super::{Outside, Shard};
+use super::{Outside, Ready, Shard};
 use crate::limits::{
-    OUTPUT_BYTES_MAX, OUTPUT_HOLD_BYTES, PEER_OUTPUT_HOLD_BYTES, TURN_BYTES_MAX, TURN_STANZAS_MAX,
+    FLOOD_BYTES, FLOOD_STANZAS, OUTPUT_BYTES_MAX, OUTPUT_HOLD_BYTES, PEER_OUTPUT_HOLD_BYTES,
+    TURN_BYTES_MAX, TURN_FLOOD_BYTES, TURN_FLOOD_STANZAS, TURN_HANDSHAKES_MAX, TURN_NEWCOMERS_MAX,
+    TURN_SESSIONS_PER_NEWCOMER, TURN_STANZAS_MAX,
 };
 use crate::net::transport::Read;
 use crate::shard::budget::Used;
@@ -24,24 +26,78 @@ impl Shard {
         }
     }
 
-    /// Reads a session's connection at once. One without a session joins the queue of newcomers: what
-    /// it sends may be a handshake, which costs as much as a hundred messages, and as many may come in
-    /// one turn as the listener has accepted. Whether it was a session's.
-    pub(super) fn read_in_turn(&mut self, key: Key, outside: &mut dyn Outside) -> bool {
-        let Some(connection) = self.connections.get_mut(key) else {
-            return false;
-        };
+    /// Reads who has news, and then those who wait on lists, each kind within its share of the turn.
+    pub(super) fn read_sockets(&mut self, ready: &[Ready], outside: &mut dyn Outside) {
+        for news in ready {
+            if let Some(key) = self.connections.at(news.index) {
+                self.noticed(key, news.is_closed);
+            }
+        }
+        let waiting = self.again.len();
+        let mut sessions_read = 0;
+        for news in ready {
+            // Who stands on a list is read when that list's turn comes: once, and under a shut gate not
+            // put on it again with each edge.
+            if let Some(key) = self.connections.at(news.index)
+                && self.connections.get(key).is_some_and(|c| !c.is_listed)
+            {
+                sessions_read += usize::from(self.read_in_turn(key, outside).is_some());
+            }
+        }
+        // Who has more than others waits for its turn among its like: sessions that say a word now and
+        // then need not wait until all of them are read.
+        let mut floods = Used::default();
+        for _ in 0..waiting {
+            if floods.stanzas >= TURN_FLOOD_STANZAS || floods.bytes >= TURN_FLOOD_BYTES {
+                break;
+            }
+            if let Some(key) = self.again.pop_front()
+                && let Some(used) = self.read_in_turn(key, outside)
+            {
+                floods.add(used);
+                sessions_read += 1;
+            }
+        }
+        self.read_newcomers(sessions_read, outside);
+    }
+
+    /// Newcomers get their share of a long turn too, or nobody could log in to a busy server.
+    fn read_newcomers(&mut self, sessions_read: usize, outside: &mut dyn Outside) {
+        let share = sessions_read / TURN_SESSIONS_PER_NEWCOMER;
+        let newcomers = self.newcomers.len().min(TURN_NEWCOMERS_MAX.max(share));
+        let mut handshakes = TURN_HANDSHAKES_MAX.max(share);
+        for _ in 0..newcomers {
+            if handshakes == 0 {
+                return;
+            }
+            let Some(key) = self.newcomers.pop_front() else {
+                return;
+            };
+            let Some(connection) = self.connections.get_mut(key) else {
+                continue;
+            };
+            connection.is_listed = false;
+            let is_securing = connection.transport.is_securing();
+            let used = self.read(key, outside);
+            handshakes -= usize::from(is_securing && used.bytes > 0);
+        }
+    }
+
+    /// Reads a session's connection at once: what it has sent. One without a session joins the queue of
+    /// newcomers: what it sends may be a handshake, and as many may come in one turn as the listener has
+    /// accepted.
+    fn read_in_turn(&mut self, key: Key, outside: &mut dyn Outside) -> Option<Used> {
+        let connection = self.connections.get_mut(key)?;
         connection.is_listed = !connection.stream.is_authenticated();
         if connection.is_listed {
             self.newcomers.push_back(key);
-            return false;
+            return None;
         }
-        self.read(key, outside);
-        true
+        Some(self.read(key, outside))
     }
 
-    /// The socket may have bytes, or take some again.
-    pub(super) fn noticed(&mut self, key: Key, is_closed: bool) {
+    /// The socket may have bytes, or take some again. A flood's wait for their turn.
+    fn noticed(&mut self, key: Key, is_closed: bool) {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
@@ -51,14 +107,23 @@ impl Shard {
             // Asking for the buffer puts the connection on the list of those to be written.
             self.router.out.outputs.append(key);
         }
+        if connection.is_flood {
+            self.list(key);
+        }
     }
 
-    pub(super) fn read(&mut self, key: Key, outside: &mut dyn Outside) {
-        if !self.is_paused(key) {
-            let mut used = Used::default();
-            self.read_turn(key, &mut used, outside);
-            self.charge(key, used);
+    /// Reads a connection's share, unless it is paused, and charges it: what it has sent.
+    pub(super) fn read(&mut self, key: Key, outside: &mut dyn Outside) -> Used {
+        let mut used = Used::default();
+        if self.is_paused(key) {
+            return used;
         }
+        self.read_turn(key, &mut used, outside);
+        if let Some(connection) = self.connections.get_mut(key) {
+            connection.is_flood = used.stanzas >= FLOOD_STANZAS || used.bytes >= FLOOD_BYTES;
+        }
+        self.charge(key, used);
+        used
     }
 
     /// Reads what one turn has room for.
