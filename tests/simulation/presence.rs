@@ -33,6 +33,8 @@ struct Said {
     is_bad: bool,
     /// Who has heard it, if it is directed.
     got: Vec<usize>,
+    /// Accounts at which it came to more than had place, as its sender was told.
+    refused: Vec<usize>,
 }
 
 /// What a client has said of itself and heard of others.
@@ -180,6 +182,7 @@ impl World {
             is_available,
             is_bad,
             got: Vec::new(),
+            refused: Vec::new(),
         };
         self.presences.said.insert(number, said);
         self.send(index, stanza.as_bytes());
@@ -401,6 +404,12 @@ impl World {
         if !is_due || !is_own {
             self.violated(format!("client {index} got p{number} back: {condition}"));
         }
+        let by = self.account_of(element.attribute("from").unwrap_or_default());
+        if condition == "resource-constraint"
+            && let (Some(by), Some(said)) = (by, self.presences.said.get_mut(&number))
+        {
+            said.refused.push(by);
+        }
         self.count("presence returned");
     }
 
@@ -462,9 +471,10 @@ impl World {
             let seen = self.clients[index].sight.seen.get(jid);
             let is_heard = seen
                 .is_some_and(|seen| seen.number == said || seen.is_directed && seen.number > said);
-            let said_at = self.presences.said[&said].at;
+            let last = &self.presences.said[&said];
             let is_excused = self.is_excused(index, *other, said)
-                || self.waits_for_probe(index, client.account, said_at);
+                || last.refused.contains(&self.clients[index].account)
+                || self.waits_for_probe(index, client.account, last.at);
             if !is_heard && !is_excused {
                 wrong.push(format!(
                     "client {index} sees {jid} as {seen:?}, whose last presence is p{said}"
