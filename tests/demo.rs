@@ -171,6 +171,27 @@ fn a_demo_serves_the_certificate_that_it_tells_of() {
     demo.interrupt();
 }
 
+/// It says so: nobody else gets in, and another server on this machine keeps its ports.
+#[test]
+fn a_demo_listens_to_this_machine_only() {
+    let directory = tempfile::tempdir().unwrap();
+    let demo = Demo::start(directory.path());
+    let expected = demo.addresses("c2s").len() + demo.addresses("c2s_tls").len();
+    demo.interrupt();
+    let log = std::fs::read_to_string(directory.path().join("stanzad-demo/stanzad.log")).unwrap();
+    let addresses: Vec<SocketAddr> = log
+        .lines()
+        .filter_map(|line| {
+            line.split_once(" listening kind=")?
+                .1
+                .split_once("address=")
+        })
+        .map(|(_, address)| address.parse().unwrap())
+        .collect();
+    assert_eq!(addresses.len(), expected, "{log}");
+    assert!(addresses.iter().all(|address| address.ip().is_loopback()));
+}
+
 fn fingerprint(greeting: &str) -> String {
     let is_fingerprint = |line: &&str| line.len() == 95 && line.matches(':').count() == 31;
     greeting

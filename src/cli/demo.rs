@@ -109,6 +109,8 @@ impl Ports {
              [listen]\n\
              c2s = {}\n\
              c2s_tls = {}\n\
+             s2s = []\n\
+             s2s_tls = []\n\
              \n\
              [tls]\n\
              certificates = \"certs\"\n\
