@@ -4,6 +4,10 @@ use std::fs;
 
 use super::server::Server;
 
+/// What the most may grow by besides what a test asks about: pages of code that is run for the first
+/// time, and freed memory that the allocator keeps for a second.
+pub const BESIDE: usize = 1024 * 1024;
+
 /// Forgets the most so far (proc_pid_clear_refs(5)).
 pub fn forget_peak(server: &Server) {
     fs::write(format!("/proc/{}/clear_refs", server.pid()), "5").unwrap();

@@ -9,7 +9,7 @@ use stanzad::limits::UNAUTHENTICATED_ELEMENT_BYTES_MAX;
 use stanzad::xml::Element;
 
 use super::common::client::Client;
-use super::common::memory::{forget_peak, peak_bytes};
+use super::common::memory::{BESIDE, forget_peak, peak_bytes};
 use super::common::network::{Network, address};
 use super::common::peer::{Peer, PeerStream, header};
 use super::common::server::{PATIENCE, Server};
@@ -116,7 +116,8 @@ fn elements_of_strangers_that_never_end_take_little_memory() {
         assert_eq!(error(stream).0, "policy-violation");
     }
     let more = peak_bytes(&capulet) - before;
-    assert!(more < MEMORY, "{more} bytes for {STRANGERS} strangers");
+    let bound = MEMORY + BESIDE;
+    assert!(more < bound, "{more} bytes for {STRANGERS} strangers");
 }
 
 /// RFC 6120 §4.9.3.14, §13.12 rule 5; `s2s.stanza_bytes_max`; [stream/policy-violation].
